@@ -1,0 +1,64 @@
+"""What crosses the door of a loaded model: batches in, answers out. Imports numpy and nothing heavier.
+
+Arrays hold numbers and booleans as such, times as ``datetime64``, strings and bytes as ``object`` arrays whose
+missing entries are ``None``; a missing number is NaN, a missing time NaT. The first axis is always rows.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+Columns = dict[str, np.ndarray]
+
+
+class Form(StrEnum):
+    """How a batch was meant by its sender, and so what a model's code expects to receive."""
+
+    TABLE = "table"
+    """Named columns, each of shape (rows,): a data frame."""
+    TENSOR = "tensor"
+    """One unnamed array of shape (rows, ...), under the key ``""``."""
+    TENSORS = "tensors"
+    """Named arrays, each of shape (rows, ...)."""
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Rows for a model, or its answer for them."""
+
+    form: Form
+    columns: Columns
+
+    @property
+    def rows(self) -> int:
+        return next((len(column) for column in self.columns.values()), 0)
+
+
+class JsonAnswer(msgspec.Struct, frozen=True):
+    """An answer with no array form (nested dicts of a custom model), already encoded as one JSON value."""
+
+    text: bytes
+
+
+Answer = Batch | JsonAnswer
+
+
+class LoadedModel(Protocol):
+    """A model that is in memory and can be called."""
+
+    flavor: str
+    """The flavor that loaded it, as in MLmodel: ``sklearn``, ``pytorch``, ``transformers``, ``python_function``."""
+    predictor: str
+    """Which code answers, for `status` and the metrics: ``sklearn``, ``torch.export``, …"""
+    batchable: bool
+    """Whether rows of different requests may share one call."""
+
+    def predict(self, batch: Batch, params: Mapping[str, Any]) -> Answer:
+        """Answer *batch*, row for row.
+
+        Raises:
+            loaders.errors.BadInput: if the model's own code finds the input unusable, as far as that can be told.
+        """
+        ...

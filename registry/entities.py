@@ -1,0 +1,103 @@
+"""The values that come out of the registry: frozen, compared by ``==``, free of any session."""
+
+import msgspec
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered version."""
+
+    name: str
+    version: int
+    source: str
+    artifact_uri: str
+    digest: str | None = None
+    run_id: str | None = None
+    run_link: str | None = None
+    model_id: str | None = None
+    user_id: str | None = None
+    description: str | None = None
+    stage: str = "None"
+    status: str = "READY"
+    status_message: str | None = None
+    created_ms: int
+    updated_ms: int
+    tags: dict[str, str] = {}
+    aliases: tuple[str, ...] = ()
+
+
+class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered model, with its aliases and the newest version of each stage, as MLflow lists them."""
+
+    name: str
+    description: str | None = None
+    created_ms: int
+    updated_ms: int
+    tags: dict[str, str] = {}
+    aliases: dict[str, int] = {}
+    latest_versions: tuple[ModelVersion, ...] = ()
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A public name for a model's traffic."""
+
+    id: str
+    name: str
+    model: str
+    salt: str
+    fallback: bool = False
+    stopped: bool = False
+    created_ms: int
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """The shares of one period of an endpoint."""
+
+    endpoint_id: str
+    period: int
+    shares_bp: dict[str, int]
+    dormant_bp: dict[str, int] = {}
+    owners: tuple[str, ...]
+    """10,000 names: which arm owns which bucket."""
+    reason: str
+    author: str
+    created_ms: int
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """How one endpoint is answered in one epoch."""
+
+    id: str
+    name: str
+    model: str
+    salt: str
+    fallback: bool
+    period: int
+    arms: dict[str, int]
+    """Arm to the version that answers for it. Arms that own no bucket can be forced, nothing else."""
+    owners: tuple[tuple[str, int], ...]
+    """Bucket owners in runs: (arm, how many buckets in a row), 10,000 in all."""
+
+
+class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What requests are answered from: immutable, numbered by its epoch."""
+
+    epoch: int = 0
+    activate_at_ms: int = 0
+    routes: tuple[Route, ...] = ()
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """A running Titlebout as the others see it."""
+
+    id: str
+    live: bool
+    ready: frozenset[tuple[str, int]]
+    slots: tuple[dict[str, object], ...]
+    epoch: int
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    model: str
+    version: int
+    author: str
+    created_ms: int

@@ -1,0 +1,178 @@
+"""The tables of the registry: names, versions and aliases, and what routes requests to them (shared ROUTES)."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tracking.schema import Base
+
+
+class RegisteredModelRow(Base):
+    """A name, and the last number given to a version of it."""
+
+    __tablename__ = "registered_models"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    description: Mapped[str | None] = mapped_column(Text)
+    # Never lowered, not even when the newest version is deleted: a number in a log keeps meaning one version.
+    latest_version: Mapped[int] = mapped_column(Integer, default=0)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class RegisteredModelTagRow(Base):
+    __tablename__ = "registered_model_tags"
+
+    name: Mapped[str] = mapped_column(
+        ForeignKey("registered_models.name", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(String(250), primary_key=True)
+    value: Mapped[str] = mapped_column(Text, default="")
+
+
+class ModelVersionRow(Base):
+    """An immutable artifact under a number; only its description, stage, tags and status change."""
+
+    __tablename__ = "model_versions"
+
+    name: Mapped[str] = mapped_column(
+        ForeignKey("registered_models.name", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    source: Mapped[str] = mapped_column(Text)
+    # The artifact URI that `source` came to when the version was made: `models:/m-…` resolved, never moved later.
+    artifact_uri: Mapped[str] = mapped_column(Text)
+    # sha256 over the manifest of the model folder; NULL until the files are there and were first read.
+    digest: Mapped[str | None] = mapped_column(String(64))
+    run_id: Mapped[str | None] = mapped_column(String(32))
+    run_link: Mapped[str | None] = mapped_column(Text)
+    model_id: Mapped[str | None] = mapped_column(String(64))
+    user_id: Mapped[str | None] = mapped_column(String(256))
+    description: Mapped[str | None] = mapped_column(Text)
+    stage: Mapped[str] = mapped_column(String(20), default="None")
+    status: Mapped[str] = mapped_column(String(20), default="READY")
+    status_message: Mapped[str | None] = mapped_column(Text)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        Index("ix_model_versions_run_id", "run_id"),
+        Index("ix_model_versions_source", "artifact_uri"),
+    )
+
+
+class ModelVersionTagRow(Base):
+    __tablename__ = "model_version_tags"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    key: Mapped[str] = mapped_column(String(250), primary_key=True)
+    value: Mapped[str] = mapped_column(Text, default="")
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+    )
+
+
+class AliasRow(Base):
+    """Desired state: which version an alias should mean."""
+
+    __tablename__ = "aliases"
+
+    name: Mapped[str] = mapped_column(
+        ForeignKey("registered_models.name", ondelete="CASCADE", onupdate="CASCADE"), primary_key=True
+    )
+    alias: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer)
+
+
+class EndpointRow(Base):
+    """A public name and the model behind it. The id is what is hashed, so a rename moves nobody."""
+
+    __tablename__ = "endpoints"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(256), unique=True)
+    model: Mapped[str] = mapped_column(String(256), index=True)
+    salt: Mapped[str] = mapped_column(String(32))
+    fallback: Mapped[bool] = mapped_column(Boolean, default=False)
+    stopped: Mapped[bool] = mapped_column(Boolean, default=False)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class SplitRow(Base):
+    """The shares of one period. A change adds a row; none is updated."""
+
+    __tablename__ = "splits"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
+    period: Mapped[int] = mapped_column(Integer, primary_key=True)
+    # {arm: basis points}, which add up to 10,000; an arm at 0 is dark.
+    shares_bp: Mapped[dict[str, int]] = mapped_column(JSON)
+    # Arms that were taken out of the split because their alias was deleted, with the share they had.
+    dormant_bp: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)
+    # Bucket owners, zlib over 10,000 bytes, each the place of the owning arm in the sorted names of `shares_bp`.
+    owners: Mapped[bytes] = mapped_column(LargeBinary)
+    reason: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(String(256))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class EpochRow(Base):
+    """Serving state: one whole routing table, as JSON, and the instant from which it answers."""
+
+    __tablename__ = "epochs"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    table: Mapped[str] = mapped_column("routing_table", Text)
+    activate_at_ms: Mapped[int] = mapped_column(BigInteger)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class ReplicaRow(Base):
+    """One running Titlebout. Live as long as its lease, by the database's clock."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    lease_until_ms: Mapped[int] = mapped_column(BigInteger)
+    # JSON list of [model, version] that are READY here, of {"model", "version", "state", "reason"} for `status`.
+    ready: Mapped[list[list[object]]] = mapped_column(JSON, default=list)
+    slots: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    started_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class PinRow(Base):
+    """Somebody's wish to keep a version in memory."""
+
+    __tablename__ = "pins"
+
+    model: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    author: Mapped[str] = mapped_column(String(256))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class GenerationRow(Base):
+    """One row, one number, raised with every change that routing depends on: all that a replica polls."""
+
+    __tablename__ = "generation"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)

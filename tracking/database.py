@@ -1,0 +1,203 @@
+"""One database, SQLite or PostgreSQL, and the only two doors to it: `reading` and `writing`.
+
+Synchronous on purpose (docs/decisions/0003): callers on an event loop come through a bounded thread pool. A
+transaction is a `with` that the caller can see; it is committed when the block ends, before any answer exists.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from tracking.errors import InvalidParameter, TemporarilyUnavailable
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+# How long a writer waits for another process's transaction. Ours last milliseconds; a backup may last seconds.
+_SQLITE_BUSY_TIMEOUT_MS = 15_000
+
+
+class DatabaseUnavailable(TemporarilyUnavailable):
+    """The database can't be reached; predictions go on, writes must wait."""
+
+    def __init__(self) -> None:
+        super().__init__("The database can't be reached at the moment. Try again shortly.")
+
+
+class DatabaseNeedsMigration(InvalidParameter):
+    """The tables are older or newer than this program."""
+
+    def __init__(self, found: str | None, wanted: str | None) -> None:
+        super().__init__(
+            f"The database is at revision {found or 'none (it is empty)'}, and this program needs {wanted}. "
+            "Run `titlebout serve --migrate` once, or apply the migration Job."
+        )
+
+
+def database_url(given: str) -> URL:
+    """Read *given* as MLflow and people write it: ``postgresql://`` and ``postgres://`` mean psycopg 3.
+
+    Raises:
+        InvalidParameter: if it isn't a URL of SQLite or PostgreSQL.
+    """
+    try:
+        url = make_url(given)
+    except Exception as error:  # SQLAlchemy raises several kinds here, all of them about the text.
+        raise InvalidParameter("The database URL can't be read; expected sqlite:///FILE or postgresql://…") from error
+    backend = url.drivername.split("+")[0]
+    if backend in {"postgresql", "postgres"}:
+        return url.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return url.set(drivername="sqlite+pysqlite")
+    raise InvalidParameter(f"Database kind {backend!r} is not supported; expected sqlite or postgresql.")
+
+
+class Database:
+    """An engine with our transaction habits. Close it with `dispose`."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, connect_timeout_s: int = 5) -> None:
+        self.url = database_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine = self._make_engine(pool_size, connect_timeout_s)
+        # SQLite admits one writer at a time and its own waiting is a lottery of sleeps. Within a process a lock
+        # queues writers fairly; between processes busy_timeout remains.
+        self._writer = threading.Lock()
+
+    def _make_engine(self, pool_size: int, connect_timeout_s: int) -> Engine:
+        if not self.is_sqlite:
+            return create_engine(
+                self.url,
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=10,
+                pool_pre_ping=True,
+                # READ COMMITTED is the default; said here because row locks in `registry` rely on it.
+                isolation_level="READ COMMITTED",
+                connect_args={"connect_timeout": connect_timeout_s, "application_name": "titlebout"},
+            )
+        if self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=30,
+            connect_args={"check_same_thread": False},
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session for questions; whatever it changes is thrown away."""
+        with _translated_errors(), self._engine.connect() as connection, Session(connection) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session whose changes are committed when the block ends, and undone when it raises."""
+        with self._turn_to_write(), _translated_errors(), self._writing_connection() as connection:
+            with Session(connection, expire_on_commit=False) as session, session.begin():
+                yield session
+
+    @contextmanager
+    def _writing_connection(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            yield connection.execution_options(write=True)
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        with self._writer:
+            yield
+
+    def now_ms(self, session: Session) -> int:
+        """The database's own clock, epoch milliseconds: the one clock that all replicas share."""
+        if self.is_sqlite:
+            # julianday carries milliseconds; SQLite older than 3.42 has no subsec modifier.
+            sql = "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+        else:
+            sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+        return int(session.execute(text(sql)).scalar_one())
+
+    def upgrade(self) -> None:
+        """Bring the tables to this program's revision; two processes at once are safe."""
+        with _translated_errors(), self._writing_connection() as connection:
+            with connection.begin():
+                if not self.is_sqlite:
+                    # Held to the end of the transaction, so that of two replicas one migrates and one finds it done.
+                    connection.execute(text("SELECT pg_advisory_xact_lock(7217001)"))
+                config = _alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+    def revision(self) -> str | None:
+        """The revision that the tables are at, None if there are none."""
+        with _translated_errors(), self._engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def check_revision(self) -> None:
+        """Raise `DatabaseNeedsMigration` unless the tables are the ones this program was written for."""
+        found, wanted = self.revision(), ScriptDirectory.from_config(_alembic_config()).get_current_head()
+        if found != wanted:
+            raise DatabaseNeedsMigration(found, wanted)
+
+    @property
+    def engine(self) -> Engine:
+        """For migrations, backups and tests; everything else goes through `reading` and `writing`."""
+        return self._engine
+
+    def dispose(self) -> None:
+        self._engine.dispose()
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    # Only what says "the database is away" is translated. A broken constraint or statement is a bug of ours, or has
+    # been turned into a named error where it was expected.
+    try:
+        yield
+    except DBAPIError as error:
+        away = error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+        if not away:
+            raise
+        raise DatabaseUnavailable from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable from error
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
+    # The driver must not begin transactions by itself: `_begin_sqlite` does, and chooses how.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the lock before it reads. A deferred one would read first and then fail with SQLITE_BUSY when
+    # it upgrades, without waiting for busy_timeout.
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
