@@ -1,14 +1,19 @@
 """Fixtures that many tests share: both databases, a real S3, a running Titlebout."""
 
 import os
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 import registry.schema  # noqa: F401  (its tables join the one catalogue)
-from tests.servers import running_postgres, running_s3
+from gateway.app import create_app
+from gateway.settings import Settings
+from tests.servers import free_port, running_postgres, running_s3
 from tracking.database import Database
 from tracking.schema import Base
 
@@ -53,4 +58,35 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     database = Database(url)
     Base.metadata.create_all(database.engine)
     yield database
+    database.dispose()
+
+
+class AlwaysReady:
+    def reason_not_ready(self) -> str | None:
+        return None
+
+
+@pytest.fixture
+def api_server(tmp_path: Path) -> Iterator[str]:
+    """The URL of the tracking, registry and artifact APIs on a fresh SQLite and folder, in a thread of this process."""
+    settings = Settings(data=str(tmp_path / "data"))
+    database = Database(settings.database)
+    Base.metadata.create_all(database.engine)
+    try:
+        from tracking.artifacts import open_store
+
+        store = open_store(settings.artifacts)
+    except ImportError:
+        store = None
+    app = create_app(settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time)
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(30)
     database.dispose()

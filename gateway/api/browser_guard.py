@@ -1,0 +1,103 @@
+"""Keeps web pages from driving a server on loopback: foreign Host and Origin, and bodies that a form could send.
+
+A page that somebody visits can make their browser send requests to 127.0.0.1. What gives it away are headers that a
+page can't forge: Host (after DNS rebinding it is the page's own name) and Origin. A content type other than a form's
+makes the browser ask first, and nobody here says yes.
+"""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from tracking.errors import ErrorCode, PermissionDenied, ServingError
+
+_FORM_TYPES = {b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain"}
+_READS = {"GET", "HEAD", "OPTIONS"}
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ForeignHost(PermissionDenied):
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"Requests for host {host!r} are not answered here; TITLEBOUT_ALLOWED_HOSTS lists the names that are."
+        )
+
+
+class ForeignOrigin(PermissionDenied):
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"A page of {origin!r} may not call this server.")
+
+
+class FormContentType(ServingError):
+    """A body that any web page could send without being asked."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(f"Content-Type {content_type!r} is not accepted here; expected application/json.")
+
+
+class BrowserGuard:
+    """What a server that listens on *host* accepts. *allowed_hosts* are names besides loopback's own; ``*`` is any."""
+
+    def __init__(self, host: str, allowed_hosts: Iterable[str] = ()) -> None:
+        names = {name.strip().lower() for name in allowed_hosts if name.strip()}
+        # On an open address without a list, any name may lead here: pods and services have many.
+        self._any_host = "*" in names or (not names and not is_loopback(host))
+        self._names = names | _LOOPBACK_NAMES | {host.lower()}
+        # Parsing costs more than a look-up, and the same few values come all the time.
+        self._known_hosts: set[bytes] = set()
+
+    def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise if the request could come from a page that isn't ours."""
+        host = origin = content_type = b""
+        for name, value in headers:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"content-type":
+                content_type = value
+        if host not in self._known_hosts:
+            self._check_host(host)
+        if origin:
+            self._check_origin(origin, host)
+        if content_type and method not in _READS and not _is_upload(method, path):
+            kind = content_type.split(b";", 1)[0].strip().lower()
+            if kind in _FORM_TYPES:
+                raise FormContentType(kind.decode("latin-1"))
+
+    def _check_host(self, host: bytes) -> None:
+        text = host.decode("latin-1")
+        name = _host_name(text)
+        if not self._any_host and name not in self._names:
+            raise ForeignHost(text)
+        if len(self._known_hosts) < 64:
+            self._known_hosts.add(host)
+
+    @staticmethod
+    def _check_origin(origin: bytes, host: bytes) -> None:
+        text = origin.decode("latin-1")
+        if urlsplit(text).netloc.lower() != host.decode("latin-1").lower():
+            raise ForeignOrigin(text)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_upload(method: str, path: str) -> bool:
+    # MLflow's client sends `notes.txt` as text/plain. A page can't PUT without asking first, so nothing is lost.
+    return method == "PUT" and "/mlflow-artifacts/artifacts/" in path

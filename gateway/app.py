@@ -1,0 +1,85 @@
+"""The composition root: `create_app` is the one place where the parts of an HTTP worker meet."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp
+
+from gateway.api import health
+from gateway.api.browser_guard import BrowserGuard
+from gateway.api.front import Front
+from gateway.api.health import Readiness
+from gateway.auth import Permission, needs, require_declared_permissions
+from gateway.errors import EXCEPTION_HANDLERS
+from gateway.settings import Settings
+from tracking.database import Database
+
+
+def create_app(
+    settings: Settings,
+    *,
+    database: Database,
+    artifact_store: Any,
+    readiness: Readiness,
+    clock: Callable[[], float],
+    scoring: ASGIApp | None = None,
+) -> ASGIApp:
+    """Everything that one worker answers: *scoring* in front, the APIs behind it.
+
+    Raises:
+        RouteWithoutPermission: if a handler declares none.
+    """
+    dependencies: dict[str, Any] = {
+        "settings": settings,
+        "database": database,
+        "artifact_store": artifact_store,
+        "readiness": readiness,
+        "clock": clock,
+        # One identity until access control lands.
+        "identity": "local",
+    }
+    # Database work has threads of its own, as many as it has connections: more would only wait for one.
+    executor = ThreadPoolExecutor(settings.database_threads, thread_name_prefix="database")
+
+    def use_executor() -> None:
+        asyncio.get_running_loop().set_default_executor(executor)
+
+    app = Litestar(
+        route_handlers=[*health.handlers, *_api_handlers()],
+        dependencies={name: _provided(value) for name, value in dependencies.items()},
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=settings.api_body_bytes_max,
+        openapi_config=OpenAPIConfig(
+            title="Titlebout",
+            version="1",
+            # The document only: the pages that Litestar knows load their scripts from elsewhere.
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            openapi_router=Router("/", route_handlers=[], opt=needs(Permission.PUBLIC)),
+        ),
+        on_startup=[use_executor],
+        on_shutdown=[lambda: executor.shutdown(wait=False, cancel_futures=True)],
+        logging_config=None,
+    )
+    require_declared_permissions(app.routes)
+    guard = BrowserGuard(settings.host, settings.allowed_hosts.split(","))
+    return Front(app, scoring=scoring, guard=guard)
+
+
+def _api_handlers() -> list[Any]:
+    # Until all three modules have landed, those that have.
+    import importlib
+    import importlib.util
+
+    names = ("gateway.api.mlflow_tracking", "gateway.api.mlflow_registry", "gateway.api.mlflow_artifacts")
+    modules = [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
+    return [handler for module in modules for handler in module.handlers]
+
+
+def _provided(value: Any) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)

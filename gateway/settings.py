@@ -1,0 +1,164 @@
+"""Every setting, its environment variable, its default and its unit. docs/operations.md lists them; a test compares.
+
+A field ``foo_s`` is read from ``TITLEBOUT_FOO_S``. Some settings are also known by MLflow's own variables, so that a
+set-up written for its server starts this one. Options on the command line win over the environment.
+"""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from tracking.errors import InvalidParameter
+
+ENVIRONMENT_PREFIX = "TITLEBOUT_"
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    TEXT = "text"
+
+
+class CodePolicy(StrEnum):
+    """Which formats that run code while they load may be loaded."""
+
+    ALLOW = "allow"
+    REGISTERED = "registered"
+    DENY = "deny"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the program. Bounds carry their unit as the last word of their name."""
+
+    # --- where it listens and keeps things
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8080
+    data: Annotated[str, Meta(description="Folder for the embedded database, artifacts, cache and state.")] = "data"
+    database_url: Annotated[
+        str, Meta(description="SQLite or PostgreSQL URL; empty means `titlebout.db` in the data folder.")
+    ] = ""
+    artifact_root: Annotated[
+        str, Meta(description="Folder or `s3://bucket/prefix`; empty means `artifacts` in the data folder.")
+    ] = ""
+    workers: Annotated[int, Meta(ge=1, le=64, description="HTTP worker processes.")] = 1
+    model: Annotated[
+        str, Meta(description="What bare `/invocations` serves: `models:/NAME@ALIAS`; empty means the only endpoint.")
+    ] = ""
+    migrate: Annotated[bool, Meta(description="Bring a PostgreSQL to this program's tables at start.")] = False
+
+    # --- who may reach it
+    insecure: Annotated[
+        bool, Meta(description="Listen on other addresses than loopback although nothing checks credentials yet.")
+    ] = False
+    allowed_hosts: Annotated[
+        str, Meta(description="Host names that requests may name, comma-separated; empty means loopback's own names.")
+    ] = ""
+    source_prefixes: Annotated[
+        str, Meta(description="URI prefixes outside the artifact root that versions may be registered from, by comma.")
+    ] = ""
+    code_policy: Annotated[
+        CodePolicy,
+        Meta(description="Formats that run code at load (pickle, .pth, python_function): allow, registered or deny."),
+    ] = CodePolicy.REGISTERED
+
+    # --- what it says
+    log_level: Annotated[str, Meta(description="Python's name of the lowest level that is logged.")] = "INFO"
+    log_format: Annotated[LogFormat, Meta(description="`json`, one object a line, or `text` for people.")] = (
+        LogFormat.JSON
+    )
+
+    # --- bounds on what comes in
+    body_bytes_max: Annotated[int, Meta(ge=1, description="Largest body of a prediction request.")] = 32 * 1024**2
+    api_body_bytes_max: Annotated[int, Meta(ge=1, description="Largest body of a tracking or registry call.")] = (
+        8 * 1024**2
+    )
+    artifact_bytes_max: Annotated[int, Meta(ge=1, description="Largest single artifact that may be uploaded.")] = (
+        100 * 1024**3
+    )
+    requests_waiting_max: Annotated[
+        int, Meta(ge=1, description="Predictions that may wait for one version in one worker; more are 429.")
+    ] = 1024
+    frame_bytes_max: Annotated[int, Meta(ge=1, description="Largest message between a worker and a model host.")] = (
+        256 * 1024**2
+    )
+    database_threads: Annotated[int, Meta(ge=1, description="Threads, and connections, a process has for it.")] = 8
+    artifact_threads: Annotated[int, Meta(ge=1, description="Uploads and downloads that a worker moves at once.")] = 8
+
+    # --- time
+    predict_timeout_s: Annotated[float, Meta(gt=0, description="Longest wait for one prediction; then 504.")] = 60.0
+    load_timeout_s: Annotated[float, Meta(gt=0, description="Longest load and warm-up of one version.")] = 300.0
+    drain_timeout_s: Annotated[float, Meta(gt=0, description="Longest wait for requests in flight at a stop.")] = 30.0
+    poll_interval_s: Annotated[float, Meta(gt=0, description="How often a replica reads the generation.")] = 0.1
+    retry_first_s: Annotated[float, Meta(gt=0, description="First pause after a failed load; it doubles.")] = 1.0
+    retry_max_s: Annotated[float, Meta(gt=0, description="Longest pause between tries of a failing load.")] = 300.0
+    former_champion_warm_s: Annotated[
+        float, Meta(ge=0, description="How long a former champion stays in memory, for a quick rollback.")
+    ] = 600.0
+
+    # --- space
+    cache_bytes_max: Annotated[int, Meta(ge=1, description="Disk for fetched model artifacts.")] = 20 * 1024**3
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.data).absolute()
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.data_dir / "cache"
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'titlebout.db'}"
+
+    @property
+    def artifacts(self) -> str:
+        return self.artifact_root or str(self.data_dir / "artifacts")
+
+
+def environment_name(field: str) -> str:
+    return ENVIRONMENT_PREFIX + field.upper()
+
+
+# MLflow's own variables for the same things; the first that is set counts, ours before them.
+MLFLOW_VARIABLES: dict[str, tuple[str, ...]] = {
+    "database_url": ("MLFLOW_BACKEND_STORE_URI",),
+    "artifact_root": ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT"),
+    "host": ("MLFLOW_HOST",),
+    "port": ("MLFLOW_PORT",),
+    "workers": ("MLFLOW_WORKERS",),
+}
+
+
+def load_settings(options: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from *options* (those that aren't None), else the environment, else the defaults.
+
+    Raises:
+        InvalidParameter: naming the variable or option and what was expected of it.
+    """
+    given: dict[str, Any] = {}
+    for field in Settings.__struct_fields__:
+        for name in (environment_name(field), *MLFLOW_VARIABLES.get(field, ())):
+            if environment.get(name):
+                given[field] = _convert(field, environment[name], origin=name)
+                break
+    if "model" not in given and environment.get("MODEL_NAME"):
+        # The guide's way to say which model bare /invocations serves.
+        given["model"] = f"models:/{environment['MODEL_NAME']}@{environment.get('MODEL_ALIAS') or 'champion'}"
+    for field, value in (options or {}).items():
+        if value is not None:
+            given[field] = _convert(field, value, origin="--" + field.replace("_", "-"))
+    return Settings(**given)
+
+
+def _convert(field: str, value: Any, *, origin: str) -> Any:
+    types = {info.name: info.type for info in msgspec.structs.fields(Settings)}
+    if isinstance(value, str):
+        value = value.strip()
+    try:
+        return msgspec.convert(value, types[field], strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"{origin}={value!r} can't be used: {error}") from error
