@@ -193,6 +193,8 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # As PostgreSQL has it: LIKE minds case, and what doesn't (ILIKE) is written with lower().
+    cursor.execute("PRAGMA case_sensitive_like = ON")
     cursor.close()
 
 
