@@ -1,0 +1,102 @@
+"""Load one endpoint of a running server, print what was seen, and exit non-zero if the SLO was not kept.
+
+`make loadtest` runs this against `TITLEBOUT_URL`. Exit codes: 0 kept, 1 breached, 2 nothing to test.
+"""
+
+import sys
+import time
+
+# First of all: importing Locust lets gevent replace the sockets that everything below uses.
+import locust  # noqa: F401  (for its patching)
+
+# isort: split
+from collections.abc import Callable
+from typing import Any
+
+import click
+import httpx
+from locust.contrib.fasthttp import FastResponse
+from locust.env import Environment
+
+from loadtests import locustfile
+from loadtests.answers import ARM_HEADER, VERSION_HEADER
+from loadtests.slo import Observations, Slo, breaches, report
+
+_NOTHING_TO_TEST = 2
+
+
+class NothingToTest(click.ClickException):
+    """The server or the endpoint is not there."""
+
+    exit_code = _NOTHING_TO_TEST
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--url", envvar="TITLEBOUT_URL", default="http://127.0.0.1:8080", help="Server to load.")
+@click.option("--users", envvar="LOADTEST_USERS", default=16, type=click.IntRange(1, 10_000), help="Users at once.")
+@click.option("--duration-s", envvar="LOADTEST_DURATION_S", default=20.0, type=click.FloatRange(0.1, 3_600))
+@click.option("--p99-ms", envvar="LOADTEST_P99_MS", default=250.0, help="SLO: 99 % of the answers come within this.")
+@click.option("--failure-ratio", envvar="LOADTEST_FAILURE_RATIO", default=0.0, help="SLO: share that may fail, 0 to 1.")
+def main(*, url: str, users: int, duration_s: float, p99_ms: float, failure_ratio: float) -> None:
+    """Ask iris-classifier (or LOADTEST_ENDPOINT) from USERS connections, checking every answer."""
+    url = url.rstrip("/")
+    require_endpoint(url, locustfile.ENDPOINT)
+    click.echo(f"Loading {url}/endpoints/{locustfile.ENDPOINT}: {users} users for {duration_s:g} s")
+    observations, measured_s = load(url, users=users, duration_s=duration_s)
+    click.echo(report(observations, measured_s))
+    broken = breaches(observations, Slo(p99_ms=p99_ms, failure_ratio=failure_ratio))
+    for sentence in broken:
+        click.echo(f"SLO BREACHED: {sentence}", err=True)
+    if broken:
+        sys.exit(1)
+    click.echo(f"SLO kept: p99 within {p99_ms:g} ms, failures within {failure_ratio:.3%}")
+
+
+def require_endpoint(url: str, endpoint: str) -> None:
+    """Ask once before loading, so that a missing server is one sentence and not ten thousand failures.
+
+    Raises:
+        NothingToTest: if there is no server at *url*, or no *endpoint* on it.
+    """
+    try:
+        answer = httpx.post(f"{url}/endpoints/{endpoint}/invocations", json={"inputs": [[5.1, 3.5, 1.4, 0.2]]})
+    except httpx.HTTPError as error:
+        raise NothingToTest(
+            f"There is no server at {url} ({error}). Start one with `make serve` in another terminal, "
+            "or name another with TITLEBOUT_URL."
+        ) from error
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise NothingToTest(
+            f"{url} has no endpoint {endpoint}; name another with LOADTEST_ENDPOINT. It says: {answer.text}"
+        )
+
+
+def load(url: str, *, users: int, duration_s: float) -> tuple[Observations, float]:
+    """Run the scenario; give what was seen, and the seconds from the first user's start to the stop."""
+    observations = Observations()
+    environment = Environment(user_classes=[locustfile.PassingUser, locustfile.ReturningUser], host=url)
+    environment.events.request.add_listener(_listener(observations))  # type: ignore[no-untyped-call]  # Locust's own
+    runner = environment.create_local_runner()
+    began = time.monotonic()
+    # All at once: ramping up would be counted as capacity that the server lacks.
+    runner.start(users, spawn_rate=users)
+    # Locust's patching has made this sleep the moment in which its users run.
+    time.sleep(duration_s)
+    measured_s = time.monotonic() - began
+    runner.quit()
+    return observations, measured_s
+
+
+def _listener(observations: Observations) -> Callable[..., None]:
+    def on_request(*, response_time: float, response: FastResponse, exception: Exception | None, **_: object) -> None:
+        if exception is not None:
+            observations.add_failure(response_time, str(exception))
+            return
+        headers: Any = response.headers  # never None here: the answer has passed its check
+        observations.add_answer(response_time, arm=headers[ARM_HEADER], version=headers[VERSION_HEADER])
+
+    return on_request
+
+
+if __name__ == "__main__":
+    main()
