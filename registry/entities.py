@@ -2,6 +2,12 @@
 
 import msgspec
 
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+OwnerRuns = tuple[tuple[str, int], ...]
+"""Bucket owners in runs: (arm, how many buckets in a row), 10,000 in all."""
+
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One registered version."""
@@ -46,6 +52,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     fallback: bool = False
     stopped: bool = False
+    former_champion: int | None = None
+    """The champion before the present one, which a rollback goes back to."""
+    former_since_ms: int | None = None
     created_ms: int
 
 
@@ -56,8 +65,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     period: int
     shares_bp: dict[str, int]
     dormant_bp: dict[str, int] = {}
-    owners: tuple[str, ...]
-    """10,000 names: which arm owns which bucket."""
+    owners: OwnerRuns
     reason: str
     author: str
     created_ms: int
@@ -74,8 +82,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     period: int
     arms: dict[str, int]
     """Arm to the version that answers for it. Arms that own no bucket can be forced, nothing else."""
-    owners: tuple[tuple[str, int], ...]
-    """Bucket owners in runs: (arm, how many buckets in a row), 10,000 in all."""
+    owners: OwnerRuns
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,14 +93,39 @@ class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
 
 
+class DesiredRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint should be, by its aliases and its split."""
+
+    endpoint: Endpoint
+    split: Split
+    versions: dict[str, int]
+    """Arm to the version that its alias means now; an arm whose alias is gone is missing."""
+
+
+class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One version in one replica's memory, as others see it."""
+
+    model: str
+    version: int
+    state: str
+    reason: str | None = None
+    """Why it failed, in a sentence for people."""
+    since_ms: int = 0
+    flavor: str | None = None
+    predictor: str | None = None
+
+
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """A running Titlebout as the others see it."""
 
     id: str
     live: bool
-    ready: frozenset[tuple[str, int]]
-    slots: tuple[dict[str, object], ...]
+    slots: tuple[SlotStatus, ...]
     epoch: int
+
+    @property
+    def ready(self) -> frozenset[tuple[str, int]]:
+        return frozenset((slot.model, slot.version) for slot in self.slots if slot.state == "READY")
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):

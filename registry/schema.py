@@ -1,5 +1,7 @@
 """The tables of the registry: names, versions and aliases, and what routes requests to them (shared ROUTES)."""
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -8,7 +10,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    LargeBinary,
     String,
     Text,
 )
@@ -112,6 +113,9 @@ class EndpointRow(Base):
     salt: Mapped[str] = mapped_column(String(32))
     fallback: Mapped[bool] = mapped_column(Boolean, default=False)
     stopped: Mapped[bool] = mapped_column(Boolean, default=False)
+    # The champion before the one in the newest epoch, and when it stepped down: it stays warm, and rollback goes to it.
+    former_champion: Mapped[int | None] = mapped_column(Integer)
+    former_since_ms: Mapped[int | None] = mapped_column(BigInteger)
     created_ms: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -126,8 +130,8 @@ class SplitRow(Base):
     shares_bp: Mapped[dict[str, int]] = mapped_column(JSON)
     # Arms that were taken out of the split because their alias was deleted, with the share they had.
     dormant_bp: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)
-    # Bucket owners, zlib over 10,000 bytes, each the place of the owning arm in the sorted names of `shares_bp`.
-    owners: Mapped[bytes] = mapped_column(LargeBinary)
+    # Bucket owners in runs, [[arm, how many buckets in a row], …], 10,000 in all.
+    owners: Mapped[list[list[Any]]] = mapped_column(JSON)
     reason: Mapped[str] = mapped_column(Text)
     author: Mapped[str] = mapped_column(String(256))
     created_ms: Mapped[int] = mapped_column(BigInteger)
@@ -151,9 +155,8 @@ class ReplicaRow(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     lease_until_ms: Mapped[int] = mapped_column(BigInteger)
-    # JSON list of [model, version] that are READY here, of {"model", "version", "state", "reason"} for `status`.
-    ready: Mapped[list[list[object]]] = mapped_column(JSON, default=list)
-    slots: Mapped[list[dict[str, object]]] = mapped_column(JSON, default=list)
+    # What is in memory there, as `entities.SlotStatus`.
+    slots: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     epoch: Mapped[int] = mapped_column(Integer, default=0)
     started_ms: Mapped[int] = mapped_column(BigInteger)
 

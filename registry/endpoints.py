@@ -1,0 +1,346 @@
+"""Endpoints and their splits: what an alias write does to routing, in the same transaction (shared ROUTES).
+
+The functions named for an event (`alias_was_set`, …) are called by the registry's own writes, so that desired state
+is never half changed.
+"""
+
+import secrets
+from collections.abc import Mapping
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from registry import serving
+from registry.entities import CHALLENGER, CHAMPION, DesiredRoute, Endpoint, Split
+from registry.schema import AliasRow, EndpointRow, PinRow, SplitRow
+from registry.splits import BUCKETS, all_to, check_shares, move_buckets
+from tracking.errors import Conflict, InvalidParameter, NotFound
+
+
+class EndpointNotFound(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no endpoint {name!r}. One is made when a model gets its first `champion` alias.")
+
+
+class EndpointNameTaken(Conflict):
+    def __init__(self, name: str, model: str) -> None:
+        super().__init__(f"The endpoint name {name!r} belongs to model {model!r}; rename that endpoint first.")
+
+
+class ArmWithoutAlias(InvalidParameter):
+    def __init__(self, model: str, arm: str, aliases: list[str]) -> None:
+        known = ", ".join(sorted(aliases)) or "none"
+        super().__init__(f"Arm {arm!r} is no alias of {model!r}; its aliases are: {known}.")
+
+
+class VersionInService(Conflict):
+    def __init__(self, model: str, version: int, endpoint: str) -> None:
+        super().__init__(
+            f"Version {version} of {model!r} answers for endpoint {endpoint!r}. Move its alias and let the flip "
+            "happen, or stop the endpoint, then delete it."
+        )
+
+
+# --- questions
+
+
+def get_endpoint(session: Session, name: str) -> Endpoint:
+    row = session.scalar(select(EndpointRow).where(EndpointRow.name == name))
+    if row is None:
+        raise EndpointNotFound(name)
+    return to_endpoint(row)
+
+
+def list_endpoints(session: Session) -> list[Endpoint]:
+    return [to_endpoint(row) for row in session.scalars(select(EndpointRow).order_by(EndpointRow.name))]
+
+
+def get_split(session: Session, endpoint_id: str) -> Split:
+    """The split of the present period."""
+    return to_split(_newest_split(session, endpoint_id))
+
+
+def desired_routes(session: Session) -> list[DesiredRoute]:
+    """What each endpoint that isn't stopped should be."""
+    newest = (
+        select(SplitRow.endpoint_id, func.max(SplitRow.period).label("period"))
+        .group_by(SplitRow.endpoint_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(EndpointRow, SplitRow)
+        .join(newest, newest.c.endpoint_id == EndpointRow.id)
+        .join(SplitRow, (SplitRow.endpoint_id == EndpointRow.id) & (SplitRow.period == newest.c.period))
+        .where(EndpointRow.stopped.is_(False))
+        .order_by(EndpointRow.name)
+    ).all()
+    aliases: dict[str, dict[str, int]] = {}
+    models = [endpoint.model for endpoint, _ in rows]
+    for name, alias, version in session.execute(
+        select(AliasRow.name, AliasRow.alias, AliasRow.version).where(AliasRow.name.in_(models))
+    ):
+        aliases.setdefault(name, {})[alias] = version
+    return [
+        DesiredRoute(
+            endpoint=to_endpoint(endpoint),
+            split=to_split(split),
+            versions={
+                arm: version for arm, version in aliases.get(endpoint.model, {}).items() if arm in split.shares_bp
+            },
+        )
+        for endpoint, split in rows
+    ]
+
+
+# --- changes that people ask for
+
+
+def change_split(
+    session: Session,
+    name: str,
+    shares_bp: Mapping[str, int],
+    *,
+    author: str,
+    now_ms: int,
+    reason: str = "split changed",
+    reshuffle: bool = False,
+) -> Split:
+    """Begin a period in which the arms of endpoint *name* have *shares_bp*; arms not named stay, dark.
+
+    *reshuffle* draws a new salt, so that every unit is assigned anew.
+
+    Raises:
+        EndpointNotFound: if there is no such endpoint.
+        SharesDoNotAddUp: if they aren't 10,000 basis points.
+        ArmWithoutAlias: if an arm isn't an alias of the model.
+    """
+    endpoint = _locked(session, name)
+    check_shares(shares_bp)
+    aliases = _aliases(session, endpoint.model)
+    for arm in shares_bp:
+        if arm not in aliases and arm != CHAMPION:
+            raise ArmWithoutAlias(endpoint.model, arm, list(aliases))
+    before = _newest_split(session, endpoint.id)
+    shares = {**dict.fromkeys(before.shares_bp, 0), **shares_bp}
+    dormant = {arm: share for arm, share in before.dormant_bp.items() if arm not in shares_bp}
+    if reshuffle:
+        endpoint.salt = secrets.token_hex(8)
+    return _begin_period(session, before, shares, dormant, author=author, now_ms=now_ms, reason=reason)
+
+
+def stop_endpoint(session: Session, name: str) -> None:
+    """Take endpoint *name* out of service with the next epoch; setting its champion again brings it back."""
+    endpoint = _locked(session, name)
+    endpoint.stopped = True
+    serving.raise_generation(session)
+
+
+def rename_endpoint(session: Session, name: str, new_name: str) -> None:
+    """Answer under *new_name*. Assignments stay, because they hang on the endpoint's id."""
+    endpoint = _locked(session, name)
+    taken = session.scalar(select(EndpointRow).where(EndpointRow.name == new_name))
+    if taken is not None and taken.id != endpoint.id:
+        raise EndpointNameTaken(new_name, taken.model)
+    endpoint.name = new_name
+    serving.raise_generation(session)
+
+
+# --- what other writes of the registry do to routing
+
+
+def alias_was_set(session: Session, model: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
+    """Follow an alias write: the first champion makes the endpoint, a challenger joins dark, a promotion takes all."""
+    endpoint = _endpoint_of(session, model)
+    if endpoint is None:
+        if alias == CHAMPION:
+            _create_endpoint(session, model, author=author, now_ms=now_ms)
+    elif alias == CHAMPION:
+        endpoint.stopped = False
+        _take_over_equal_arms(session, endpoint, version, author=author, now_ms=now_ms)
+    elif alias == CHALLENGER:
+        _join_dark(session, endpoint, alias, author=author, now_ms=now_ms)
+    serving.raise_generation(session)
+
+
+def alias_was_deleted(session: Session, model: str, alias: str, *, author: str, now_ms: int) -> None:
+    """Give a deleted arm's buckets to the champion and remember its share as dormant.
+
+    A deleted champion changes nothing here: the version last served stays in service until the endpoint is stopped.
+    """
+    endpoint = _endpoint_of(session, model)
+    if endpoint is not None and alias != CHAMPION:
+        before = _newest_split(session, endpoint.id)
+        if alias in before.shares_bp:
+            shares = dict(before.shares_bp)
+            share = shares.pop(alias)
+            shares[CHAMPION] = shares.get(CHAMPION, 0) + share
+            dormant = {**before.dormant_bp, alias: share}
+            reason = f"alias {alias} deleted"
+            _begin_period(session, before, shares, dormant, author=author, now_ms=now_ms, reason=reason)
+    serving.raise_generation(session)
+
+
+def ensure_version_deletable(session: Session, model: str, version: int) -> None:
+    """Raise `VersionInService` if *version* answers in the newest epoch."""
+    _ensure_not_served(session, model, version)
+
+
+def ensure_model_deletable(session: Session, model: str) -> None:
+    """Raise `VersionInService` if any version of *model* answers in the newest epoch."""
+    _ensure_not_served(session, model, None)
+
+
+def model_was_deleted(session: Session, model: str) -> None:
+    """Forget the endpoint and the pins of a model that is gone."""
+    session.execute(delete(EndpointRow).where(EndpointRow.model == model))
+    session.execute(delete(PinRow).where(PinRow.model == model))
+    serving.raise_generation(session)
+
+
+def model_was_renamed(session: Session, old: str, new: str) -> None:
+    """Follow a model to its new name. The endpoint keeps its id and, until told otherwise, its name."""
+    endpoint = _endpoint_of(session, old)
+    if endpoint is not None:
+        endpoint.model = new
+    for pin in session.scalars(select(PinRow).where(PinRow.model == old)):
+        pin.model = new
+    serving.raise_generation(session)
+
+
+# --- inside
+
+
+def _create_endpoint(session: Session, model: str, *, author: str, now_ms: int) -> None:
+    taken = session.scalar(select(EndpointRow).where(EndpointRow.name == model))
+    if taken is not None:
+        raise EndpointNameTaken(model, taken.model)
+    endpoint = EndpointRow(
+        id=secrets.token_hex(16), name=model, model=model, salt=secrets.token_hex(8), created_ms=now_ms
+    )
+    session.add(endpoint)
+    session.flush()
+    shares = {CHAMPION: BUCKETS}
+    if CHALLENGER in _aliases(session, model):
+        shares[CHALLENGER] = 0
+    session.add(
+        SplitRow(
+            endpoint_id=endpoint.id,
+            period=1,
+            shares_bp=shares,
+            dormant_bp={},
+            owners=all_to(CHAMPION),
+            reason="first champion",
+            author=author,
+            created_ms=now_ms,
+        )
+    )
+
+
+def _take_over_equal_arms(session: Session, endpoint: EndpointRow, version: int, *, author: str, now_ms: int) -> None:
+    # The guide's promotion: the champion alias is set to the challenger's version. Two arms of one version compare
+    # nothing, so the champion takes that arm's traffic; the alias stays where it is.
+    before = _newest_split(session, endpoint.id)
+    aliases = _aliases(session, endpoint.model)
+    equal = [
+        arm for arm, share in before.shares_bp.items() if arm != CHAMPION and share and aliases.get(arm) == version
+    ]
+    if not equal:
+        return
+    shares = {arm: 0 if arm in equal else share for arm, share in before.shares_bp.items()}
+    shares[CHAMPION] = BUCKETS - sum(share for arm, share in shares.items() if arm != CHAMPION)
+    reason = f"version {version} promoted"
+    _begin_period(session, before, shares, before.dormant_bp, author=author, now_ms=now_ms, reason=reason)
+
+
+def _join_dark(session: Session, endpoint: EndpointRow, alias: str, *, author: str, now_ms: int) -> None:
+    before = _newest_split(session, endpoint.id)
+    if alias not in before.shares_bp:
+        shares = {**before.shares_bp, alias: 0}
+        reason = f"alias {alias} set"
+        _begin_period(session, before, shares, before.dormant_bp, author=author, now_ms=now_ms, reason=reason)
+
+
+def _begin_period(
+    session: Session,
+    before: SplitRow,
+    shares_bp: dict[str, int],
+    dormant_bp: dict[str, int],
+    *,
+    author: str,
+    now_ms: int,
+    reason: str,
+) -> Split:
+    owners = move_buckets(to_split(before).owners, shares_bp)
+    row = SplitRow(
+        endpoint_id=before.endpoint_id,
+        period=before.period + 1,
+        shares_bp=shares_bp,
+        dormant_bp=dormant_bp,
+        owners=owners,
+        reason=reason,
+        author=author,
+        created_ms=now_ms,
+    )
+    session.add(row)
+    serving.raise_generation(session)
+    return to_split(row)
+
+
+def _ensure_not_served(session: Session, model: str, version: int | None) -> None:
+    models = {endpoint.id: endpoint.model for endpoint in session.scalars(select(EndpointRow))}
+    for route in serving.newest_table(session).routes:
+        # By id, because the table of the epoch may still hold the name that the model had before a rename.
+        if models.get(route.id, route.model) != model:
+            continue
+        for served in route.arms.values():
+            if version is None or served == version:
+                raise VersionInService(model, served, route.name)
+
+
+def _endpoint_of(session: Session, model: str) -> EndpointRow | None:
+    return session.scalar(select(EndpointRow).where(EndpointRow.model == model).with_for_update())
+
+
+def _locked(session: Session, name: str) -> EndpointRow:
+    # The lock orders split changes, so that two of them never begin the same period.
+    row = session.scalar(select(EndpointRow).where(EndpointRow.name == name).with_for_update())
+    if row is None:
+        raise EndpointNotFound(name)
+    return row
+
+
+def _newest_split(session: Session, endpoint_id: str) -> SplitRow:
+    newest = select(func.max(SplitRow.period)).where(SplitRow.endpoint_id == endpoint_id).scalar_subquery()
+    return session.scalars(select(SplitRow).where(SplitRow.endpoint_id == endpoint_id, SplitRow.period == newest)).one()
+
+
+def _aliases(session: Session, model: str) -> dict[str, int]:
+    rows = session.execute(select(AliasRow.alias, AliasRow.version).where(AliasRow.name == model))
+    return dict(rows.all())
+
+
+def to_endpoint(row: EndpointRow) -> Endpoint:
+    return Endpoint(
+        id=row.id,
+        name=row.name,
+        model=row.model,
+        salt=row.salt,
+        fallback=row.fallback,
+        stopped=row.stopped,
+        former_champion=row.former_champion,
+        former_since_ms=row.former_since_ms,
+        created_ms=row.created_ms,
+    )
+
+
+def to_split(row: SplitRow) -> Split:
+    return Split(
+        endpoint_id=row.endpoint_id,
+        period=row.period,
+        shares_bp=row.shares_bp,
+        dormant_bp=row.dormant_bp,
+        owners=tuple((arm, count) for arm, count in row.owners),
+        reason=row.reason,
+        author=row.author,
+        created_ms=row.created_ms,
+    )

@@ -1,0 +1,56 @@
+"""Epochs: the routing tables that are served one after the other, each committed whole."""
+
+from functools import reduce
+
+import msgspec
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from registry import serving
+from registry.endpoints import desired_routes
+from registry.entities import CHAMPION, RoutingTable
+from registry.routing_plan import VersionKey, next_routes
+from registry.schema import EndpointRow, EpochRow
+
+# Enough to see what was served through a long incident; the history proper is an audit log of its own.
+_EPOCHS_KEPT = 1_000
+
+
+def commit_epoch(session: Session, *, now_ms: int, lead_ms: int) -> RoutingTable | None:
+    """Commit the next routing table if desired state and readiness ask for one; None if all is as it should be.
+
+    All replicas switch at ``activate_at_ms``, *lead_ms* from *now_ms*, which gives each of them time to read it.
+    """
+    # One replica decides at a time. The lock is the generation's, which the commit raises anyway.
+    serving.lock_generation(session)
+    current = serving.newest_table(session)
+    replicas = [replica.ready for replica in serving.list_replicas(session, now_ms=now_ms) if replica.live]
+    ready: frozenset[VersionKey] = reduce(frozenset.intersection, replicas) if replicas else frozenset()
+    routes = next_routes(current, desired_routes(session), ready)
+    if routes == current.routes:
+        return None
+    table = RoutingTable(epoch=current.epoch + 1, activate_at_ms=now_ms + lead_ms, routes=routes)
+    session.add(
+        EpochRow(
+            number=table.epoch,
+            table=msgspec.json.encode(table).decode(),
+            activate_at_ms=table.activate_at_ms,
+            created_ms=now_ms,
+        )
+    )
+    _note_former_champions(session, current, table, now_ms=now_ms)
+    session.execute(delete(EpochRow).where(EpochRow.number <= table.epoch - _EPOCHS_KEPT))
+    serving.raise_generation(session)
+    return table
+
+
+def _note_former_champions(session: Session, before: RoutingTable, after: RoutingTable, *, now_ms: int) -> None:
+    served = {route.id: route for route in before.routes}
+    for route in after.routes:
+        previous = served.get(route.id)
+        if previous is None or previous.arms[CHAMPION] == route.arms[CHAMPION]:
+            continue
+        endpoint = session.get(EndpointRow, route.id)
+        if endpoint is not None:
+            endpoint.former_champion = previous.arms[CHAMPION]
+            endpoint.former_since_ms = now_ms

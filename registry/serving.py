@@ -1,0 +1,86 @@
+"""Serving state as it stands: the generation, the replicas that are alive, the pins, the newest epoch."""
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from registry.entities import Pin, Replica, RoutingTable, SlotStatus
+from registry.schema import EpochRow, GenerationRow, PinRow, ReplicaRow
+
+_ONLY_ROW = 1
+
+
+def generation(session: Session) -> int:
+    """The number that every change of desired or serving state raises; the one thing that replicas poll."""
+    return session.scalar(select(GenerationRow.value).where(GenerationRow.id == _ONLY_ROW)) or 0
+
+
+def lock_generation(session: Session) -> None:
+    """Make this transaction the only one that changes what is desired or served until it ends."""
+    session.get(GenerationRow, _ONLY_ROW, with_for_update=True)
+
+
+def raise_generation(session: Session) -> None:
+    row = session.get(GenerationRow, _ONLY_ROW, with_for_update=True)
+    if row is None:
+        # The first write of a new store. The migration inserts the row; only a store made without it comes here.
+        session.add(GenerationRow(id=_ONLY_ROW, value=1))
+        session.flush()
+    else:
+        row.value += 1
+
+
+# --- pins
+
+
+def list_pins(session: Session) -> list[Pin]:
+    rows = session.scalars(select(PinRow).order_by(PinRow.model, PinRow.version))
+    return [Pin(model=row.model, version=row.version, author=row.author, created_ms=row.created_ms) for row in rows]
+
+
+# --- replicas
+
+
+def heartbeat(
+    session: Session, replica_id: str, *, slots: Sequence[SlotStatus], epoch: int, now_ms: int, lease_ms: int
+) -> None:
+    """Say that *replica_id* lives for another *lease_ms*, what it holds and which epoch it answers from."""
+    row = session.get(ReplicaRow, replica_id)
+    if row is None:
+        row = ReplicaRow(id=replica_id, started_ms=now_ms)
+        session.add(row)
+    row.slots = [msgspec.to_builtins(slot) for slot in slots]
+    row.epoch = epoch
+    row.lease_until_ms = now_ms + lease_ms
+
+
+def leave(session: Session, replica_id: str) -> None:
+    """Take a replica that stops in order off the list, so that nobody waits for its lease to end."""
+    session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica_id))
+
+
+def forget_dead_replicas(session: Session, *, now_ms: int, older_than_ms: int) -> None:
+    session.execute(delete(ReplicaRow).where(ReplicaRow.lease_until_ms < now_ms - older_than_ms))
+
+
+def list_replicas(session: Session, *, now_ms: int) -> list[Replica]:
+    return [
+        Replica(
+            id=row.id,
+            live=row.lease_until_ms >= now_ms,
+            slots=tuple(msgspec.convert(slot, SlotStatus) for slot in row.slots),
+            epoch=row.epoch,
+        )
+        for row in session.scalars(select(ReplicaRow).order_by(ReplicaRow.id))
+    ]
+
+
+# --- the newest epoch
+
+
+def newest_table(session: Session) -> RoutingTable:
+    """The table committed last; an empty one of epoch 0 if there is none yet."""
+    row = session.scalars(select(EpochRow).order_by(EpochRow.number.desc()).limit(1)).first()
+    return RoutingTable() if row is None else msgspec.json.decode(row.table, type=RoutingTable)

@@ -1,0 +1,162 @@
+"""What alias writes and split changes do to routing, to the letter of the route semantics."""
+
+import pytest
+
+from registry import endpoints, epochs, serving
+from registry.entities import SlotStatus
+from registry.schema import AliasRow, ModelVersionRow, RegisteredModelRow
+from registry.splits import SharesDoNotAddUp
+
+NOW = 1_700_000_000_000
+
+
+@pytest.fixture
+def session(database):
+    with database.writing() as session:
+        session.add(RegisteredModelRow(name="iris", latest_version=3, created_ms=NOW, updated_ms=NOW))
+        session.flush()
+        for version in (1, 2, 3):
+            session.add(
+                ModelVersionRow(
+                    name="iris", version=version, source="s", artifact_uri="s", created_ms=NOW, updated_ms=NOW
+                )
+            )
+        session.flush()
+        yield session
+
+
+def set_alias(session, alias, version):
+    row = session.get(AliasRow, ("iris", alias))
+    if row is None:
+        session.add(AliasRow(name="iris", alias=alias, version=version))
+    else:
+        row.version = version
+    session.flush()
+    endpoints.alias_was_set(session, "iris", alias, version, author="ann", now_ms=NOW)
+    session.flush()
+
+
+def delete_alias(session, alias):
+    session.delete(session.get(AliasRow, ("iris", alias)))
+    session.flush()
+    endpoints.alias_was_deleted(session, "iris", alias, author="ann", now_ms=NOW)
+    session.flush()
+
+
+def shares(session):
+    return endpoints.get_split(session, endpoints.get_endpoint(session, "iris").id).shares_bp
+
+
+def hold_ready(session, *versions, replica="a", at_ms=NOW):
+    slots = [SlotStatus(model="iris", version=version, state="READY") for version in versions]
+    serving.heartbeat(session, replica, slots=slots, epoch=0, now_ms=at_ms, lease_ms=5_000)
+    session.flush()
+
+
+def commit(session, at_ms=NOW):
+    table = epochs.commit_epoch(session, now_ms=at_ms, lead_ms=200)
+    session.flush()
+    return table
+
+
+def test_the_first_champion_makes_the_endpoint_and_a_waiting_challenger_joins_dark(session):
+    set_alias(session, "challenger", 2)
+    with pytest.raises(endpoints.EndpointNotFound):
+        endpoints.get_endpoint(session, "iris")
+    set_alias(session, "champion", 1)
+    assert shares(session) == {"champion": 10_000, "challenger": 0}
+
+
+def test_every_alias_write_raises_the_generation(session):
+    before = serving.generation(session)
+    set_alias(session, "staging", 1)
+    set_alias(session, "champion", 1)
+    assert serving.generation(session) >= before + 2
+
+
+def test_promoting_the_challengers_version_gives_the_champion_all_traffic_in_a_new_period(session):
+    set_alias(session, "champion", 1)
+    set_alias(session, "challenger", 2)
+    endpoints.change_split(session, "iris", {"champion": 8_000, "challenger": 2_000}, author="ann", now_ms=NOW)
+    session.flush()
+    set_alias(session, "champion", 2)
+    split = endpoints.get_split(session, endpoints.get_endpoint(session, "iris").id)
+    assert split.shares_bp == {"champion": 10_000, "challenger": 0}
+    assert split.period == 4
+    assert session.get(AliasRow, ("iris", "challenger")).version == 2
+
+
+def test_a_deleted_arm_is_dormant_and_does_not_come_back_by_itself(session):
+    set_alias(session, "champion", 1)
+    set_alias(session, "challenger", 2)
+    endpoints.change_split(session, "iris", {"champion": 7_000, "challenger": 3_000}, author="ann", now_ms=NOW)
+    delete_alias(session, "challenger")
+    split = endpoints.get_split(session, endpoints.get_endpoint(session, "iris").id)
+    assert (split.shares_bp, split.dormant_bp) == ({"champion": 10_000}, {"challenger": 3_000})
+    set_alias(session, "challenger", 3)
+    assert shares(session) == {"champion": 10_000, "challenger": 0}
+
+
+def test_split_changes_name_what_is_wrong(session):
+    set_alias(session, "champion", 1)
+    with pytest.raises(SharesDoNotAddUp):
+        endpoints.change_split(session, "iris", {"champion": 9_000}, author="ann", now_ms=NOW)
+    with pytest.raises(endpoints.ArmWithoutAlias, match="champion"):
+        endpoints.change_split(session, "iris", {"champion": 0, "nobody": 10_000}, author="ann", now_ms=NOW)
+    with pytest.raises(endpoints.EndpointNotFound):
+        endpoints.change_split(session, "none", {"champion": 10_000}, author="ann", now_ms=NOW)
+
+
+def test_an_epoch_waits_for_every_live_replica_and_not_for_dead_ones(session):
+    set_alias(session, "champion", 1)
+    hold_ready(session, 1, replica="a")
+    hold_ready(session, replica="b")
+    assert commit(session) is None
+    hold_ready(session, 1, replica="a", at_ms=NOW + 6_000)
+    table = commit(session, NOW + 6_000)
+    assert table.routes[0].arms == {"champion": 1}
+    assert table.activate_at_ms == NOW + 6_200
+    assert commit(session, NOW + 6_000) is None
+
+
+def test_a_flip_remembers_the_former_champion(session):
+    set_alias(session, "champion", 1)
+    hold_ready(session, 1, 2)
+    commit(session)
+    set_alias(session, "champion", 2)
+    commit(session)
+    endpoint = endpoints.get_endpoint(session, "iris")
+    assert (endpoint.former_champion, endpoint.former_since_ms) == (1, NOW)
+
+
+def test_a_version_in_service_and_its_model_cannot_be_deleted_until_the_endpoint_is_stopped(session):
+    set_alias(session, "champion", 1)
+    hold_ready(session, 1)
+    commit(session)
+    with pytest.raises(endpoints.VersionInService, match="endpoint 'iris'"):
+        endpoints.ensure_version_deletable(session, "iris", 1)
+    with pytest.raises(endpoints.VersionInService):
+        endpoints.ensure_model_deletable(session, "iris")
+    endpoints.ensure_version_deletable(session, "iris", 3)
+    endpoints.stop_endpoint(session, "iris")
+    session.flush()
+    assert commit(session).routes == ()
+    endpoints.ensure_model_deletable(session, "iris")
+
+
+def test_deleting_the_champion_alias_leaves_the_version_last_served_in_service(session):
+    set_alias(session, "champion", 1)
+    hold_ready(session, 1)
+    commit(session)
+    delete_alias(session, "champion")
+    assert commit(session) is None
+    assert serving.newest_table(session).routes[0].arms == {"champion": 1}
+
+
+def test_renaming_the_model_keeps_the_endpoints_id_and_name(session):
+    set_alias(session, "champion", 1)
+    before = endpoints.get_endpoint(session, "iris")
+    endpoints.model_was_renamed(session, "iris", "flower")
+    session.flush()
+    after = endpoints.get_endpoint(session, "iris")
+    assert (after.id, after.name, after.model) == (before.id, "iris", "flower")

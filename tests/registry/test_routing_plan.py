@@ -1,0 +1,104 @@
+"""What is served next, as a table of decisions."""
+
+import pytest
+
+from registry.entities import DesiredRoute, Endpoint, Route, RoutingTable, Split
+from registry.routing_plan import next_routes
+
+ENDPOINT = Endpoint(id="e1", name="iris", model="iris", salt="s", created_ms=0)
+SPLIT = Split(
+    endpoint_id="e1",
+    period=2,
+    shares_bp={"champion": 8_000, "challenger": 2_000},
+    owners=(("challenger", 2_000), ("champion", 8_000)),
+    reason="",
+    author="",
+    created_ms=0,
+)
+
+
+def wish(**versions):
+    return DesiredRoute(endpoint=ENDPOINT, split=SPLIT, versions=versions)
+
+
+def served(**arms):
+    owners = SPLIT.owners if "challenger" in arms else (("champion", 10_000),)
+    route = Route(
+        id="e1", name="iris", model="iris", salt="s", fallback=False, period=2, arms=dict(arms), owners=owners
+    )
+    return RoutingTable(epoch=1, routes=(route,))
+
+
+def ready(*versions):
+    return {("iris", version) for version in versions}
+
+
+@pytest.mark.parametrize(
+    ("current", "desired", "in_memory", "arms"),
+    [
+        pytest.param(RoutingTable(), wish(champion=1), ready(), None, id="nothing before the champion is ready"),
+        pytest.param(RoutingTable(), wish(champion=1), ready(1), {"champion": 1}, id="first champion"),
+        pytest.param(
+            RoutingTable(), wish(champion=1, challenger=2), ready(1), {"champion": 1}, id="challenger loads behind"
+        ),
+        pytest.param(
+            served(champion=1),
+            wish(champion=2),
+            ready(1),
+            {"champion": 1},
+            id="the old one serves until the new is ready",
+        ),
+        pytest.param(served(champion=1), wish(champion=2), ready(1, 2), {"champion": 2}, id="the flip"),
+        pytest.param(
+            served(champion=1, challenger=2),
+            wish(champion=1, challenger=3),
+            ready(1, 2),
+            {"champion": 1, "challenger": 2},
+            id="a bad challenger keeps the one before",
+        ),
+        pytest.param(
+            served(champion=1, challenger=2),
+            wish(champion=2, challenger=2),
+            ready(1, 2),
+            {"champion": 2, "challenger": 2},
+            id="promotion: both arms are one version",
+        ),
+        pytest.param(
+            served(champion=1), wish(), ready(1), {"champion": 1}, id="a deleted champion alias leaves it in service"
+        ),
+        pytest.param(
+            served(champion=1, challenger=2), wish(champion=1), ready(1, 2), {"champion": 1}, id="a deleted arm goes"
+        ),
+        pytest.param(
+            served(champion=1),
+            wish(champion=1),
+            ready(),
+            {"champion": 1},
+            id="a crashed host takes nothing off the table",
+        ),
+    ],
+)
+def test_next_routes(current, desired, in_memory, arms):
+    routes = next_routes(current, [desired], in_memory)
+    assert [route.arms for route in routes] == ([] if arms is None else [arms])
+
+
+def test_an_arm_that_never_served_leaves_its_buckets_with_the_champion():
+    (route,) = next_routes(RoutingTable(), [wish(champion=1, challenger=2)], ready(1))
+    assert route.owners == (("champion", 10_000),)
+
+
+def test_a_renamed_model_answers_as_before_until_its_new_name_is_loaded():
+    renamed = DesiredRoute(
+        endpoint=Endpoint(id="e1", name="iris", model="iris2", salt="s", created_ms=0),
+        split=SPLIT,
+        versions={"champion": 1},
+    )
+    current = served(champion=1)
+    assert next_routes(current, [renamed], ready(1)) == current.routes
+    (after,) = next_routes(current, [renamed], {("iris2", 1)})
+    assert (after.model, after.name, after.id) == ("iris2", "iris", "e1")
+
+
+def test_a_stopped_endpoint_leaves_the_table():
+    assert next_routes(served(champion=1), [], ready(1)) == ()
