@@ -28,6 +28,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 	@echo "==> Ready: $(VENV)/bin/titlebout"
 
+loadtest: $(STAMP) ## Load a running server (TITLEBOUT_URL) and fail if its SLO is not kept
+	@$(VENV)/bin/python -m loadtests.run
+
 lock: ## Pin the newest versions that pyproject.toml admits
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) compile --quiet --upgrade $(UV_FLAGS) --all-extras --group dev --python-version 3.11 \
 		--no-emit-find-links --no-emit-index-url --no-annotate --no-header -o requirements.lock pyproject.toml
