@@ -2,6 +2,9 @@
 
 Arrays hold numbers and booleans as such, times as ``datetime64``, strings and bytes as ``object`` arrays whose
 missing entries are ``None``; a missing number is NaN, a missing time NaT. The first axis is always rows.
+
+Columns of MLflow's array, object, map and any types, and lists of mixed scalars sent to a model without signature,
+are ``object`` arrays too, of JSON values as they came. They reach only models that take Python objects.
 """
 
 from collections.abc import Mapping
@@ -54,6 +57,8 @@ class LoadedModel(Protocol):
     """Which code answers, for `status` and the metrics: ``sklearn``, ``torch.export``, …"""
     batchable: bool
     """Whether rows of different requests may share one call."""
+    warnings: tuple[str, ...]
+    """What a person should know and nothing stops for: pinned libraries that aren't the installed ones, …"""
 
     def predict(self, batch: Batch, params: Mapping[str, Any]) -> Answer:
         """Answer *batch*, row for row.

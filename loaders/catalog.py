@@ -1,0 +1,96 @@
+"""The closed set of flavors, and the one door through which a model gets into memory.
+
+Importing this costs nothing: each flavor's module, and the libraries behind it, come in when one is first asked for.
+"""
+
+import importlib
+from enum import StrEnum
+from pathlib import Path
+from typing import assert_never
+
+from loaders.base import LoadedModel
+from loaders.code_policy import CodePolicy
+from loaders.errors import FlavorNotInstalled
+from loaders.mlmodel import MLmodel, read_mlmodel
+
+__all__ = ["CodePolicy", "Flavor", "load", "preload", "required_flavor"]
+
+
+class Flavor(StrEnum):
+    SKLEARN = "sklearn"
+    PYTORCH = "pytorch"
+    TRANSFORMERS = "transformers"
+    PYTHON_FUNCTION = "python_function"
+    """Custom models, and every flavor that Titlebout has no loader for: through MLflow's own."""
+
+
+_NATIVE = (Flavor.SKLEARN, Flavor.PYTORCH, Flavor.TRANSFORMERS)
+
+_NEEDS: dict[Flavor, tuple[str, tuple[str, ...]]] = {
+    Flavor.SKLEARN: ("sklearn", ("sklearn", "skops")),
+    Flavor.PYTORCH: ("torch", ("torch",)),
+    Flavor.TRANSFORMERS: ("transformers", ("torch", "transformers")),
+    Flavor.PYTHON_FUNCTION: ("mlflow", ("mlflow", "pandas")),
+}
+"""The extra of Titlebout, and the modules that it brings."""
+
+
+def required_flavor(mlmodel: MLmodel) -> Flavor:
+    """Which flavor will load *mlmodel*, told without importing anything."""
+    written_by = mlmodel.flavors.get(Flavor.PYTHON_FUNCTION, {}).get("loader_module")
+    for flavor in _NATIVE:
+        # A model that keeps an estimator beside code of its own means its code to answer.
+        if flavor in mlmodel.flavors and written_by in {None, f"mlflow.{flavor}"}:
+            return flavor
+    return Flavor.PYTHON_FUNCTION
+
+
+def preload(flavor: Flavor) -> None:
+    """Import what *flavor* needs, so that processes forked later have it.
+
+    Raises:
+        FlavorNotInstalled: naming the extra that brings what is missing.
+    """
+    extra, modules = _NEEDS[flavor]
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] != module:
+                raise
+            raise FlavorNotInstalled(flavor, extra, module) from error
+    importlib.import_module({Flavor.PYTHON_FUNCTION: "loaders.pyfunc"}.get(flavor, f"loaders.{flavor}"))
+
+
+def load(model_dir: Path, policy: CodePolicy, *, verified: bool, device: str | None = None) -> LoadedModel:
+    """The model saved in *model_dir*, in memory and ready to be called.
+
+    *verified* says that the files are those of a registered version's manifest, which *policy* may ask for;
+    *device* is for PyTorch and transformers, where None takes a GPU if there is one.
+
+    Raises:
+        InvalidArtifact: if a file is missing or isn't what it should be.
+        CodeNotAllowed: if the format runs code while it loads and *policy* doesn't let it.
+        FlavorNotInstalled: naming the extra to install.
+    """
+    mlmodel = read_mlmodel(model_dir)
+    flavor = required_flavor(mlmodel)
+    preload(flavor)
+    match flavor:
+        case Flavor.SKLEARN:
+            from loaders import sklearn  # noqa: PLC0415  (see this module's docstring; the same below)
+
+            return sklearn.load(model_dir, mlmodel, policy, verified=verified)
+        case Flavor.PYTORCH:
+            from loaders import pytorch  # noqa: PLC0415
+
+            return pytorch.load(model_dir, mlmodel, policy, verified=verified, device=device)
+        case Flavor.TRANSFORMERS:
+            from loaders import transformers  # noqa: PLC0415
+
+            return transformers.load(model_dir, mlmodel, policy, verified=verified, device=device)
+        case Flavor.PYTHON_FUNCTION:
+            from loaders import pyfunc  # noqa: PLC0415
+
+            return pyfunc.load(model_dir, mlmodel, policy, verified=verified)
+    assert_never(flavor)
