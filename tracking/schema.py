@@ -263,3 +263,26 @@ class LoggedModelMetricRow(Base):
         Index("ix_logged_model_metrics_value", "key", "value", "model_id"),
         {"sqlite_with_rowid": False},
     )
+
+
+class ArtifactFileRow(Base):
+    """What an artifact file held when it was uploaded through us. A file that came by other means has no row."""
+
+    __tablename__ = "artifact_files"
+
+    path: Mapped[str] = mapped_column(_text(1024), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger)
+    uploaded_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class FrozenFolderRow(Base):
+    """A folder whose files may not change any more, once for each reason to keep it so."""
+
+    __tablename__ = "frozen_folders"
+
+    folder: Mapped[str] = mapped_column(_text(1024), primary_key=True)
+    # Why, as a caller is told: "registered as iris-classifier version 3".
+    label: Mapped[str] = mapped_column(_text(400), primary_key=True)
+    # `tracking.manifest.Manifest.text`; its SHA-256 is the version's digest.
+    manifest: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,187 @@
+"""What the database knows of artifacts: the digest of each file that was uploaded, and the folders that are frozen.
+
+A version is held to the bytes that were there when it was registered. So the last step of an upload and of a delete
+run in the transaction that looks for a freeze, and a freeze waits for those that have looked already: SQLite has one
+writer at a time, PostgreSQL gets `_lock`.
+"""
+
+import hashlib
+
+from sqlalchemy import ColumnElement, and_, delete, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from tracking.artifact_paths import ArtifactPath
+from tracking.artifacts import ArtifactStore, Upload
+from tracking.errors import Conflict
+from tracking.manifest import FileDigest, Manifest
+from tracking.schema import ArtifactFileRow, Base, FrozenFolderRow
+
+# The first half of PostgreSQL's two-number advisory locks; the migrations' lock is of the one-number kind.
+_LOCK_CLASS = 7_217_002
+
+
+class ArtifactFrozen(Conflict):
+    """A file that a registered version is held to."""
+
+    def __init__(self, path: ArtifactPath, folder: str, label: str) -> None:
+        super().__init__(
+            f"The artifact {str(path)!r} can't be changed or deleted. {folder!r} is {label}: "
+            "log the change as a new version."
+        )
+
+
+def publish_upload(session: Session, upload: Upload, now_ms: int) -> FileDigest:
+    """Make a finished upload visible and record its digest, unless its folder is frozen.
+
+    Call it as the last thing of a transaction: when that fails to commit, the file is there and its record isn't,
+    so that a load would refuse the file until it is uploaded again.
+
+    Raises:
+        ArtifactFrozen: and nothing has changed.
+    """
+    _lock(session, upload.path, shared=True)
+    ensure_writable(session, upload.path)
+    digest = upload.digest
+    # Recording comes first: on PostgreSQL it also makes two uploads of one file take turns.
+    record_file(session, upload.path, digest, now_ms)
+    upload.publish()
+    return digest
+
+
+def delete_artifact(session: Session, store: ArtifactStore, path: ArtifactPath) -> None:
+    """Delete the file or folder at *path* and its records; nothing happens if there is neither.
+
+    Raises:
+        ArtifactFrozen: if it is frozen, lies in a frozen folder or holds one; nothing has changed then.
+    """
+    _lock(session, path, shared=False)
+    ensure_deletable(session, path)
+    forget(session, path)
+    store.delete(path)
+
+
+def ensure_writable(session: Session, path: ArtifactPath) -> None:
+    """Raise `ArtifactFrozen` if *path* is, or lies in, a frozen folder.
+
+    An answer for the moment only; `publish_upload` asks again when it counts.
+    """
+    _raise_if_frozen(session, path, _is_above(FrozenFolderRow.folder, path))
+
+
+def ensure_deletable(session: Session, path: ArtifactPath) -> None:
+    """Raise `ArtifactFrozen` if anything frozen is at, above or below *path*."""
+    touched = or_(_is_above(FrozenFolderRow.folder, path), _is_below(FrozenFolderRow.folder, path))
+    _raise_if_frozen(session, path, touched)
+
+
+def _raise_if_frozen(session: Session, path: ArtifactPath, touched: ColumnElement[bool]) -> None:
+    # The lowest label, so that the same question gets the same answer.
+    query = select(FrozenFolderRow.folder, FrozenFolderRow.label).where(touched).order_by(FrozenFolderRow.label)
+    found = session.execute(query.limit(1)).first()
+    if found is not None:
+        raise ArtifactFrozen(path, found.folder, found.label)
+
+
+def record_file(session: Session, path: ArtifactPath, digest: FileDigest, now_ms: int) -> None:
+    """Remember what the file at *path* holds, in place of what it held before."""
+    values = {"sha256": digest.sha256, "size": digest.size, "uploaded_ms": now_ms}
+    _put(session, ArtifactFileRow, {"path": str(path)}, values)
+
+
+def forget(session: Session, path: ArtifactPath) -> None:
+    """Drop the records of the file at *path*, or of all files below the folder."""
+    at = ArtifactFileRow.path == str(path)
+    session.execute(delete(ArtifactFileRow).where(or_(at, _is_below(ArtifactFileRow.path, path))))
+
+
+def find_digest(session: Session, path: ArtifactPath) -> FileDigest | None:
+    """What the file at *path* held when it was uploaded; None if it didn't come through us."""
+    row = session.get(ArtifactFileRow, str(path))
+    return None if row is None else FileDigest(row.sha256, row.size)
+
+
+def manifest_of(session: Session, folder: ArtifactPath) -> Manifest | None:
+    """The manifest of the files that were uploaded below *folder*; None if none was."""
+    query = select(ArtifactFileRow).where(_is_below(ArtifactFileRow.path, folder))
+    files = {
+        ArtifactPath.parse(row.path).relative_to(folder): FileDigest(row.sha256, row.size)
+        for row in session.scalars(query)
+    }
+    return Manifest(files) if files else None
+
+
+def freeze(session: Session, folder: ArtifactPath, label: str, manifest: Manifest) -> None:
+    """Let nobody change *folder* any more; *label* says why, as in "registered as iris-classifier version 3".
+
+    One folder may be frozen under several labels. Take *manifest* by `manifest_of` after `hold`, or an upload could
+    end between the two.
+    """
+    hold(session, folder)
+    _put(session, FrozenFolderRow, {"folder": str(folder), "label": label}, {"manifest": manifest.text})
+
+
+def hold(session: Session, folder: ArtifactPath) -> None:
+    """Wait for uploads into *folder* that are at their last step, and let no other begin it before this commits."""
+    _lock(session, folder, shared=False)
+
+
+def unfreeze(session: Session, folder: ArtifactPath, label: str) -> None:
+    """Take back one freeze; the folder stays frozen for as long as another label is left."""
+    session.execute(
+        delete(FrozenFolderRow).where(FrozenFolderRow.folder == str(folder), FrozenFolderRow.label == label)
+    )
+
+
+def relabel(session: Session, folder: ArtifactPath, label: str, new_label: str) -> None:
+    """Say the reason anew, after a rename."""
+    session.execute(
+        update(FrozenFolderRow)
+        .where(FrozenFolderRow.folder == str(folder), FrozenFolderRow.label == label)
+        .values(label=new_label)
+    )
+
+
+def find_frozen_manifest(session: Session, folder: ArtifactPath, label: str) -> Manifest | None:
+    """The manifest with which *folder* was frozen under *label*."""
+    row = session.get(FrozenFolderRow, (str(folder), label))
+    return None if row is None else Manifest.from_text(row.manifest)
+
+
+def frozen_labels(session: Session, folder: ArtifactPath) -> list[str]:
+    """Why *folder* itself is frozen; empty if it isn't."""
+    query = select(FrozenFolderRow.label).where(FrozenFolderRow.folder == str(folder))
+    return sorted(session.scalars(query))
+
+
+def _put(session: Session, table: type[Base], key: dict[str, str], values: dict[str, str | int]) -> None:
+    # One statement, where merge() is two: between those, another process may insert the same key.
+    insert = postgresql.insert if _is_postgresql(session) else sqlite.insert
+    statement = insert(table).values({**key, **values})
+    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def _is_above(column: InstrumentedAttribute[str], path: ArtifactPath) -> ColumnElement[bool]:
+    return column.in_([str(ancestor) for ancestor in path.ancestors()])
+
+
+def _is_below(column: InstrumentedAttribute[str], folder: ArtifactPath) -> ColumnElement[bool]:
+    # A range of the index: '0' is the character after '/', and the column is ordered by bytes on both databases.
+    return and_(column > f"{folder}/", column < f"{folder}0")
+
+
+def _lock(session: Session, path: ArtifactPath, *, shared: bool) -> None:
+    """Uploads share the lock, freezes and deletes have it alone; all give it back at the end of the transaction.
+
+    One lock for each first name of a path, which is an experiment: a file, the frozen folder around it and the tree
+    that somebody deletes around both then agree on it.
+    """
+    if not _is_postgresql(session):
+        return
+    number = int.from_bytes(hashlib.sha256(path.segments[0].encode()).digest()[:4], "big", signed=True)
+    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    session.execute(text(f"SELECT {function}(:class, :number)"), {"class": _LOCK_CLASS, "number": number})

@@ -1,0 +1,30 @@
+"""Opens the artifact store that a setting names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tracking.artifact_uris import FileUri, InvalidArtifactUri, S3Uri, parse_artifact_uri
+from tracking.artifacts import ArtifactStore
+from tracking.folder_artifacts import FolderArtifactStore
+
+
+def open_store(root: str, environment: Mapping[str, str]) -> ArtifactStore:
+    """The store at *root*: a folder, ``file:///…``, or ``s3://bucket/prefix`` with AWS's variables in *environment*.
+
+    Touches nothing yet.
+
+    Raises:
+        InvalidArtifactUri: if *root* is none of these.
+    """
+    if ":" not in root:
+        return FolderArtifactStore(Path(root))
+    match parse_artifact_uri(root):
+        case FileUri(path):
+            return FolderArtifactStore(path)
+        case S3Uri(bucket, prefix):
+            # boto3 takes a third of a second and 30 MB to import; only who keeps artifacts in S3 pays for it.
+            from tracking.s3_artifacts import S3ArtifactStore, S3Settings  # noqa: PLC0415
+
+            return S3ArtifactStore(bucket, prefix, S3Settings.from_environment(environment))
+        case _:
+            raise InvalidArtifactUri(root, "artifacts can't be kept there")
