@@ -1,0 +1,198 @@
+"""The manifests say the same as the program: its port, its probes, its settings, and never a model's version."""
+
+import re
+import tomllib
+
+import pytest
+import yaml
+
+from gateway.api import health
+from gateway.api.browser_guard import BrowserGuard
+from gateway.settings import Settings, environment_name, load_settings
+from tests.deployment.tools import ROOT, run_tool
+
+SETTING_NAMES = {environment_name(field) for field in Settings.__struct_fields__}
+UNITS = {"": 1, "m": 1024**2, "Mi": 1024**2, "Gi": 1024**3}
+
+
+def bytes_of(quantity):
+    number, unit = re.fullmatch(r"(\d+)(\w*)", quantity).groups()
+    return int(number) * UNITS[unit]
+
+
+def selects(selector, labels):
+    return selector.items() <= labels.items()
+
+
+def secret_references(pod):
+    return {
+        entry["name"]: entry["valueFrom"]["secretKeyRef"]
+        for container in pod["spec"]["containers"]
+        for entry in container["env"]
+    }
+
+
+def test_each_overlay_is_valid_kubernetes(overlay, tmp_path):
+    rendered = tmp_path / f"{overlay.name}.yaml"
+    rendered.write_text(overlay.text)
+    judged = run_tool("kubernetes-validate", "--strict", rendered)
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
+def test_the_secrets_template_is_valid_and_is_never_applied_by_itself(overlay):
+    judged = run_tool("kubernetes-validate", "--strict", "k8s/secret.example.yaml")
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    assert overlay.all("Secret") == []
+
+
+def test_the_server_listens_where_probes_service_and_ingress_look(overlay):
+    (port,) = overlay.server["ports"]
+    assert port["containerPort"] == Settings().port == int(overlay.settings["TITLEBOUT_PORT"])
+    (service_port,) = overlay.one("Service")["spec"]["ports"]
+    assert service_port["targetPort"] == port["name"]
+    for ingress in overlay.all("Ingress"):
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+            assert path["backend"]["service"]["name"] == overlay.one("Service")["metadata"]["name"]
+            assert path["backend"]["service"]["port"]["name"] == service_port["name"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert overlay.server[probe]["httpGet"]["port"] == port["name"]
+
+
+def test_probes_ask_paths_that_the_server_answers(overlay):
+    answered = {path for handler in health.handlers for path in handler.paths}
+    asked = {name: overlay.server[name]["httpGet"]["path"] for name in overlay.server if name.endswith("Probe")}
+    assert asked == {"startupProbe": "/health", "livenessProbe": "/health", "readinessProbe": "/ready"}
+    assert set(asked.values()) <= answered
+
+
+def test_probes_and_ingress_name_hosts_that_the_server_answers(overlay):
+    guard = BrowserGuard("0.0.0.0", overlay.settings["TITLEBOUT_ALLOWED_HOSTS"].split(","))
+    hosts = [ingress["spec"]["rules"][0]["host"] for ingress in overlay.all("Ingress")]
+    hosts += [
+        header["value"]
+        for name in ("startupProbe", "livenessProbe", "readinessProbe")
+        for header in overlay.server[name]["httpGet"]["httpHeaders"]
+    ]
+    service, namespace = overlay.one("Service")["metadata"]["name"], overlay.one("Namespace")["metadata"]["name"]
+    hosts += [service, f"{service}.{namespace}", f"{service}.{namespace}.svc.cluster.local"]
+    for host in hosts:
+        guard.check("GET", "/health", [(b"host", host.encode())])
+
+
+def test_every_setting_is_one_that_the_program_reads(overlay):
+    named = set(overlay.settings) | {name for pod in overlay.pods for name in secret_references(pod)}
+    assert {name for name in named if name.startswith("TITLEBOUT_")} <= SETTING_NAMES
+    settings = load_settings(environment=overlay.settings)
+    assert settings.artifact_root.startswith("s3://")
+
+
+def test_no_model_version_is_written_anywhere(overlay):
+    written = [path.read_text() for path in (ROOT / "k8s").rglob("*.yaml")]
+    for text in [overlay.text, *written]:
+        assert "MODEL_VERSION" not in text.upper()
+        for uri in re.findall(r"models:/\S+", text):
+            assert re.fullmatch(r"models:/[^/@]+@[\w-]+", uri), f"{uri} names no alias"
+
+
+def test_the_image_has_the_version_of_the_program(overlay):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    images = {container["image"] for pod in overlay.pods for container in pod["spec"]["containers"]}
+    assert images == {f"registry.example.com/titlebout:{version}"}
+
+
+def test_credentials_come_from_secrets_whose_keys_the_template_names(overlay):
+    template = yaml.safe_load((ROOT / "k8s/secret.example.yaml").read_text())
+    server, migration = (secret_references(pod) for pod in overlay.pods)
+    assert set(server) == {"TITLEBOUT_DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert set(migration) == {"TITLEBOUT_DATABASE_URL"}
+    for reference in [*server.values(), *migration.values()]:
+        assert reference["name"] == template["metadata"]["name"]
+        assert reference["key"] in template["stringData"]
+    assert not {name for name in overlay.settings if "KEY" in name or "URL" in name}
+
+
+def test_pods_keep_to_the_restricted_pod_security_standard(overlay):
+    assert overlay.one("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for pod in overlay.pods:
+        context = pod["spec"]["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["spec"]["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert mounts == {overlay.settings["TITLEBOUT_DATA"], "/tmp"}
+        assert all("emptyDir" in volume for volume in pod["spec"]["volumes"])
+
+
+def test_pods_hold_no_token_and_no_environment_that_services_would_add(overlay):
+    assert overlay.one("ServiceAccount")["automountServiceAccountToken"] is False
+    for pod in overlay.pods:
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        # A Service named titlebout gives TITLEBOUT_PORT=tcp://10.0.0.1:80, which is our setting's name.
+        assert pod["spec"]["enableServiceLinks"] is False
+
+
+def test_everything_that_selects_the_server_selects_it_and_not_the_migration(overlay):
+    server, migration = (pod["metadata"]["labels"] for pod in overlay.pods)
+    callers = next(each for each in overlay.all("NetworkPolicy") if each["metadata"]["name"] == "titlebout-callers")
+    selectors = [
+        overlay.one("Deployment")["spec"]["selector"]["matchLabels"],
+        overlay.one("Service")["spec"]["selector"],
+        overlay.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        callers["spec"]["podSelector"]["matchLabels"],
+        *(each["labelSelector"]["matchLabels"] for each in overlay.pods[0]["spec"]["topologySpreadConstraints"]),
+    ]
+    assert all(selects(selector, server) for selector in selectors)
+    assert not any(selects(selector, migration) for selector in selectors)
+    target = overlay.one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+    assert target["name"] == overlay.one("Deployment")["metadata"]["name"]
+    assert "replicas" not in overlay.one("Deployment")["spec"]
+
+
+def test_the_network_is_closed_except_where_it_is_opened(overlay):
+    policies = {each["metadata"]["name"]: each["spec"] for each in overlay.all("NetworkPolicy")}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    needs = policies["titlebout-needs"]
+    assert all(selects(needs["podSelector"]["matchLabels"], pod["metadata"]["labels"]) for pod in overlay.pods)
+    ports = {port["port"] for rule in needs["egress"] for port in rule["ports"]}
+    assert ports == {53, 443, 5432}
+
+
+def test_requests_in_flight_have_time_to_finish(overlay):
+    before_stop_s = overlay.server["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain_timeout_s = load_settings(environment=overlay.settings).drain_timeout_s
+    grace_s = overlay.one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_s > before_stop_s + drain_timeout_s
+
+
+def test_bounds_outside_the_program_leave_room_for_its_own(overlay):
+    settings = load_settings(environment=overlay.settings)
+    volumes = {volume["name"]: volume["emptyDir"] for volume in overlay.pods[0]["spec"]["volumes"]}
+    assert bytes_of(volumes["data"]["sizeLimit"]) > settings.cache_bytes_max
+    ingresses = {each["metadata"]["name"]: each for each in overlay.all("Ingress")}
+    annotation = "nginx.ingress.kubernetes.io/proxy-body-size"
+    assert bytes_of(ingresses["titlebout-scoring"]["metadata"]["annotations"][annotation]) >= settings.body_bytes_max
+    assert ingresses["titlebout-api"]["metadata"]["annotations"][annotation] == "0"
+
+
+def test_the_open_door_is_in_the_open(overlay):
+    assert overlay.server["args"] == ["serve", "--host", "0.0.0.0", "--insecure"]
+    assert "--insecure is here to be seen" in (ROOT / "k8s/base/deployment.yaml").read_text()
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_what_is_tried_in_staging_is_what_runs_in_production(kind):
+    rendered = [
+        next(
+            document
+            for document in yaml.safe_load_all(run_tool("kubectl", "kustomize", f"k8s/overlays/{name}").stdout)
+            if document["kind"] == kind
+        )
+        for name in ("staging", "production")
+    ]
+    images = [each["spec"]["template"]["spec"]["containers"][0]["image"] for each in rendered]
+    assert images[0] == images[1]
