@@ -4,6 +4,7 @@ Importing this costs nothing: each flavor's module, and the libraries behind it,
 """
 
 import importlib
+import importlib.util
 from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
@@ -34,6 +35,13 @@ _NEEDS: dict[Flavor, tuple[str, tuple[str, ...]]] = {
 }
 """The extra of Titlebout, and the modules that it brings."""
 
+_MODULES = {
+    Flavor.SKLEARN: "loaders.sklearn",
+    Flavor.PYTORCH: "loaders.pytorch",
+    Flavor.TRANSFORMERS: "loaders.transformers",
+    Flavor.PYTHON_FUNCTION: "loaders.pyfunc",
+}
+
 
 def required_flavor(mlmodel: MLmodel) -> Flavor:
     """Which flavor will load *mlmodel*, told without importing anything."""
@@ -53,13 +61,10 @@ def preload(flavor: Flavor) -> None:
     """
     extra, modules = _NEEDS[flavor]
     for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] != module:
-                raise
-            raise FlavorNotInstalled(flavor, extra, module) from error
-    importlib.import_module({Flavor.PYTHON_FUNCTION: "loaders.pyfunc"}.get(flavor, f"loaders.{flavor}"))
+        # Looked for, not imported: the loader's module sets what its libraries read as they come in.
+        if importlib.util.find_spec(module) is None:
+            raise FlavorNotInstalled(flavor, extra, module)
+    importlib.import_module(_MODULES[flavor])
 
 
 def load(model_dir: Path, policy: CodePolicy, *, verified: bool, device: str | None = None) -> LoadedModel:

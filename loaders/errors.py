@@ -40,6 +40,15 @@ class FlavorNotInstalled(ServingError):
         )
 
 
+class LibraryNotInstalled(ServingError):
+    """A module that a model's own code imports and that isn't in this installation."""
+
+    code = ErrorCode.INVALID_STATE
+
+    def __init__(self, module: str) -> None:
+        super().__init__(f"The model's code needs the Python module {module!r}, which isn't installed here.")
+
+
 class ModelTooLarge(TooLarge):
     """A model that the local cache has no room for."""
 

@@ -12,18 +12,26 @@ _PIN = re.compile(r"^\s*([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*==\s*([^\s;#]+)", re.
 
 
 def pin_warnings(model_dir: Path, *packages: str) -> tuple[str, ...]:
-    """A sentence for each of *packages* that ``requirements.txt`` pins to another version than the installed one."""
+    """A sentence for each pin in ``requirements.txt`` that isn't what is installed; *packages* narrows them down."""
     try:
         text = read_bounded(model_dir / "requirements.txt", _REQUIREMENTS_BYTES_MAX).decode(errors="replace")
     except InvalidArtifact:
         # The file is a note for people; a model without it loads just as well.
         return ()
     pins = {name.lower().replace("_", "-"): version for name, version in _PIN.findall(text)}
-    return tuple(
-        f"The model was saved with {package} {pins[package]}; installed is {installed}."
-        for package in packages
-        if package in pins and (installed := metadata.version(package)) and _public(installed) != _public(pins[package])
-    )
+    # mlflow itself is pinned in each such file, and answers for no prediction.
+    watched = [name for name in pins if name in packages or (not packages and not name.startswith("mlflow"))]
+    return tuple(note for name in watched if (note := _find_difference(name, pins[name])))
+
+
+def _find_difference(package: str, pinned: str) -> str | None:
+    try:
+        installed = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return f"The model was saved with {package} {pinned}, which isn't installed."
+    if _public(installed) == _public(pinned):
+        return None
+    return f"The model was saved with {package} {pinned}; installed is {installed}."
 
 
 def _public(version: str) -> str:

@@ -148,7 +148,7 @@ def test_the_models_own_list_of_trusted_types_is_not_believed(save, iris):
     (path / "MLmodel").write_text(
         text.replace("skops_trusted_types: null", f"skops_trusted_types: [{__name__}.RunsOnLoad]")
     )
-    with pytest.raises(CodeNotAllowed, match="RunsOnLoad|touch"):
+    with pytest.raises(CodeNotAllowed, match=r"RunsOnLoad|touch"):
         catalog.load(path, CodePolicy.ALLOW, verified=True)
     assert not (path / "never").exists()
 
