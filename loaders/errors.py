@@ -18,13 +18,6 @@ class InvalidArtifact(InvalidParameter):
         super().__init__(f"The model's file {name!r} can't be used: {expected}.")
 
 
-class DigestMismatch(InvalidParameter):
-    """A file whose bytes are not those that were registered."""
-
-    def __init__(self, name: str, expected: str, got: str) -> None:
-        super().__init__(f"The model's file {name!r} was registered as {expected}, but the store holds {got}.")
-
-
 class CodeNotAllowed(PermissionDenied):
     """A model whose format runs code while it loads, where the setting doesn't let it."""
 

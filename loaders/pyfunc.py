@@ -14,11 +14,14 @@ from typing import Any
 # Before the import: MLflow would otherwise call home from its own thread.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import mlflow.pyfunc
 import msgspec
 import numpy as np
 import pandas as pd
-from mlflow.exceptions import MlflowException
+
+with warnings.catch_warnings(record=True):
+    # What it advises authors of models is lost on whoever serves them. Recorded, since it undoes plain filters.
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
 
 from loaders.base import Answer, Batch, Form, JsonAnswer
 from loaders.code_policy import CodePolicy, require_allowed
@@ -83,12 +86,16 @@ def load(model_dir: Path, mlmodel: MLmodel, policy: CodePolicy, *, verified: boo
     names = ", ".join(sorted(name for name in mlmodel.flavors if name != FLAVOR)) or FLAVOR
     require_allowed(f"A model of flavor {names!r}, loaded by mlflow.pyfunc,", policy, verified=verified)
     try:
-        with _leaving_no_bytecode(), warnings.catch_warnings():
-            # What MLflow advises authors of models is lost on whoever serves them; versions we compare ourselves.
-            warnings.simplefilter("ignore")
+        with _leaving_no_bytecode(), warnings.catch_warnings(record=True):
+            # As above; and versions we compare ourselves.
             model = mlflow.pyfunc.load_model(str(model_dir), suppress_warnings=True)
     except ModuleNotFoundError as error:
         raise LibraryNotInstalled(error.name or str(error)) from error
+    except MlflowException as error:
+        # A model from code, whose error MLflow wraps together with its path.
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            raise LibraryNotInstalled(error.__cause__.name or "?") from error
+        raise
     return PyfuncModel(model, mlmodel, pin_warnings(model_dir))
 
 

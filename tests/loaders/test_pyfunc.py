@@ -10,7 +10,7 @@ import pytest
 from loaders import catalog, signature
 from loaders.base import Batch, Form, JsonAnswer
 from loaders.catalog import CodePolicy
-from loaders.errors import BadInput, CodeNotAllowed
+from loaders.errors import BadInput, CodeNotAllowed, LibraryNotInstalled
 from loaders.mlmodel import read_mlmodel
 from loaders.payload import Nested, Table
 
@@ -136,6 +136,12 @@ def test_a_type_hint_gets_the_list_that_it_names(save, tmp_path):
     )
     got = predict(save("pyfunc", python_model=str(code)), Nested(["a", "b"]))
     assert got.columns[""].tolist() == ["A", "B"]
+
+
+def test_a_module_that_is_missing_is_named(from_code):
+    (from_code / "scaled_model.py").write_text("import no_such_module_anywhere")
+    with pytest.raises(LibraryNotInstalled, match="no_such_module_anywhere"):
+        load(from_code)
 
 
 def test_what_mlflow_refuses_is_bad_input(save):
