@@ -14,6 +14,7 @@ import registry.schema  # noqa: F401  (its tables join the one catalogue)
 from gateway.app import create_app
 from gateway.settings import Settings
 from tests.servers import free_port, running_postgres, running_s3
+from tracking.artifact_stores import open_store
 from tracking.database import Database
 from tracking.schema import Base
 
@@ -72,12 +73,7 @@ def api_server(tmp_path: Path) -> Iterator[str]:
     settings = Settings(data=str(tmp_path / "data"))
     database = Database(settings.database)
     Base.metadata.create_all(database.engine)
-    try:
-        from tracking.artifacts import open_store
-
-        store = open_store(settings.artifacts)
-    except ImportError:
-        store = None
+    store = open_store(settings.artifacts)
     app = create_app(settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="on"))

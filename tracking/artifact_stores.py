@@ -1,5 +1,6 @@
 """Opens the artifact store that a setting names."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from tracking.artifacts import ArtifactStore
 from tracking.folder_artifacts import FolderArtifactStore
 
 
-def open_store(root: str, environment: Mapping[str, str]) -> ArtifactStore:
+def open_store(root: str, environment: Mapping[str, str] = os.environ) -> ArtifactStore:
     """The store at *root*: a folder, ``file:///…``, or ``s3://bucket/prefix`` with AWS's variables in *environment*.
 
     Touches nothing yet.

@@ -16,7 +16,7 @@ import msgspec
 
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_uris import ArtifactUri
-from tracking.errors import Conflict, Exhausted, InvalidParameter, NotFound, ServingError, TemporarilyUnavailable
+from tracking.errors import Conflict, Exhausted, NotFound, ServingError, TemporarilyUnavailable
 from tracking.manifest import FileDigest, Manifest, digest_chunks
 
 CHUNK_BYTES = 1024 * 1024
@@ -57,11 +57,6 @@ class ArtifactStillThere(Conflict):
 
     def __init__(self, path: ArtifactPath) -> None:
         super().__init__(f"The artifact {str(path)!r} was deleted and is still there.")
-
-
-class InvalidPageToken(InvalidParameter):
-    def __init__(self) -> None:
-        super().__init__("Invalid page_token; expected the next_page_token of the page before, unchanged.")
 
 
 class TooManyUploads(Exhausted):

@@ -24,12 +24,12 @@ from tracking.artifacts import (
     ArtifactIsFolder,
     ArtifactNotFound,
     Entry,
-    InvalidPageToken,
     Page,
     StoredArtifact,
     StoreUnavailable,
     Upload,
 )
+from tracking.filters import InvalidPageToken
 from tracking.manifest import FileDigest
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

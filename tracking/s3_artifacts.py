@@ -23,13 +23,13 @@ from tracking.artifacts import (
     ArtifactIsFolder,
     ArtifactNotFound,
     Entry,
-    InvalidPageToken,
     Page,
     StoredArtifact,
     StoreUnavailable,
     TooManyUploads,
     Upload,
 )
+from tracking.filters import InvalidPageToken
 from tracking.manifest import FileDigest
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def test_a_missing_file_is_named(manifest, folder):
 
 def test_a_file_that_was_added_is_named(manifest, folder):
     (folder / "data/evil.py").write_text("import os")
-    with pytest.raises(DigestMismatch, match="'data/evil.py' was added"):
+    with pytest.raises(DigestMismatch, match=r"'data/evil\.py' was added"):
         verify(manifest, folder)
 
 
