@@ -9,7 +9,6 @@ ARG EXTRAS=mlflow
 ARG PIP_FIND_LINKS
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN python -m venv /opt/titlebout
 WORKDIR /src
 

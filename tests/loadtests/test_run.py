@@ -1,25 +1,19 @@
 """The load test itself is tested against a stand-in that speaks the scoring answer, rightly or wrongly."""
 
-import contextlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.loadtests.stand_in import Answer, standing_in
 from tests.servers import free_port
 
 pytestmark = pytest.mark.e2e
 
 _ROOT = Path(__file__).parents[2]
-
-Answer = tuple[int, dict[str, str], object]
 
 
 def right_answer(rows: list[object], unit: str | None) -> Answer:
@@ -45,40 +39,6 @@ def forgetful_of_units(rows: list[object], _unit: str | None) -> Answer:
 
 def no_endpoint(_rows: list[object], _unit: str | None) -> Answer:
     return 404, {}, {"error_code": "ENDPOINT_NOT_FOUND", "message": "There is no endpoint; there are: churn."}
-
-
-@contextlib.contextmanager
-def standing_in(answer: Callable[[list[object], str | None], Answer]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Head and body in one segment: two of them wait 40 ms for the client's delayed acknowledgement.
-        wbufsize = 64 * 1024
-
-        def do_POST(self) -> None:
-            rows = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]
-            status, headers, body = answer(rows, self.headers["X-Titlebout-Unit"])
-            self._send(status, headers, json.dumps(body).encode())
-
-        def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    # Users hang up when the test ends; that is no error of the stand-in's.
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # an instance's own is enough
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def loadtest(url: str, *options: str) -> subprocess.CompletedProcess[str]:
