@@ -162,6 +162,19 @@ def parse_order_by(clauses: Sequence[str], vocabulary: Vocabulary) -> tuple[Orde
     return tuple(_Parser(clause, vocabulary).order_by() for clause in clauses)
 
 
+def parse_field(name: str, vocabulary: Vocabulary) -> Field:
+    """Read a field that has a parameter to itself: all behind the dot is the key, in quotes or not.
+
+    Raises:
+        SearchSyntaxError: if *vocabulary* doesn't have it.
+    """
+    entity, dot, key = name.strip().partition(".")
+    if dot and key and key[0] not in '`"':
+        quoted = key.replace('"', '""')
+        name = f'{entity}."{quoted}"'
+    return _Parser(name, vocabulary).lone_field()
+
+
 class _Kind(StrEnum):
     WORD = "word"
     NUMBER = "number"
@@ -265,6 +278,12 @@ class _Parser:
         if not self._at_end():
             self._refuse("ASC, DESC or the end")
         return Ordering(field, ascending)
+
+    def lone_field(self) -> Field:
+        field = self._field()
+        if not self._at_end():
+            self._refuse("nothing after the field")
+        return field
 
     def _comparison(self) -> Comparison:
         field = self._field()

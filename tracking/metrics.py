@@ -1,0 +1,161 @@
+"""Points of metrics: the whole history of a run, and the latest point of each metric, which searches look at.
+
+The latest point is the greatest by (step, timestamp, value), whoever wrote last: concurrent writers agree on it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Insert, Table, select, tuple_
+from sqlalchemy.orm import Session
+
+from tracking.entities import Metric
+from tracking.errors import InvalidParameter, NotFound
+from tracking.names import check_key, check_text, is_storable
+from tracking.paging import Page, Term, Turn, check_page_size, read_page
+from tracking.schema import Base, LatestMetricRow, LoggedModelMetricRow, LoggedModelRow, MetricRow
+from tracking.search import ValueType
+from tracking.upserts import DialectInsert, insert_new, upsert_by
+
+HISTORY_PAGE_SIZE_MAX = 25_000
+_LARGEST = 1.7976931348623157e308
+
+_POINTS = cast(Table, MetricRow.__table__).c
+
+
+class LoggedModelOfMetricNotFound(NotFound):
+    def __init__(self, model_ids: Iterable[str]) -> None:
+        super().__init__(f"Logged models with IDs {sorted(model_ids)} not found; metrics name them as their model_id.")
+
+
+def check_metric(metric: Metric, path: str = "") -> Metric:
+    """*metric*, if its name and numbers can be kept; *path* says where in the request it stands."""
+    check_key(metric.key, f"{path}name")
+    if metric.timestamp_ms < 0:
+        raise InvalidParameter(
+            f"Invalid value {metric.timestamp_ms} for parameter '{path}timestamp' supplied: "
+            "Timestamp must be a nonnegative long (64-bit integer)"
+        )
+    check_text(metric.model_id or "", f"{path}model_id", 256)
+    check_text(metric.dataset_name or "", f"{path}dataset_name", 500)
+    check_text(metric.dataset_digest or "", f"{path}dataset_digest", 36)
+    return metric
+
+
+def write_metrics(session: Session, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Add checked points to a run's history, and to their logged models'. The same point again changes nothing."""
+    points = {_identity(metric): metric for metric in metrics}
+    rows = [_point(run_id, metric) for metric in points.values()]
+    insert_new(session, MetricRow, rows)
+    upsert_by(session, LatestMetricRow, _latest_of(rows), _overwrite_if_later)
+    _write_model_metrics(session, run_id, [metric for metric in metrics if metric.model_id])
+
+
+def metric_history(
+    session: Session, run_id: str, key: str, *, max_results: int | None = None, page_token: str | None = None
+) -> Page[Metric]:
+    """A metric's points in the order of their timestamps, all of them unless *max_results* is given.
+
+    A run or metric that doesn't exist has no points.
+    """
+    if max_results is not None:
+        # The client asks for pages of any size; what is over the bound comes with a token for the rest.
+        check_page_size(max_results, at_most=2**31)
+        max_results = min(max_results, HISTORY_PAGE_SIZE_MAX)
+    if not (is_storable(run_id) and is_storable(key)):
+        return Page([])
+    terms = [Term(_POINTS[name], ValueType.NUMBER) for name in ("timestamp_ms", "step", "value", "is_nan")]
+    page = read_page(
+        session,
+        [_POINTS.value, _POINTS.is_nan, _POINTS.timestamp_ms, _POINTS.step],
+        [Turn(MetricRow.__table__, [_POINTS.run_id == run_id, _POINTS.key == key], terms)],
+        search_key=(run_id, key),
+        max_results=max_results,
+        token=page_token,
+    )
+    return Page([_to_metric(key, row) for row in page.items], page.next_page_token)
+
+
+def latest_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, list[Metric]]:
+    """For each run its metrics' latest points, by key."""
+    latest: dict[str, list[Metric]] = {run_id: [] for run_id in run_ids}
+    row = LatestMetricRow
+    found = select(row.run_id, row.key, row.value, row.is_nan, row.timestamp_ms, row.step)
+    for one in session.execute(found.where(row.run_id.in_(run_ids)).order_by(row.run_id, row.key)):
+        latest[one.run_id].append(_to_metric(one.key, one))
+    return latest
+
+
+def stored_value(value: float) -> tuple[float, bool]:
+    """How a value is kept, and whether it is NaN: SQLite has no NaN, and MLflow has no infinities."""
+    if math.isnan(value):
+        return 0.0, True
+    return max(-_LARGEST, min(_LARGEST, value)), False
+
+
+def _identity(metric: Metric) -> tuple[object, ...]:
+    return (metric.key, metric.timestamp_ms, metric.step, *stored_value(metric.value))
+
+
+def _point(run_id: str, metric: Metric) -> dict[str, Any]:
+    value, is_nan = stored_value(metric.value)
+    return {
+        "run_id": run_id,
+        "key": metric.key,
+        "timestamp_ms": metric.timestamp_ms,
+        "step": metric.step,
+        "value": value,
+        "is_nan": is_nan,
+    }
+
+
+def _latest_of(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    latest: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        known = latest.get(row["key"])
+        if known is None or _recency(row) > _recency(known):
+            latest[row["key"]] = row
+    return list(latest.values())
+
+
+def _recency(row: Mapping[str, Any]) -> tuple[int, int, float]:
+    return row["step"], row["timestamp_ms"], row["value"]
+
+
+def _overwrite_if_later(insert: DialectInsert, row: type[Base]) -> Insert:
+    given, known = insert.excluded, row.__table__.c
+    return insert.on_conflict_do_update(
+        index_elements=[known.run_id, known.key],
+        set_={name: given[name] for name in ("value", "is_nan", "timestamp_ms", "step")},
+        # The comparison is the database's, under the row's lock, so that no writer can put an older point back.
+        where=tuple_(given.step, given.timestamp_ms, given.value) > tuple_(known.step, known.timestamp_ms, known.value),
+    )
+
+
+def _write_model_metrics(session: Session, run_id: str, metrics: Sequence[Metric]) -> None:
+    if not metrics:
+        return
+    model_ids = {metric.model_id for metric in metrics if metric.model_id}
+    known = set(session.scalars(select(LoggedModelRow.model_id).where(LoggedModelRow.model_id.in_(model_ids))))
+    if missing := model_ids - known:
+        raise LoggedModelOfMetricNotFound(missing)
+    rows = [
+        {
+            **_point(run_id, metric),
+            "model_id": metric.model_id,
+            "dataset_name": metric.dataset_name or "",
+            "dataset_digest": metric.dataset_digest or "",
+        }
+        for metric in metrics
+    ]
+    insert_new(session, LoggedModelMetricRow, rows)
+
+
+def _to_metric(key: str, row: Any) -> Metric:
+    return Metric(
+        key=key,
+        value=math.nan if row.is_nan else row.value,
+        timestamp_ms=row.timestamp_ms,
+        step=row.step,
+    )

@@ -1,0 +1,128 @@
+"""What runs used and made: datasets and logged models, linked to the run."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session
+
+from tracking.entities import Dataset, DatasetInput, ModelOutput
+from tracking.errors import InvalidParameter
+from tracking.names import check_text
+from tracking.schema import DatasetInputRow, DatasetRow, ModelInputRow, ModelOutputRow
+from tracking.upserts import insert_new
+
+DATASETS_PER_REQUEST_MAX = 1_000
+_CONTEXT_TAG = "mlflow.data.context"
+
+
+def write_dataset_inputs(session: Session, run_id: str, experiment_id: int, inputs: Sequence[DatasetInput]) -> None:
+    """Link the run to datasets. One that it is linked to already stays as it was."""
+    if len(inputs) > DATASETS_PER_REQUEST_MAX:
+        raise InvalidParameter(f"A request can name at most {DATASETS_PER_REQUEST_MAX} datasets; got {len(inputs)}.")
+    for number, one in enumerate(inputs):
+        _check_input(one, f"datasets[{number}].")
+    insert_new(session, DatasetRow, [_dataset_row(experiment_id, one.dataset) for one in inputs])
+    ids = _dataset_ids(session, experiment_id, [one.dataset for one in inputs])
+    rows = [
+        {
+            "run_id": run_id,
+            "dataset_id": ids[one.dataset.name, one.dataset.digest],
+            "context": one.tags.get(_CONTEXT_TAG),
+            "tags": one.tags,
+        }
+        for one in inputs
+    ]
+    insert_new(session, DatasetInputRow, rows)
+
+
+def write_model_inputs(session: Session, run_id: str, model_ids: Iterable[str]) -> None:
+    """Link the run to logged models that it used."""
+    rows = [{"run_id": run_id, "model_id": check_text(model_id, "model_id", 256)} for model_id in model_ids]
+    insert_new(session, ModelInputRow, rows)
+
+
+def write_model_outputs(session: Session, run_id: str, outputs: Iterable[ModelOutput]) -> None:
+    """Link the run to logged models that it made."""
+    rows = [
+        {"run_id": run_id, "model_id": check_text(output.model_id, "model_id", 256), "step": output.step}
+        for output in outputs
+    ]
+    insert_new(session, ModelOutputRow, rows)
+
+
+def dataset_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[DatasetInput]]:
+    found: dict[str, list[DatasetInput]] = {run_id: [] for run_id in run_ids}
+    link, row = DatasetInputRow, DatasetRow
+    columns = (link.run_id, link.tags, row.name, row.digest, row.source_type, row.source, row.schema, row.profile)
+    statement = select(*columns).join(row, row.dataset_id == link.dataset_id).where(link.run_id.in_(run_ids))
+    for one in session.execute(statement.order_by(link.run_id, link.dataset_id)):
+        dataset = Dataset(
+            name=one.name,
+            digest=one.digest,
+            source_type=one.source_type,
+            source=one.source,
+            schema=one.dataset_schema,
+            profile=one.profile,
+        )
+        found[one.run_id].append(DatasetInput(dataset=dataset, tags=one.tags))
+    return found
+
+
+def model_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
+    row = ModelInputRow
+    statement = select(row.run_id, row.model_id).where(row.run_id.in_(run_ids)).order_by(row.run_id, row.model_id)
+    for run_id, model_id in session.execute(statement):
+        found[run_id].append(model_id)
+    return found
+
+
+def model_outputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[ModelOutput]]:
+    found: dict[str, list[ModelOutput]] = {run_id: [] for run_id in run_ids}
+    row = ModelOutputRow
+    statement = select(row.run_id, row.model_id, row.step).where(row.run_id.in_(run_ids))
+    for run_id, model_id, step in session.execute(statement.order_by(row.run_id, row.step, row.model_id)):
+        found[run_id].append(ModelOutput(model_id=model_id, step=step))
+    return found
+
+
+def _check_input(given: DatasetInput, path: str) -> None:
+    dataset = given.dataset
+    for field, value, length_max in (
+        ("name", dataset.name, 500),
+        ("digest", dataset.digest, 36),
+        ("source_type", dataset.source_type, 65_535),
+        ("source", dataset.source, 65_535),
+        ("schema", dataset.schema or "", 1_048_575),
+        ("profile", dataset.profile or "", 16_777_215),
+    ):
+        check_text(value, f"{path}{field}", length_max)
+    if not dataset.name or not dataset.digest:
+        raise InvalidParameter(f"Missing value for required parameter '{path}name' or '{path}digest'")
+    for key, value in given.tags.items():
+        check_text(key, f"{path}tags.key", 255)
+        check_text(value, f"{path}tags.value", 500)
+
+
+def _dataset_row(experiment_id: int, dataset: Dataset) -> dict[str, object]:
+    return {
+        "experiment_id": experiment_id,
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "source_type": dataset.source_type,
+        "source": dataset.source,
+        "schema": dataset.schema,
+        "profile": dataset.profile,
+    }
+
+
+def _dataset_ids(session: Session, experiment_id: int, datasets: Iterable[Dataset]) -> dict[tuple[str, str], int]:
+    row, wanted = DatasetRow, list(datasets)
+    statement = select(row.name, row.digest, row.dataset_id).where(
+        and_(
+            row.experiment_id == experiment_id,
+            row.name.in_({dataset.name for dataset in wanted}),
+            row.digest.in_({dataset.digest for dataset in wanted}),
+        )
+    )
+    return {(name, digest): dataset_id for name, digest, dataset_id in session.execute(statement)}

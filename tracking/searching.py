@@ -1,0 +1,198 @@
+"""From the search language to pages of rows, for everything that has attributes, params, tags or metrics.
+
+An order by a metric, param or tag is answered in turns: first the things that have it, read in order from the index
+of its values; then, for metrics, those where it is NaN; last those without it. A single statement with an outer join
+would have to visit everything before it could give the first row.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row, Table, and_, case, false, literal, or_, select, true
+from sqlalchemy.orm import Session
+
+from tracking.filters import compares
+from tracking.paging import Page, Term, Turn, read_page
+from tracking.search import (
+    Comparator,
+    Comparison,
+    Entity,
+    Ordering,
+    ValueType,
+    Vocabulary,
+    parse_filter,
+    parse_order_by,
+)
+
+# How much of a value the indices hold (tracking.schema).
+_HEAD_LENGTH = 200
+
+
+class Child(NamedTuple):
+    """A table of keys and values that belong to what is searched."""
+
+    table: Table
+    owner: str
+    """The column that names what a row belongs to."""
+    has_head: bool = False
+    has_nan: bool = False
+
+
+class Searchable(NamedTuple):
+    """How one kind of thing is searched."""
+
+    table: Table
+    identity: ColumnElement[Any]
+    vocabulary: Vocabulary
+    columns: Mapping[str, ColumnElement[Any]]
+    default_order: Sequence[Term]
+    """The order among equals; it ends in what no two rows share."""
+    children: Mapping[Entity, Child] = {}
+    dataset_condition: Callable[[Comparison], ColumnElement[bool]] | None = None
+
+
+def search_page(
+    session: Session,
+    searchable: Searchable,
+    *,
+    scope: Sequence[ColumnElement[bool]],
+    scope_key: object,
+    filter_text: str | None,
+    order_by: Sequence[str],
+    max_results: int,
+    token: str | None,
+) -> Page[Row[Any]]:
+    """A page of rows of *searchable*'s table that are in *scope* (*scope_key* says which it is) and match the filter.
+
+    Raises:
+        SearchSyntaxError: if the filter or the order isn't in the grammar.
+        InvalidPageToken: if the token is not from this search.
+    """
+    comparisons = parse_filter(filter_text, searchable.vocabulary)
+    orderings = _without_repetition(parse_order_by(order_by, searchable.vocabulary))
+    turns = [
+        turn._replace(conditions=[*scope, *turn.conditions]) for turn in _turns(searchable, comparisons, orderings)
+    ]
+    return read_page(
+        session,
+        list(searchable.table.columns),
+        turns,
+        search_key=(scope_key, filter_text or "", list(order_by)),
+        max_results=max_results,
+        token=token,
+    )
+
+
+def _without_repetition(orderings: Sequence[Ordering]) -> list[Ordering]:
+    return list({ordering.field: ordering for ordering in reversed(orderings)}.values())[::-1]
+
+
+def _turns(searchable: Searchable, comparisons: Sequence[Comparison], orderings: Sequence[Ordering]) -> list[Turn]:
+    if not orderings or orderings[0].field.entity not in searchable.children:
+        return [_turn(searchable, searchable.table, comparisons, [], orderings)]
+    return _turns_by_child(searchable, comparisons, orderings[0], orderings[1:])
+
+
+def _turns_by_child(
+    searchable: Searchable, comparisons: Sequence[Comparison], first: Ordering, rest: Sequence[Ordering]
+) -> list[Turn]:
+    child = searchable.children[first.field.entity]
+    leading = child.table.alias("leading")
+    # The children come first: their index gives the order.
+    joined = leading.join(searchable.table, leading.c[child.owner] == searchable.identity)
+    own = [one for one in comparisons if one.field == first.field and one.comparator not in _PRESENCE]
+    others = [one for one in comparisons if one not in own]
+    has_it = [leading.c.key == first.field.key]
+    if child.has_nan:
+        has_it.append(leading.c.is_nan == false())
+    by_value = Term(leading.c.value, first.field.type, first.ascending)
+    has_it += [_value_condition(child, leading, one) for one in own]
+    turns = [_turn(searchable, joined, others, has_it, rest, lead=[by_value])]
+    demanded = {one.field for one in comparisons if one.comparator is not Comparator.IS_NULL}
+    if child.has_nan and all(one.comparator is Comparator.NOT_EQUAL for one in own):
+        is_nan = [leading.c.key == first.field.key, leading.c.is_nan == true()]
+        turns.append(_turn(searchable, joined, others, is_nan, rest))
+    if first.field not in demanded:
+        lacks_it = [~_has(searchable, child, first.field.key)]
+        turns.append(_turn(searchable, searchable.table, comparisons, lacks_it, rest))
+    return turns
+
+
+_PRESENCE = frozenset({Comparator.IS_NULL, Comparator.IS_NOT_NULL})
+
+
+def _turn(
+    searchable: Searchable,
+    source: Any,
+    comparisons: Sequence[Comparison],
+    conditions: Sequence[ColumnElement[bool]],
+    orderings: Sequence[Ordering],
+    lead: Sequence[Term] = (),
+) -> Turn:
+    terms = list(lead)
+    for number, ordering in enumerate(orderings):
+        child = searchable.children.get(ordering.field.entity)
+        if child is None:
+            terms += _attribute_terms(searchable, ordering)
+        else:
+            beside = child.table.alias(f"beside_{number}")
+            same = and_(beside.c[child.owner] == searchable.identity, beside.c.key == ordering.field.key)
+            source = source.outerjoin(beside, same)
+            terms += _child_terms(child, beside, ordering)
+    ordered_by = {id(term.expression) for term in terms}
+    terms += [term for term in searchable.default_order if id(term.expression) not in ordered_by]
+    return Turn(source, [*conditions, *(_condition(searchable, one) for one in comparisons)], terms)
+
+
+def _attribute_terms(searchable: Searchable, ordering: Ordering) -> list[Term]:
+    column = searchable.columns[ordering.field.key]
+    by_value = Term(column, ordering.field.type, ordering.ascending)
+    if not getattr(column, "nullable", False):
+        return [by_value]
+    return [_rank(case((column.is_(None), 1), else_=0)), by_value]
+
+
+def _child_terms(child: Child, beside: Any, ordering: Ordering) -> list[Term]:
+    ranks = [(beside.c.value.is_(None), 2)]
+    if child.has_nan:
+        ranks.append((beside.c.is_nan == true(), 1))
+    return [_rank(case(*ranks, else_=0)), Term(beside.c.value, ordering.field.type, ordering.ascending)]
+
+
+def _rank(expression: ColumnElement[int]) -> Term:
+    return Term(expression, ValueType.NUMBER)
+
+
+def _condition(searchable: Searchable, comparison: Comparison) -> ColumnElement[bool]:
+    field = comparison.field
+    if field.entity is Entity.ATTRIBUTE:
+        return compares(searchable.columns[field.key], comparison)
+    if field.entity is Entity.DATASET:
+        assert searchable.dataset_condition is not None  # noqa: S101  (a vocabulary with datasets has one)
+        return searchable.dataset_condition(comparison)
+    child = searchable.children[field.entity]
+    if comparison.comparator is Comparator.IS_NULL:
+        return ~_has(searchable, child, field.key)
+    if comparison.comparator is Comparator.IS_NOT_NULL:
+        return _has(searchable, child, field.key)
+    return _has(searchable, child, field.key, comparison)
+
+
+def _has(searchable: Searchable, child: Child, key: str, comparison: Comparison | None = None) -> ColumnElement[bool]:
+    table = child.table.alias()
+    conditions = [table.c[child.owner] == searchable.identity, table.c.key == key]
+    if comparison is not None:
+        conditions.append(_value_condition(child, table, comparison))
+    return select(literal(1)).select_from(table).where(*conditions).exists()
+
+
+def _value_condition(child: Child, table: Any, comparison: Comparison) -> ColumnElement[bool]:
+    matches = compares(table.c.value, comparison)
+    if child.has_nan:
+        # NaN is unequal to everything and comparable with nothing.
+        is_nan = table.c.is_nan
+        unequal = comparison.comparator is Comparator.NOT_EQUAL
+        return or_(is_nan == true(), matches) if unequal else and_(is_nan == false(), matches)
+    if child.has_head and comparison.comparator is Comparator.EQUAL and isinstance(comparison.value, str):
+        return and_(table.c.value_head == comparison.value[:_HEAD_LENGTH], matches)
+    return matches
