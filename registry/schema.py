@@ -55,7 +55,8 @@ class ModelVersionRow(Base):
     artifact_uri: Mapped[str] = mapped_column(Text)
     # sha256 over the manifest of the model folder; NULL until the files are there and were first read.
     digest: Mapped[str | None] = mapped_column(String(64))
-    run_id: Mapped[str | None] = mapped_column(String(32))
+    # As wide as a logged model's source run, which a version takes over.
+    run_id: Mapped[str | None] = mapped_column(String(256))
     run_link: Mapped[str | None] = mapped_column(Text)
     model_id: Mapped[str | None] = mapped_column(String(64))
     user_id: Mapped[str | None] = mapped_column(String(256))

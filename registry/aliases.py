@@ -1,0 +1,89 @@
+"""Aliases: which version a name like ``champion`` should mean. Desired state; what follows is `registry.endpoints`'s.
+
+Every change is made under the lock of the model's row, so concurrent writers take turns: the last one wins and none
+of them meets an error.
+"""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry import endpoints, models, serving
+from registry.entities import ModelVersion
+from registry.errors import AliasNotFound, ModelVersionNotFound
+from registry.names import LATEST, check_alias, check_alias_may_be_set
+from registry.rows import get_model_row, get_version_row, to_version
+from registry.schema import AliasRow, ModelVersionRow
+
+
+def set_alias(session: Session, name: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
+    """Let *alias* mean *version* from now on.
+
+    Raises:
+        RegisteredModelNotFound, ModelVersionNotFound: if there is nothing to point at.
+        Conflict: if something that runs on the model's endpoint rules it out.
+    """
+    check_alias_may_be_set(alias)
+    get_model_row(session, name, lock=True)
+    get_version_row(session, name, version)
+    session.merge(AliasRow(name=name, alias=alias, version=version))
+    session.flush()
+    # A prompt has aliases too, but nothing that could answer a request.
+    if not models.is_prompt(session, name):
+        # Ahead of the endpoint's own lock: the commit of an epoch takes the two in this order.
+        serving.lock_generation(session)
+        endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms)
+
+
+def delete_alias(session: Session, name: str, alias: str, *, author: str, now_ms: int) -> None:
+    """Take *alias* away; one that isn't there is no error, as with MLflow.
+
+    Raises:
+        RegisteredModelNotFound: if there is no model *name*.
+        Conflict: if something that runs on the model's endpoint rules it out.
+    """
+    check_alias(alias)
+    get_model_row(session, name, lock=True)
+    row = session.get(AliasRow, (name, alias), populate_existing=True)
+    if row is not None:
+        _delete(session, row, author=author, now_ms=now_ms)
+
+
+def delete_aliases_of(session: Session, name: str, version: int, *, author: str, now_ms: int) -> None:
+    """Take away every alias that means *version*, which is about to be deleted under the model's lock."""
+    matching = select(AliasRow).where(AliasRow.name == name, AliasRow.version == version).order_by(AliasRow.alias)
+    for row in session.scalars(matching).all():
+        _delete(session, row, author=author, now_ms=now_ms)
+
+
+def get_version_by_alias(session: Session, name: str, alias: str) -> ModelVersion:
+    """The version that *alias* means; ``latest`` always means the one with the highest number.
+
+    Raises:
+        RegisteredModelNotFound: if there is no model *name*.
+        AliasNotFound: if the model has no such alias.
+    """
+    check_alias(alias)
+    get_model_row(session, name)
+    if alias.lower() == LATEST:
+        return _highest_version(session, name)
+    row = session.get(AliasRow, (name, alias))
+    if row is None:
+        raise AliasNotFound(alias)
+    return to_version(session, get_version_row(session, name, row.version))
+
+
+def _highest_version(session: Session, name: str) -> ModelVersion:
+    of_model = select(ModelVersionRow).where(ModelVersionRow.name == name)
+    row = session.scalars(of_model.order_by(ModelVersionRow.version.desc()).limit(1)).first()
+    if row is None:
+        raise ModelVersionNotFound(name, LATEST)
+    return to_version(session, row)
+
+
+def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> None:
+    name, alias = row.name, row.alias
+    session.delete(row)
+    session.flush()
+    if not models.is_prompt(session, name):
+        serving.lock_generation(session)
+        endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)

@@ -1,0 +1,79 @@
+"""What can be so in the registry and stand in a caller's way."""
+
+from tracking.errors import AlreadyExists, InvalidParameter, NotFound
+
+
+class RegisteredModelNotFound(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Registered Model with name={name} not found")
+        self.name = name
+
+
+class ModelVersionNotFound(NotFound):
+    def __init__(self, name: str, version: int | str) -> None:
+        super().__init__(f"Model Version (name={name}, version={version}) not found")
+
+
+class AliasNotFound(InvalidParameter):
+    """An alias that a model doesn't have: 400 and not 404, because MLflow's client tells the two apart."""
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(f"Registered model alias {alias} not found.")
+
+
+class NameTaken(AlreadyExists):
+    """A name that a model or a prompt has; the two share one space of names."""
+
+    def __init__(self, name: str, *, taken_by_prompt: bool, wanted_for_prompt: bool) -> None:
+        old = "prompt" if taken_by_prompt else "registered model"
+        new = "prompt" if wanted_for_prompt else "registered model"
+        if old == new:
+            super().__init__(f"{new.title()} (name={name}) already exists.")
+        else:
+            super().__init__(
+                f"Tried to create a {new} with name {name!r}, but the name is already taken by a {old}. "
+                "A model and a prompt can't have the same name."
+            )
+
+
+class SourceNotOwned(InvalidParameter):
+    """A source inside the store that the request doesn't prove to be its own run's or logged model's."""
+
+    def __init__(self, source: str, parameter: str) -> None:
+        super().__init__(
+            f"Invalid model version source: '{source}'. The {parameter} request parameter must identify the resource "
+            "that contains the source."
+        )
+
+
+class SourceNotAllowed(InvalidParameter):
+    """A source outside of everything that versions may be made from."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"Invalid model version source: '{source}'. Expected runs:/RUN_ID/PATH, models:/MODEL_ID, "
+            "models:/NAME/VERSION, models:/NAME@ALIAS, mlflow-artifacts:/PATH, or a URI under the artifact root or "
+            "under a prefix listed in the setting TITLEBOUT_SOURCE_PREFIXES."
+        )
+
+
+class PromptAsSource(InvalidParameter):
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"Invalid model version source: '{source}'. A prompt's version can't be the source of a model version."
+        )
+
+
+class NotAPromptSource(InvalidParameter):
+    """A prompt with a source that clients don't send for prompts: it would be read as a place with files in it."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"Invalid prompt source: '{source}'. Prompt sources must use an MLflow placeholder.")
+
+
+class UnreadableModelUri(InvalidParameter):
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            f"Not a proper models:/ URI: {uri}. Expected models:/NAME/VERSION, models:/NAME/STAGE, "
+            "models:/NAME/latest or models:/NAME@ALIAS."
+        )

@@ -1,0 +1,161 @@
+"""Registered models: a name, what is said about it, and the numbers its versions draw. Prompts are models too."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import delete, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from registry import endpoints, manifests, serving
+from registry.entities import ModelVersion, RegisteredModel
+from registry.errors import NameTaken
+from registry.names import (
+    canonical_stage,
+    check_description,
+    check_model_name,
+    check_tag,
+    check_tag_key,
+)
+from registry.rows import get_model_row, latest_versions, to_model
+from registry.schema import ModelVersionRow, RegisteredModelRow, RegisteredModelTagRow
+
+# mlflow/prompt/constants.py: a registered model with this tag is a prompt, and so is a version.
+PROMPT_TAG = "mlflow.prompt.is_prompt"
+
+
+def create_model(
+    session: Session,
+    name: str,
+    *,
+    now_ms: int,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> RegisteredModel:
+    """Take *name* for a new model, without any version.
+
+    Raises:
+        NameTaken: if a model or a prompt has it.
+    """
+    tags = tags or {}
+    check_model_name(name)
+    check_description(description)
+    for key, value in tags.items():
+        check_tag(key, value)
+    _ensure_free(session, name, wanted_for_prompt=says_prompt(tags))
+    row = RegisteredModelRow(name=name, description=description, latest_version=0, created_ms=now_ms, updated_ms=now_ms)
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        # Somebody took the name after it was looked up, and most likely for the same thing.
+        raise NameTaken(name, taken_by_prompt=says_prompt(tags), wanted_for_prompt=says_prompt(tags)) from error
+    session.add_all(RegisteredModelTagRow(name=name, key=key, value=value) for key, value in tags.items())
+    return to_model(session, row)
+
+
+def get_model(session: Session, name: str) -> RegisteredModel:
+    """Model *name*.
+
+    Raises:
+        RegisteredModelNotFound: if there is none.
+    """
+    return to_model(session, get_model_row(session, name))
+
+
+def find_model(session: Session, name: str) -> RegisteredModel | None:
+    """Model *name* exactly as written, however unlikely a name it is."""
+    row = session.get(RegisteredModelRow, name)
+    return None if row is None else to_model(session, row)
+
+
+def get_latest_versions(session: Session, name: str, stages: Sequence[str] = ()) -> list[ModelVersion]:
+    """The newest version in each of *stages*, or in every stage if none is named."""
+    get_model_row(session, name)
+    wanted = {canonical_stage(stage) for stage in stages}
+    return [version for version in latest_versions(session, [name]) if not wanted or version.stage in wanted]
+
+
+def is_prompt(session: Session, name: str) -> bool:
+    tag = session.get(RegisteredModelTagRow, (name, PROMPT_TAG))
+    return tag is not None and says_prompt({PROMPT_TAG: tag.value})
+
+
+def says_prompt(tags: Mapping[str, str]) -> bool:
+    """Whether *tags* are those of a prompt, or of a version of one."""
+    return tags.get(PROMPT_TAG, "false").lower() == "true"
+
+
+def describe_model(session: Session, name: str, description: str | None, *, now_ms: int) -> RegisteredModel:
+    check_description(description)
+    row = get_model_row(session, name, lock=True)
+    row.description = description
+    row.updated_ms = now_ms
+    return to_model(session, row)
+
+
+def rename_model(session: Session, name: str, new_name: str, *, now_ms: int) -> RegisteredModel:
+    """Give the model *new_name*; versions, tags and aliases go with it, its endpoint keeps the name it has.
+
+    Raises:
+        RegisteredModelNotFound: if there is no model *name*.
+        NameTaken: if another has *new_name*.
+    """
+    check_model_name(new_name, "new_name")
+    get_model_row(session, name, lock=True)
+    if new_name != name:
+        prompt = is_prompt(session, name)
+        _ensure_free(session, new_name, wanted_for_prompt=prompt)
+        try:
+            # The rows that refer to the name follow by ON UPDATE CASCADE, so this is one statement and no gap.
+            session.execute(
+                update(RegisteredModelRow).where(RegisteredModelRow.name == name).values(name=new_name),
+                execution_options={"synchronize_session": False},
+            )
+        except IntegrityError as error:
+            raise NameTaken(new_name, taken_by_prompt=prompt, wanted_for_prompt=prompt) from error
+        session.expunge_all()  # What the session remembers goes by the old name.
+        serving.lock_generation(session)
+        endpoints.model_was_renamed(session, name, new_name)
+        manifests.rename_all(session, name, new_name)
+    row = get_model_row(session, new_name)
+    row.updated_ms = now_ms
+    session.execute(update(ModelVersionRow).where(ModelVersionRow.name == new_name).values(updated_ms=now_ms))
+    return to_model(session, row)
+
+
+def delete_model(session: Session, name: str) -> None:
+    """Delete the model with all its versions, tags and aliases.
+
+    Raises:
+        RegisteredModelNotFound: if there is none.
+        Conflict: if a version of it answers requests.
+    """
+    get_model_row(session, name, lock=True)
+    # No epoch may be committed between the question whether one names the model and the end of the model.
+    serving.lock_generation(session)
+    endpoints.ensure_model_deletable(session, name)
+    manifests.release_all(session, name)
+    session.execute(delete(RegisteredModelRow).where(RegisteredModelRow.name == name))
+    session.expunge_all()  # The versions, tags and aliases went by ON DELETE CASCADE.
+    endpoints.model_was_deleted(session, name)
+
+
+def set_tag(session: Session, name: str, key: str, value: str) -> None:
+    check_tag(key, value)
+    # The lock makes two first writers of one tag take turns; neither meets the other's row as an error.
+    get_model_row(session, name, lock=True)
+    session.merge(RegisteredModelTagRow(name=name, key=key, value=value))
+    session.flush()
+
+
+def delete_tag(session: Session, name: str, key: str) -> None:
+    """Take the tag away; one that isn't there is no error, as with MLflow."""
+    check_tag_key(key)
+    get_model_row(session, name, lock=True)
+    matching = (RegisteredModelTagRow.name == name) & (RegisteredModelTagRow.key == key)
+    session.execute(delete(RegisteredModelTagRow).where(matching))
+
+
+def _ensure_free(session: Session, name: str, *, wanted_for_prompt: bool) -> None:
+    if session.get(RegisteredModelRow, name) is not None:
+        raise NameTaken(name, taken_by_prompt=is_prompt(session, name), wanted_for_prompt=wanted_for_prompt)

@@ -1,0 +1,172 @@
+"""From rows to entities, a page at a time, and the lock that orders a model's writers.
+
+Nothing outside the package sees a row; nothing inside it builds an entity by another way.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from registry.entities import ModelVersion, RegisteredModel
+from registry.errors import ModelVersionNotFound, RegisteredModelNotFound
+from registry.names import check_model_name
+from registry.schema import AliasRow, ModelVersionRow, ModelVersionTagRow, RegisteredModelRow, RegisteredModelTagRow
+
+# Bound parameters of one statement; SQLite allows 32,766, and a page may hold 200,000 versions.
+_KEYS_PER_STATEMENT = 1_000
+
+# PostgreSQL's INTEGER. A larger number can't be a version, and binding it would be an error of the driver's.
+_VERSION_MAX = 2**31 - 1
+
+VersionKey = tuple[str, int]
+_Item = TypeVar("_Item")
+
+
+def get_model_row(session: Session, name: str, *, lock: bool = False) -> RegisteredModelRow:
+    """The model's row. Locked, it orders everything that writers do to one model, its versions and its aliases.
+
+    Raises:
+        RegisteredModelNotFound: if there is no model *name*.
+    """
+    check_model_name(name)
+    row = session.get(RegisteredModelRow, name, with_for_update=lock or None)
+    if row is None:
+        raise RegisteredModelNotFound(name)
+    return row
+
+
+def get_version_row(session: Session, name: str, version: int, *, lock: bool = False) -> ModelVersionRow:
+    """The version's row; locked together with its model's.
+
+    Raises:
+        ModelVersionNotFound: if there is none, whether for want of the model or of the number.
+    """
+    check_model_name(name)
+    if lock:
+        # Always the model first: two writers that lock in one order can't wait for each other.
+        session.get(RegisteredModelRow, name, with_for_update=True)
+    row = session.get(ModelVersionRow, (name, version), populate_existing=True) if _can_be(version) else None
+    if row is None:
+        raise ModelVersionNotFound(name, version)
+    return row
+
+
+def to_version(session: Session, row: ModelVersionRow) -> ModelVersion:
+    return to_versions(session, [row])[0]
+
+
+def to_versions(session: Session, rows: Sequence[ModelVersionRow] | Sequence[Row[Any]]) -> list[ModelVersion]:
+    """The versions in the order of *rows* (or of what a page read of them), tags and aliases fetched together."""
+    session.flush()
+    keys = [(row.name, row.version) for row in rows]
+    tags = _version_tags(session, keys)
+    aliases = _aliases(session, sorted({name for name, _ in keys}))
+    return [
+        ModelVersion(
+            name=row.name,
+            version=row.version,
+            source=row.source,
+            artifact_uri=row.artifact_uri,
+            digest=row.digest,
+            run_id=row.run_id,
+            run_link=row.run_link,
+            model_id=row.model_id,
+            user_id=row.user_id,
+            description=row.description,
+            stage=row.stage,
+            status=row.status,
+            status_message=row.status_message,
+            created_ms=row.created_ms,
+            updated_ms=row.updated_ms,
+            tags=tags[row.name, row.version],
+            aliases=tuple(alias for alias, version in aliases[row.name].items() if version == row.version),
+        )
+        for row in rows
+    ]
+
+
+def to_model(session: Session, row: RegisteredModelRow) -> RegisteredModel:
+    return to_models(session, [row])[0]
+
+
+def to_models(session: Session, rows: Sequence[RegisteredModelRow] | Sequence[Row[Any]]) -> list[RegisteredModel]:
+    """The models in the order of *rows*, with tags, aliases and newest versions fetched together."""
+    session.flush()
+    names = [row.name for row in rows]
+    tags = _model_tags(session, names)
+    aliases = _aliases(session, names)
+    latest: dict[str, list[ModelVersion]] = defaultdict(list)
+    for newest in latest_versions(session, names):
+        latest[newest.name].append(newest)
+    return [
+        RegisteredModel(
+            name=row.name,
+            description=row.description,
+            created_ms=row.created_ms,
+            updated_ms=row.updated_ms,
+            tags=tags[row.name],
+            aliases=aliases[row.name],
+            latest_versions=tuple(latest[row.name]),
+        )
+        for row in rows
+    ]
+
+
+def latest_versions(session: Session, names: Sequence[str]) -> list[ModelVersion]:
+    """The newest version of each stage of each model, by name and number."""
+    found: list[ModelVersionRow] = []
+    for some in _slices(sorted(set(names))):
+        newest = (
+            select(ModelVersionRow.name, func.max(ModelVersionRow.version).label("version"))
+            .where(ModelVersionRow.name.in_(some))
+            .group_by(ModelVersionRow.name, ModelVersionRow.stage)
+            .subquery()
+        )
+        found += session.scalars(
+            select(ModelVersionRow)
+            .join(newest, (ModelVersionRow.name == newest.c.name) & (ModelVersionRow.version == newest.c.version))
+            .order_by(ModelVersionRow.name, ModelVersionRow.version)
+        )
+    return to_versions(session, found)
+
+
+def _version_tags(session: Session, keys: Sequence[VersionKey]) -> dict[VersionKey, dict[str, str]]:
+    found: dict[VersionKey, dict[str, str]] = defaultdict(dict)
+    row = ModelVersionTagRow
+    for some in _slices(keys):
+        matching = tuple_(row.name, row.version).in_(some)
+        for name, version, key, value in session.execute(
+            select(row.name, row.version, row.key, row.value).where(matching).order_by(row.key)
+        ):
+            found[name, version][key] = value
+    return found
+
+
+def _model_tags(session: Session, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    row = RegisteredModelTagRow
+    for some in _slices(names):
+        matching = select(row.name, row.key, row.value).where(row.name.in_(some))
+        for name, key, value in session.execute(matching.order_by(row.key)):
+            found[name][key] = value
+    return found
+
+
+def _aliases(session: Session, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for some in _slices(names):
+        matching = select(AliasRow.name, AliasRow.alias, AliasRow.version).where(AliasRow.name.in_(some))
+        for name, alias, version in session.execute(matching.order_by(AliasRow.alias)):
+            found[name][alias] = version
+    return found
+
+
+def _slices(items: Sequence[_Item]) -> Iterable[Sequence[_Item]]:
+    return (items[start : start + _KEYS_PER_STATEMENT] for start in range(0, len(items), _KEYS_PER_STATEMENT))
+
+
+def _can_be(version: int) -> bool:
+    return 0 < version <= _VERSION_MAX

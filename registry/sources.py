@@ -1,0 +1,241 @@
+"""Where a version may come from, and which folder its source means: stricter than MLflow's server.
+
+A source is followed to its folder once, when the version is made, and never again: what `models:/m-…` or `runs:/…`
+would mean later doesn't matter to a version that exists.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from registry import models
+from registry.entities import ModelVersion
+from registry.errors import PromptAsSource, SourceNotAllowed, SourceNotOwned
+from registry.manifests import MLMODEL
+from registry.uri import SCHEME, resolve
+from tracking import artifact_records, logged_models, runs
+from tracking.artifact_paths import ArtifactPath
+from tracking.artifact_uris import (
+    ArtifactUri,
+    FileUri,
+    InvalidArtifactUri,
+    ModelUri,
+    ProxiedUri,
+    RunUri,
+    S3Uri,
+    parse_artifact_uri,
+)
+from tracking.entities import LoggedModel
+from tracking.errors import NotFound
+from tracking.names import check_text
+
+# mlflow/prompt/constants.py: what clients send as the source of a prompt, which has no files.
+PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
+
+_SOURCE_LENGTH_MAX = 4_000
+
+
+class SourcePolicy(msgspec.Struct, frozen=True):
+    """Which URIs outside of runs and logged models versions may be made from."""
+
+    locate: Callable[[ArtifactUri], ArtifactPath | None]
+    """The artifact store's own: where a URI lies under its root, None if it lies elsewhere."""
+    prefixes: tuple[str, ...] = ()
+    """Further URIs; what lies below one of them is allowed too."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request says that a version is made from."""
+
+    source: str
+    run_id: str | None = None
+    model_id: str | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a claim came to."""
+
+    source: str
+    artifact_uri: str
+    run_id: str | None
+    model_id: str | None
+    copied: ModelVersion | None = None
+    """The version that was copied, if one was."""
+
+
+def trace(session: Session, claim: Claim, policy: SourcePolicy) -> Origin:
+    """Follow the source of *claim* to its folder.
+
+    Raises:
+        SourceNotOwned: if the claim's run or logged model is not whose folder it lies in.
+        SourceNotAllowed: if it lies nowhere that versions are made from.
+    """
+    check_text(claim.source, "source", _SOURCE_LENGTH_MAX)
+    match _parsed(claim.source):
+        case RunUri() as uri:
+            return _from_run(session, uri, claim, policy)
+        case ModelUri(rest) if "/" in rest or "@" in rest:
+            return _from_version(session, claim)
+        case ModelUri(model_id):
+            return _from_logged_model(session, model_id, claim, policy)
+        case ProxiedUri() as uri:
+            _ensure_owned(session, uri, claim)
+            return _from_folder(session, uri, claim, policy)
+        case uri:
+            return _from_folder(session, uri, claim, policy)
+
+
+def _from_run(session: Session, uri: RunUri, claim: Claim, policy: SourcePolicy) -> Origin:
+    if claim.model_id:
+        raise SourceNotOwned(claim.source, "model_id")
+    if uri.run_id != claim.run_id:
+        raise SourceNotOwned(claim.source, "run_id")
+    folder = _below(_run_folder(session, claim), uri.path)
+    if not _has_mlmodel(session, folder, policy):
+        # Where the client logs models today: beside the run's own folder, under the name that was its path before.
+        logged = _find_logged_model(session, uri)
+        if logged is not None:
+            return _from_folder(
+                session,
+                parse_artifact_uri(logged.artifact_uri),
+                msgspec.structs.replace(claim, model_id=logged.model_id),
+                policy,
+            )
+    return _from_folder(session, folder, claim, policy)
+
+
+def _has_mlmodel(session: Session, folder: ArtifactUri, policy: SourcePolicy) -> bool:
+    path = policy.locate(folder)
+    return path is not None and artifact_records.find_digest(session, path / MLMODEL) is not None
+
+
+def _find_logged_model(session: Session, uri: RunUri) -> LoggedModel | None:
+    """The newest model that the run logged under the name that *uri* has for a path."""
+    if uri.path is None or "'" in str(uri.path):  # No logged model's name has a quote in it.
+        return None
+    found = logged_models.search_logged_models(
+        session,
+        [runs.get_run_info(session, uri.run_id).experiment_id],
+        filter_text=f"name = '{uri.path}' AND source_run_id = '{uri.run_id}'",
+        max_results=1,
+    )
+    return next(iter(found.items), None)
+
+
+def _from_logged_model(session: Session, model_id: str, claim: Claim, policy: SourcePolicy) -> Origin:
+    if model_id != claim.model_id:
+        raise SourceNotOwned(claim.source, "model_id")
+    return _from_folder(session, _logged_model_folder(session, claim), claim, policy)
+
+
+def _from_version(session: Session, claim: Claim) -> Origin:
+    copied = resolve(session, claim.source)
+    if models.says_prompt(copied.tags) or models.is_prompt(session, copied.name):
+        raise PromptAsSource(claim.source)
+    if claim.run_id and claim.run_id != copied.run_id:
+        raise SourceNotOwned(claim.source, "run_id")
+    if claim.model_id and claim.model_id != copied.model_id:
+        raise SourceNotOwned(claim.source, "model_id")
+    return Origin(
+        # By number, because an alias will mean another version tomorrow.
+        source=f"{SCHEME}{copied.name}/{copied.version}",
+        artifact_uri=copied.artifact_uri,
+        run_id=copied.run_id,
+        model_id=copied.model_id,
+        copied=copied,
+    )
+
+
+def _from_folder(session: Session, folder: ArtifactUri, claim: Claim, policy: SourcePolicy) -> Origin:
+    run_id = claim.run_id
+    if claim.model_id and not run_id:
+        run_id = _logged_model(session, claim).source_run_id
+    return Origin(
+        source=claim.source,
+        artifact_uri=_admitted(folder, claim, policy),
+        run_id=run_id or None,
+        model_id=claim.model_id or None,
+    )
+
+
+def _ensure_owned(session: Session, uri: ProxiedUri, claim: Claim) -> None:
+    if claim.model_id:
+        if not _is_within(uri, _logged_model_folder(session, claim)):
+            raise SourceNotOwned(claim.source, "model_id")
+    elif not claim.run_id or not _is_within(uri, _run_folder(session, claim)):
+        raise SourceNotOwned(claim.source, "run_id")
+
+
+def _run_folder(session: Session, claim: Claim) -> ArtifactUri:
+    try:
+        return parse_artifact_uri(runs.get_run_info(session, claim.run_id or "").artifact_uri)
+    except NotFound as error:
+        raise SourceNotOwned(claim.source, "run_id") from error
+
+
+def _logged_model_folder(session: Session, claim: Claim) -> ArtifactUri:
+    return parse_artifact_uri(_logged_model(session, claim).artifact_uri)
+
+
+def _logged_model(session: Session, claim: Claim) -> LoggedModel:
+    try:
+        return logged_models.get_logged_model(session, claim.model_id or "")
+    except NotFound as error:
+        raise SourceNotOwned(claim.source, "model_id") from error
+
+
+def _admitted(folder: ArtifactUri, claim: Claim, policy: SourcePolicy) -> str:
+    """The URI under which *folder* is kept: our own for what lies in the store, so that it can be frozen there.
+
+    Asked of every folder, however it was found: an experiment's artifact location is its maker's choice.
+    """
+    path = policy.locate(folder)
+    if path is not None:
+        return f"mlflow-artifacts:/{path}"
+    if any(_is_within(folder, _parsed(prefix)) for prefix in policy.prefixes):
+        return _text(folder)
+    raise SourceNotAllowed(claim.source)
+
+
+def _parsed(text: str) -> ArtifactUri:
+    try:
+        return parse_artifact_uri(text)
+    except InvalidArtifactUri as error:
+        raise SourceNotAllowed(text) from error
+
+
+def _is_within(uri: ArtifactUri, folder: ArtifactUri) -> bool:
+    match uri, folder:
+        case ProxiedUri(path), ProxiedUri(root):
+            return path is not None and root is not None and path.is_within(root)
+        case S3Uri(bucket, key), S3Uri(of_bucket, root):
+            return bucket == of_bucket and key is not None and (root is None or key.is_within(root))
+        case FileUri(path), FileUri(root):
+            return path.is_relative_to(root)
+        case _:
+            return False
+
+
+def _below(folder: ArtifactUri, path: ArtifactPath | None) -> ArtifactUri:
+    if path is None:
+        return folder
+    match folder:
+        case ProxiedUri(root):
+            return ProxiedUri(path if root is None else root / path)
+        case S3Uri(bucket, root):
+            return S3Uri(bucket, path if root is None else root / path)
+        case FileUri(root):
+            return FileUri(root.joinpath(*path.segments))
+        case _:
+            return folder
+
+
+def _text(folder: ArtifactUri) -> str:
+    match folder:
+        case S3Uri(bucket, key):
+            return f"s3://{bucket}/{key}"
+        case FileUri(path):
+            return path.as_uri()
+        case _:
+            raise TypeError(f"{type(folder).__name__} is no kind of folder that prefixes have")

@@ -1,0 +1,192 @@
+"""Model versions: numbered, immutable, made from a source that is followed once. Prompts' versions have no files."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session
+
+from registry import aliases, endpoints, manifests, models, serving
+from registry.entities import ModelVersion
+from registry.errors import NotAPromptSource
+from registry.names import (
+    ACTIVE_STAGES,
+    canonical_stage,
+    check_description,
+    check_tag,
+    check_tag_key,
+)
+from registry.rows import get_model_row, get_version_row, to_version
+from registry.schema import ModelVersionRow, ModelVersionTagRow
+from registry.sources import PROMPT_SOURCES, Claim, Origin, SourcePolicy, trace
+from tracking.errors import InvalidParameter
+from tracking.manifest import Manifest
+from tracking.names import check_text
+
+_RUN_ID_LENGTH_MAX = 256
+_MODEL_ID_LENGTH_MAX = 64
+_RUN_LINK_LENGTH_MAX = 4_000
+
+
+def create_version(
+    session: Session,
+    name: str,
+    claim: Claim,
+    *,
+    policy: SourcePolicy,
+    now_ms: int,
+    user_id: str | None = None,
+    run_link: str | None = None,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> ModelVersion:
+    """Register what *claim* says as the next version of model *name*, and freeze its folder if its files are there.
+
+    Numbers start at 1 and are never reused, not even after a delete: a number in a log must keep meaning one version.
+
+    Raises:
+        RegisteredModelNotFound: if there is no model *name*.
+        SourceNotOwned, SourceNotAllowed: if nothing may be registered from that source.
+    """
+    tags = tags or {}
+    _check_given(claim, run_link, description, tags)
+    # The row lock orders concurrent calls, so that two of them never draw the same number.
+    model = get_model_row(session, name, lock=True)
+    prompt = models.says_prompt(tags)
+    origin = _prompt_origin(claim) if prompt else trace(session, claim, policy)
+    model.latest_version += 1
+    model.updated_ms = now_ms
+    row = ModelVersionRow(
+        name=name,
+        version=model.latest_version,
+        source=origin.source,
+        artifact_uri=origin.artifact_uri,
+        run_id=origin.run_id,
+        run_link=run_link,
+        model_id=origin.model_id,
+        user_id=user_id,
+        description=description,
+        stage="None",
+        status="READY",
+        created_ms=now_ms,
+        updated_ms=now_ms,
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(
+        ModelVersionTagRow(name=name, version=row.version, key=key, value=value) for key, value in tags.items()
+    )
+    if origin.copied is not None and origin.copied.digest is not None:
+        manifests.hold_as(session, row, origin.copied)
+    elif not prompt:
+        manifests.hold_what_was_uploaded(session, row)
+    return to_version(session, row)
+
+
+def get_version(session: Session, name: str, version: int) -> ModelVersion:
+    """One version.
+
+    Raises:
+        ModelVersionNotFound: if there is none.
+    """
+    return to_version(session, get_version_row(session, name, version))
+
+
+def describe_version(
+    session: Session, name: str, version: int, description: str | None, *, now_ms: int
+) -> ModelVersion:
+    check_description(description)
+    row = get_version_row(session, name, version, lock=True)
+    row.description = description
+    row.updated_ms = now_ms
+    return to_version(session, row)
+
+
+def transition_stage(
+    session: Session, name: str, version: int, stage: str, *, archive_existing: bool, now_ms: int
+) -> ModelVersion:
+    """Put the version into *stage*, whatever its case; on request the others there become Archived.
+
+    Stages are labels on MLflow's wire. They route nothing.
+    """
+    stage = canonical_stage(stage)
+    if archive_existing and stage not in ACTIVE_STAGES:
+        raise InvalidParameter(
+            "Model version transition cannot archive existing model versions because "
+            f"'{stage}' is not an Active stage. Valid stages are {', '.join(ACTIVE_STAGES)}."
+        )
+    model = get_model_row(session, name, lock=True)
+    row = get_version_row(session, name, version)
+    if archive_existing:
+        others = (ModelVersionRow.name == name) & (ModelVersionRow.version != version)
+        session.execute(
+            update(ModelVersionRow)
+            .where(others, ModelVersionRow.stage == stage)
+            .values(stage="Archived", updated_ms=now_ms)
+        )
+    row.stage = stage
+    row.updated_ms = now_ms
+    model.updated_ms = now_ms
+    return to_version(session, row)
+
+
+def delete_version(session: Session, name: str, version: int, *, author: str, now_ms: int) -> None:
+    """Delete the version with its tags and aliases. Its files stay, and may be changed if no other version holds them.
+
+    Raises:
+        ModelVersionNotFound: if there is none.
+        Conflict: if it answers requests.
+    """
+    row = get_version_row(session, name, version, lock=True)
+    # No epoch may be committed between the question whether one names the version and the end of the version.
+    serving.lock_generation(session)
+    endpoints.ensure_version_deletable(session, name, version)
+    aliases.delete_aliases_of(session, name, version, author=author, now_ms=now_ms)
+    session.delete(row)
+    session.flush()
+    manifests.release(session, name, version, row.artifact_uri)
+    get_model_row(session, name).updated_ms = now_ms
+
+
+def set_tag(session: Session, name: str, version: int, key: str, value: str) -> None:
+    check_tag(key, value)
+    # The lock makes two first writers of one tag take turns; neither meets the other's row as an error.
+    get_version_row(session, name, version, lock=True)
+    session.merge(ModelVersionTagRow(name=name, version=version, key=key, value=value))
+    session.flush()
+
+
+def delete_tag(session: Session, name: str, version: int, key: str) -> None:
+    """Take the tag away; one that isn't there is no error, as with MLflow."""
+    check_tag_key(key)
+    get_version_row(session, name, version, lock=True)
+    tag = ModelVersionTagRow
+    session.execute(delete(tag).where(tag.name == name, tag.version == version, tag.key == key))
+
+
+def settle_digest(session: Session, name: str, version: int, manifest: Manifest) -> ModelVersion:
+    """Hold a version, which was registered before its files were there, to *manifest* from now on.
+
+    What is settled stays: a version that has a digest keeps it, and the caller compares.
+
+    Raises:
+        ModelVersionNotFound: if it was deleted in the meantime.
+    """
+    row = get_version_row(session, name, version, lock=True)
+    if row.digest is None:
+        manifests.hold(session, row, manifest)
+    return to_version(session, row)
+
+
+def _check_given(claim: Claim, run_link: str | None, description: str | None, tags: Mapping[str, str]) -> None:
+    check_text(claim.run_id or "", "run_id", _RUN_ID_LENGTH_MAX)
+    check_text(claim.model_id or "", "model_id", _MODEL_ID_LENGTH_MAX)
+    check_text(run_link or "", "run_link", _RUN_LINK_LENGTH_MAX)
+    check_description(description)
+    for key, value in tags.items():
+        check_tag(key, value)
+
+
+def _prompt_origin(claim: Claim) -> Origin:
+    if claim.source not in PROMPT_SOURCES:
+        raise NotAPromptSource(claim.source)
+    return Origin(source=claim.source, artifact_uri=claim.source, run_id=claim.run_id, model_id=None)
