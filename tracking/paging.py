@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
-from sqlalchemy import Boolean, ColumnElement, FromClause, Row, and_, or_, select
+from sqlalchemy import Boolean, ColumnElement, FromClause, Row, and_, literal, or_, select
 from sqlalchemy.orm import Session
 
 from tracking.errors import InvalidParameter
@@ -110,7 +110,11 @@ def _comes_after(terms: Sequence[Term], values: Sequence[_Value]) -> list[Column
 
     Rows that are NULL in a term are alike in it, since a term before told them from the others.
     """
-    compared = [(term, value) for term, value in zip(terms, values, strict=True) if value is not None]
+    compared = [
+        (term, literal(value, term.expression.type))
+        for term, value in zip(terms, values, strict=True)
+        if value is not None
+    ]
     ways = []
     for place, (term, value) in enumerate(compared):
         equal = [one.expression == same for one, same in compared[:place]]

@@ -61,7 +61,7 @@ def dataset_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[D
             digest=one.digest,
             source_type=one.source_type,
             source=one.source,
-            schema=one.dataset_schema,
+            schema=one.schema,
             profile=one.profile,
         )
         found[one.run_id].append(DatasetInput(dataset=dataset, tags=one.tags))

@@ -168,7 +168,7 @@ class DatasetRow(Base):
     digest: Mapped[str] = mapped_column(_text(36))
     source_type: Mapped[str] = mapped_column(Text)
     source: Mapped[str] = mapped_column(Text)
-    schema: Mapped[str | None] = mapped_column("dataset_schema", Text)
+    schema: Mapped[str | None] = mapped_column(Text)
     profile: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (UniqueConstraint("experiment_id", "name", "digest"),)
