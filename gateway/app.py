@@ -11,13 +11,14 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
-from gateway.api import health
+from gateway.api import health, metrics
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.front import Front
 from gateway.api.health import Readiness
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
 from gateway.settings import Settings
+from gateway.transfers import Transfers
 from tracking.database import Database
 
 
@@ -35,10 +36,12 @@ def create_app(
     Raises:
         RouteWithoutPermission: if a handler declares none.
     """
+    transfers = Transfers(settings.artifact_threads)
     dependencies: dict[str, Any] = {
         "settings": settings,
         "database": database,
         "artifact_store": artifact_store,
+        "transfers": transfers,
         "readiness": readiness,
         "clock": clock,
         # One identity until access control lands.
@@ -51,7 +54,7 @@ def create_app(
         asyncio.get_running_loop().set_default_executor(executor)
 
     app = Litestar(
-        route_handlers=[*health.handlers, *_api_handlers()],
+        route_handlers=[*health.handlers, *metrics.handlers, *_api_handlers()],
         dependencies={name: _provided(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.api_body_bytes_max,
@@ -63,7 +66,7 @@ def create_app(
             openapi_router=Router("/", route_handlers=[], opt=needs(Permission.PUBLIC)),
         ),
         on_startup=[use_executor],
-        on_shutdown=[lambda: executor.shutdown(wait=False, cancel_futures=True)],
+        on_shutdown=[lambda: executor.shutdown(wait=False, cancel_futures=True), transfers.close],
         logging_config=None,
     )
     require_declared_permissions(app.routes)

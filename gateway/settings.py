@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from loaders.code_policy import CodePolicy
 from tracking.errors import InvalidParameter
 
 ENVIRONMENT_PREFIX = "TITLEBOUT_"
@@ -21,14 +22,6 @@ ENVIRONMENT_PREFIX = "TITLEBOUT_"
 class LogFormat(StrEnum):
     JSON = "json"
     TEXT = "text"
-
-
-class CodePolicy(StrEnum):
-    """Which formats that run code while they load may be loaded."""
-
-    ALLOW = "allow"
-    REGISTERED = "registered"
-    DENY = "deny"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     former_champion_warm_s: Annotated[
         float, Meta(ge=0, description="How long a former champion stays in memory, for a quick rollback.")
     ] = 600.0
+
+    artifact_idle_timeout_s: Annotated[
+        float, Meta(gt=0, description="Longest silence of who sends or takes an artifact; then it is broken off.")
+    ] = 60.0
 
     # --- space
     cache_bytes_max: Annotated[int, Meta(ge=1, description="Disk for fetched model artifacts.")] = 20 * 1024**3

@@ -1,0 +1,56 @@
+"""The program `titlebout`: its verbs. Each is a file of its own, imported when it is called."""
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+from tracking.errors import ServingError
+
+_VERBS = {
+    "serve": ("gateway.cli.serve", "Serve models, tracking and registry."),
+    "migrate": ("gateway.cli.migrate", "Bring the database's tables up to date, and end."),
+    "status": ("gateway.cli.status", "What is desired, what is served, what is in memory."),
+    "resolve": ("gateway.cli.resolve", "The version, source and digest that a model's URI means."),
+    "alias": ("gateway.cli.alias", "Point an alias at a version; an arm's alias moves traffic."),
+    "split": ("gateway.cli.split", "Share an endpoint's traffic between its arms."),
+    "doctor": ("gateway.cli.doctor", "Check the database and the artifact store, a line each."),
+    "demo": ("gateway.cli.demo", "The tour: train, register, serve, split, flip under load."),
+}
+
+
+class _Verbs(click.Group):
+    """Imports a verb's file only when the verb is used: `titlebout --help` shouldn't wait for a database library."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (click's)
+        if cmd_name not in _VERBS:
+            return None
+        module = __import__(_VERBS[cmd_name][0], fromlist=["command"])
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="titlebout", prog_name="titlebout")
+def cli() -> None:
+    """Serve the champion, test the challenger on live traffic, swap them without dropping a request.
+
+    Every option is also an environment variable, TITLEBOUT_ and its name: --port is TITLEBOUT_PORT.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run `titlebout`; an error of ours is a sentence and status 1, never a stack trace."""
+    try:
+        return cli.main(arguments, prog_name="titlebout")
+    except ServingError as error:
+        Console(stderr=True).print(f"[red]Error:[/] {error.message}", highlight=False, soft_wrap=True)
+        sys.exit(1)

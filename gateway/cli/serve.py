@@ -1,0 +1,76 @@
+"""`titlebout serve`."""
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+from gateway.api.browser_guard import is_loopback
+from gateway.cli.options import store_options
+from gateway.observability import configure_logging
+from gateway.settings import Settings, load_settings
+from tracking.errors import InvalidParameter
+
+
+class OpenAddress(InvalidParameter):
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"Nothing checks credentials yet, so {host} would let anybody in. Listen on 127.0.0.1, or put an "
+            "authenticating proxy in front and say --insecure."
+        )
+
+
+@click.command(context_settings={"show_default": False})
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8080]")
+@store_options
+@click.option("--workers", type=int, help="HTTP worker processes.  [default: 1]")
+@click.option("--model", metavar="models:/NAME@ALIAS", help="What bare /invocations serves.  [default: the only one]")
+@click.option("--migrate", is_flag=True, default=None, help="Bring a PostgreSQL's tables up to date first.")
+@click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback although nobody is checked.")
+@click.option("--allowed-hosts", metavar="NAMES", help="Host names that requests may name, by comma.")
+@click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.  [default: INFO]")
+@click.option("--log-format", type=click.Choice(["json", "text"]), help="[default: text at a terminal, else json]")
+@click.option("--example", is_flag=True, help="Train and register two small models on the first start.")
+def command(*, example: bool, **options: Any) -> None:
+    """Serve models, the tracking store and the registry at one address.
+
+    Point MLflow's client at it with MLFLOW_TRACKING_URI. Everything is kept below --data unless placed elsewhere.
+    """
+    if options["log_format"] is None and sys.stderr.isatty():
+        options["log_format"] = "text"
+    settings = load_settings(options)
+    if not settings.insecure and not is_loopback(settings.host):
+        raise OpenAddress(settings.host)
+    configure_logging(settings.log_level, settings.log_format)
+    console = Console(stderr=True, highlight=False)
+    serve_with(settings, console, example=example)
+
+
+def serve_with(settings: Settings, console: Console, *, example: bool) -> None:
+    # Here and not above: it brings in the database and the pool, which the checks before don't need.
+    from gateway.cli import example as example_models  # noqa: PLC0415
+    from gateway.main import serve  # noqa: PLC0415
+
+    def started(url: str) -> None:
+        console.print(f"\n[bold]Titlebout[/] is at [bold]{url}[/]   (stop it with Ctrl-C)")
+        console.print(f"  export MLFLOW_TRACKING_URI={url}")
+
+    async def run() -> None:
+        if not example:
+            await serve(settings, started=started)
+            return
+        loop = asyncio.get_running_loop()
+        training: list[asyncio.Task[None]] = []
+
+        def started_with_example(url: str) -> None:
+            started(url)
+            training.append(loop.create_task(example_models.provide(url, console)))
+
+        await serve(settings, started=started_with_example)
+        for task in training:
+            task.cancel()
+
+    asyncio.run(run())

@@ -1,0 +1,170 @@
+"""What runs where: one supervisor that reconciles and keeps the rest alive, W HTTP workers, one host a version.
+
+The supervisor is the only one that sets desired state in motion. It imports no web framework.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from gateway.pool.fetching import Fetcher
+from gateway.pool.hosts import warm_parents
+from gateway.pool.model_slots import ModelSlots
+from gateway.pool.reconciler import Reconciler
+from gateway.settings import Settings
+from gateway.workers import WorkerGroup
+from loaders.cache import ModelCache
+from tracking.artifact_stores import open_store
+from tracking.database import Database, DatabaseUnavailable
+from tracking.errors import InvalidParameter
+
+_log = logging.getLogger(__name__)
+
+
+class AddressTaken(InvalidParameter):
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"Can't listen on {host}:{port}: {reason}. Another program may have it; try --port.")
+
+
+def prepare_database(settings: Settings) -> Database:
+    """The database, its tables checked: an embedded one is brought up to date, another only when told.
+
+    A database that can't be reached is no reason not to start: what was served last is on disk.
+
+    Raises:
+        DatabaseNeedsMigration: if a PostgreSQL isn't at this program's revision and `--migrate` wasn't given.
+    """
+    database = Database(settings.database, pool_size=settings.database_threads)
+    try:
+        if database.is_sqlite or settings.migrate:
+            database.upgrade()
+        else:
+            database.check_revision()
+    except DatabaseUnavailable:
+        _log.warning("database_away_at_start", extra={"serving": "the last table on disk"})
+    return database
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The one listening socket, which workers inherit.
+
+    Raises:
+        AddressTaken: if the address can't be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise AddressTaken(host, port, error.strerror or str(error)) from error
+    listener.setblocking(False)
+    listener.listen(2048)
+    listener.set_inheritable(True)
+    return listener
+
+
+async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _: None) -> None:
+    """Run until SIGTERM or SIGINT. *started* is called with the URL once requests are answered."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as life:
+        listener = life.enter_context(contextlib.closing(listen(settings.host, settings.port)))
+        database = life.enter_context(_disposing(prepare_database(settings)))
+        run_dir = life.enter_context(_run_dir())
+        parents = await life.enter_async_context(
+            warm_parents(
+                run_dir / "scratch",
+                log_level=settings.log_level,
+                log_format=settings.log_format,
+                environment=os.environ,
+            )
+        )
+        store = open_store(settings.artifacts)
+        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(run_dir / "metrics")}
+        workers = WorkerGroup(settings, listener, environment=environment, clock=time.time)
+        reconciler_nudge = asyncio.Event()
+        slots = ModelSlots(
+            settings,
+            fetcher=Fetcher(
+                database,
+                store,
+                ModelCache(settings.cache_dir, settings.cache_bytes_max),
+                settings.data_dir / "state" / "manifests",
+            ),
+            parents=parents,
+            connections=workers,
+            run_dir=run_dir,
+            clock=time.time,
+            changed=reconciler_nudge.set,
+        )
+        reconciler = Reconciler(
+            settings,
+            replica_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+            database=database,
+            slots=slots,
+            workers=workers,
+            clock=time.time,
+            nudged=reconciler_nudge,
+        )
+        # Closed in reverse: workers finish their requests first, then hosts end, then the replica leaves.
+        life.push_async_callback(reconciler.leave)
+        life.push_async_callback(slots.close)
+        life.push_async_callback(workers.stop)
+        workers.start()
+        await life.enter_async_context(_running(reconciler.run()))
+        host, port = listener.getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        await life.enter_async_context(_running(_announce_start(workers, started, url)))
+        await stopping.wait()
+        _log.info("stopping")
+
+
+async def _announce_start(workers: WorkerGroup, started: Callable[[str], None], url: str) -> None:
+    await workers.until_serving()
+    _log.info("serving", extra={"url": url})
+    started(url)
+
+
+@contextlib.asynccontextmanager
+async def _running(coroutine: object) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]  # any awaitable
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.contextmanager
+def _disposing(database: Database) -> Iterator[Database]:
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+@contextlib.contextmanager
+def _run_dir() -> Iterator[Path]:
+    """A short private folder for sockets, whose paths may have about 100 characters, and the workers' metrics."""
+    path = Path(tempfile.mkdtemp(prefix="titlebout-"))
+    (path / "metrics").mkdir()
+    (path / "scratch").mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,121 @@
+"""Logs and metrics. Events have fixed names and carry their facts as fields; payloads are never logged."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# What a LogRecord has by itself; everything else on it came through `extra`.
+_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, event, logger, then the fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": self._time(record.created),
+            "level": record.levelname,
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
+        line.update(_fields(record))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return self._encoder.encode(line).decode()
+
+    @staticmethod
+    def _time(created: float) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created)) + f".{int(created % 1 * 1000):03d}Z"
+
+
+class TextFormatter(logging.Formatter):
+    """For people: time, level, event, ``name=value``."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{name}={value}" for name, value in _fields(record))
+        first, *traceback = super().format(record).split("\n")
+        return "\n".join([f"{first} {fields}".rstrip(), *traceback])
+
+
+def _fields(record: logging.LogRecord) -> Iterable[tuple[str, Any]]:
+    return ((name, value) for name, value in vars(record).items() if name not in _OWN_FIELDS)
+
+
+def configure_logging(level: str, log_format: str) -> None:
+    """Send everything to standard error in one format; standard output belongs to the command line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter() if log_format == "text" else JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # uvicorn's own lines say nothing that ours don't; its errors still come through.
+    for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "httpx", "botocore", "boto3", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class RequestMetrics:
+    """Predictions by who answered them. With ``PROMETHEUS_MULTIPROC_DIR`` set, all workers add to the same series."""
+
+    _LABELS = ("endpoint", "model", "version", "arm")
+    # From a cached linear model to a slow transformer.
+    _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "gateway_requests", "Prediction requests.", (*self._LABELS, "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "gateway_request_seconds",
+            "Time from the first byte of a request to the last of its answer.",
+            self._LABELS,
+            buckets=self._BUCKETS_S,
+            registry=registry,
+        )
+        self._epoch = Gauge(
+            "gateway_epoch", "Epoch of the routing table.", registry=registry, multiprocess_mode="livemin"
+        )
+
+    def observe(self, choice: "Answered | None", status: int, took_s: float) -> None:
+        """Count one request; *choice* is None if it never got as far as an endpoint."""
+        labels = ("", "", "", "") if choice is None else (choice.endpoint, choice.model, choice.version, choice.arm)
+        self._requests.labels(*labels, status).inc()
+        self._seconds.labels(*labels).observe(took_s)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.set(epoch)
+
+
+class Answered(Protocol):
+    """Who answered a request."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def arm(self) -> str: ...
+
+
+def exposition() -> bytes:
+    """All metrics of all workers in Prometheus's text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    return generate_latest(registry)

@@ -1,0 +1,132 @@
+"""Brings a version's files to this machine, held to the manifest that it was registered with."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from gateway.pool.hosts import LoadFailed
+from loaders.cache import ModelCache
+from loaders.catalog import Flavor, required_flavor
+from loaders.mlmodel import read_mlmodel
+from registry import manifests, versions
+from registry.entities import ModelVersion
+from registry.routing_plan import VersionKey
+from tracking.artifact_paths import ArtifactPath
+from tracking.artifact_stores import open_store
+from tracking.artifact_uris import FileUri, S3Uri, parse_artifact_uri
+from tracking.artifacts import ArtifactStore, manifest_by_reading
+from tracking.database import Database
+from tracking.manifest import DigestMismatch, Manifest
+
+_MLMODEL = ArtifactPath.parse("MLmodel")
+
+
+class VersionHasNoFiles(LoadFailed):
+    def __init__(self, version: ModelVersion) -> None:
+        super().__init__(
+            f"Version {version.version} of {version.name!r} has no MLmodel at {version.artifact_uri} yet; "
+            "it is tried again, in case its files are still on their way."
+        )
+
+
+class FetchedModel(msgspec.Struct, frozen=True):
+    """A model folder on this machine, its bytes compared with the manifest."""
+
+    folder: Path
+    digest: str
+    flavor: Flavor
+
+
+class Fetcher:
+    """Where versions come from: the registry says what they are, the store has the bytes, the cache keeps them."""
+
+    def __init__(self, database: Database, store: ArtifactStore, cache: ModelCache, known: Path) -> None:
+        self._database = database
+        self._store = store
+        self._cache = cache
+        # Manifests by digest. A version has one digest for good, so what was read once is true without the database.
+        self._known = known
+        known.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def fetched(self, key: VersionKey, known_digest: str | None = None) -> Iterator[FetchedModel]:
+        """The files of *key*, kept on disk for as long as the block lasts.
+
+        With *known_digest*, as the last table on disk gives it, neither database nor store is needed if the files
+        are in the cache.
+
+        Raises:
+            LoadFailed: if the version has no files yet.
+            DigestMismatch: if the bytes aren't the registered ones.
+        """
+        manifest = self._known_manifest(known_digest) if known_digest else None
+        version = None if manifest else self._version(key)
+        if manifest is None:
+            assert version is not None  # noqa: S101  (one of the two is there; for the type checker)
+            manifest = self._manifest_of(version)
+
+        def download(path: str) -> Iterator[bytes]:
+            store, folder = self._place_of(version or self._version(key))
+            with store.open(folder / ArtifactPath.parse(path)) as reader:
+                yield from reader.chunks()
+
+        files = {str(path): digest for path, digest in manifest.files.items()}
+        with self._cache.lease(manifest.digest, files, download) as folder:
+            yield FetchedModel(folder, manifest.digest, required_flavor(read_mlmodel(folder)))
+
+    def _version(self, key: VersionKey) -> ModelVersion:
+        with self._database.reading() as session:
+            return versions.get_version(session, *key)
+
+    def _manifest_of(self, version: ModelVersion) -> Manifest:
+        with self._database.reading() as session:
+            manifest = manifests.find_manifest(session, version)
+        if manifest is None and version.digest is not None:
+            manifest = self._known_manifest(version.digest)
+        if manifest is None:
+            manifest = self._read_manifest(version)
+        if version.digest is None:
+            with self._database.writing() as session:
+                version = versions.settle_digest(session, version.name, version.version, manifest)
+        if manifest.digest != version.digest:
+            raise DigestMismatch(version.artifact_uri, "holds other files than the manifest names")
+        self._remember(manifest)
+        return manifest
+
+    def _read_manifest(self, version: ModelVersion) -> Manifest:
+        store, folder = self._place_of(version)
+        manifest = manifest_by_reading(store, folder)
+        if manifest is None or _MLMODEL not in manifest.files:
+            raise VersionHasNoFiles(version)
+        return manifest
+
+    def _place_of(self, version: ModelVersion) -> tuple[ArtifactStore, ArtifactPath]:
+        """The store that holds the version's folder, and where in it."""
+        uri = parse_artifact_uri(version.artifact_uri)
+        folder = self._store.locate(uri)
+        if folder is not None:
+            return self._store, folder
+        match uri:
+            case S3Uri(bucket, key) if key is not None:
+                return open_store(f"s3://{bucket}"), key
+            case FileUri(path) if path.name:
+                return open_store(str(path.parent)), ArtifactPath.parse(path.name)
+            case _:
+                raise LoadFailed(f"Nothing can be loaded from {version.artifact_uri}.")
+
+    def _known_manifest(self, digest: str) -> Manifest | None:
+        try:
+            manifest = Manifest.from_text((self._known / digest).read_text())
+        except (OSError, ValueError):
+            return None
+        return manifest if manifest.digest == digest else None
+
+    def _remember(self, manifest: Manifest) -> None:
+        target = self._known / manifest.digest
+        if not target.exists():
+            partial = target.with_suffix(f".{os.getpid()}.partial")
+            partial.write_text(manifest.text)
+            partial.replace(target)

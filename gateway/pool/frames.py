@@ -1,0 +1,167 @@
+"""Messages between a worker and a model host: a bounded, typed header and raw arrays. Never a pickle.
+
+A frame is ``TBF1``, the header's length (uint32), the body's length (uint64), both little-endian, the header in
+MessagePack, the body. The body is the columns' buffers one after the other: numbers, booleans and times as numpy
+holds them, strings and bytes with their missing entries as a MessagePack list. Whatever doesn't add up is a
+`BrokenFrame`, and the connection that sent it is closed.
+"""
+
+import struct
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from loaders.base import Answer, Batch, Columns, Form, JsonAnswer
+
+_PREFIX = struct.Struct("<4sIQ")
+PREFIX_BYTES = _PREFIX.size
+_MAGIC = b"TBF1"
+_HEADER_BYTES_MAX = 4 * 1024**2
+# What may cross as raw bytes: booleans, integers, floats, times. Anything else is `object` and goes as a list.
+_RAW_KINDS = frozenset("biufMm")
+_OBJECT = "O"
+
+
+class BrokenFrame(ValueError):
+    """Bytes that aren't a frame, or a frame over its bound: the sender is wrong or hostile."""
+
+
+class _Column(msgspec.Struct, array_like=True):
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class PredictHeader(msgspec.Struct, tag="predict", array_like=True):
+    id: int
+    form: Form
+    columns: list[_Column]
+    params: dict[str, Any]
+
+
+class AnswerHeader(msgspec.Struct, tag="answer", array_like=True):
+    id: int
+    form: Form
+    columns: list[_Column]
+
+
+class JsonHeader(msgspec.Struct, tag="json", array_like=True):
+    id: int
+
+
+class FailureHeader(msgspec.Struct, tag="failure", array_like=True):
+    id: int
+    callers_fault: bool
+    """Whether the input was unusable (the caller reads the message) or the model's code failed (only the log does)."""
+    message: str
+
+
+Header = PredictHeader | AnswerHeader | JsonHeader | FailureHeader
+
+_encode_header = msgspec.msgpack.Encoder().encode
+_header_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
+_encode_objects = msgspec.msgpack.Encoder().encode
+_decode_objects = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+def encode_predict(request_id: int, batch: Batch, params: dict[str, Any]) -> list[bytes | memoryview]:
+    columns, buffers = _pack(batch.columns)
+    return _frame(PredictHeader(request_id, batch.form, columns, params), buffers)
+
+
+def encode_answer(request_id: int, answer: Answer) -> list[bytes | memoryview]:
+    if isinstance(answer, JsonAnswer):
+        return _frame(JsonHeader(request_id), [answer.text])
+    columns, buffers = _pack(answer.columns)
+    return _frame(AnswerHeader(request_id, answer.form, columns), buffers)
+
+
+def encode_failure(request_id: int, message: str, *, callers_fault: bool) -> list[bytes | memoryview]:
+    return _frame(FailureHeader(request_id, callers_fault, message), [])
+
+
+def frame_lengths(prefix: bytes | bytearray | memoryview, body_bytes_max: int) -> tuple[int, int]:
+    """(header bytes, body bytes) that follow *prefix*.
+
+    Raises:
+        BrokenFrame: if it is no prefix of ours, or announces more than *body_bytes_max*.
+    """
+    magic, header_bytes, body_bytes = _PREFIX.unpack(prefix)
+    if magic != _MAGIC:
+        raise BrokenFrame("not a frame")
+    if header_bytes > _HEADER_BYTES_MAX or body_bytes > body_bytes_max:
+        raise BrokenFrame(f"a frame of {header_bytes} + {body_bytes} bytes is over the bound")
+    return header_bytes, body_bytes
+
+
+def decode_header(data: bytes | bytearray | memoryview) -> Header:
+    try:
+        return _header_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BrokenFrame("the header can't be read") from error
+
+
+def decode_batch(header: PredictHeader | AnswerHeader, body: bytearray | memoryview) -> Batch:
+    """The arrays of a frame. They share memory with *body*, which must be writable: some estimators want that."""
+    view = memoryview(body)
+    columns: Columns = {}
+    offset = 0
+    for column in header.columns:
+        columns[column.name] = _unpack(column, view[offset : offset + column.nbytes])
+        offset += column.nbytes
+    if offset != len(view) or len(columns) != len(header.columns):
+        raise BrokenFrame("the columns don't add up to the body")
+    return Batch(header.form, columns)
+
+
+def _pack(columns: Columns) -> tuple[list[_Column], list[bytes | memoryview]]:
+    described: list[_Column] = []
+    buffers: list[bytes | memoryview] = []
+    for name, values in columns.items():
+        if values.dtype.kind in _RAW_KINDS:
+            array = np.ascontiguousarray(values)
+            # A view as bytes, because times and booleans don't offer their buffer as themselves.
+            data: bytes | memoryview = array.reshape(-1).view(np.uint8).data if array.size else b""
+            dtype = array.dtype.str
+        else:
+            data, dtype = _encode_objects(values.astype(object).reshape(-1).tolist()), _OBJECT
+        described.append(_Column(name, dtype, values.shape, len(data)))
+        buffers.append(data)
+    return described, buffers
+
+
+def _unpack(column: _Column, data: memoryview) -> np.ndarray:
+    if any(side < 0 for side in column.shape):
+        raise BrokenFrame(f"column {column.name!r} has a negative side")
+    size = prod(column.shape)
+    if column.dtype == _OBJECT:
+        return _unpack_objects(column, data, size)
+    try:
+        dtype = np.dtype(column.dtype)
+    except (TypeError, ValueError) as error:
+        raise BrokenFrame(f"column {column.name!r} has no known type") from error
+    if dtype.kind not in _RAW_KINDS or dtype.itemsize * size != len(data) or dtype.itemsize * size != column.nbytes:
+        raise BrokenFrame(f"column {column.name!r} isn't as long as its shape says")
+    return np.frombuffer(data, dtype=dtype, count=size).reshape(column.shape)
+
+
+def _unpack_objects(column: _Column, data: memoryview, size: int) -> np.ndarray:
+    try:
+        values = _decode_objects(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BrokenFrame(f"column {column.name!r} can't be read") from error
+    if len(values) != size or len(data) != column.nbytes:
+        raise BrokenFrame(f"column {column.name!r} isn't as long as its shape says")
+    array = np.empty(size, dtype=object)
+    array[:] = values
+    return array.reshape(column.shape)
+
+
+def _frame(header: Header, buffers: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    encoded = _encode_header(header)
+    body_bytes = sum(len(buffer) for buffer in buffers)
+    return [_PREFIX.pack(_MAGIC, len(encoded), body_bytes) + encoded, *buffers]

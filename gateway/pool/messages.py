@@ -1,0 +1,135 @@
+"""What the supervisor, its workers and its model hosts say to each other: one JSON object a line."""
+
+import asyncio
+import socket
+from typing import TypeVar
+
+import msgspec
+
+from registry.entities import RoutingTable
+from registry.routing_plan import VersionKey
+
+T = TypeVar("T")
+
+LINE_BYTES_MAX = 64 * 1024**2
+"""A routing table of ten thousand endpoints is a few MiB."""
+
+
+class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host tells about the model that it has loaded."""
+
+    flavor: str
+    predictor: str
+    batchable: bool
+    mlmodel: str
+    """The MLmodel file as it was read, from which a worker takes the signature."""
+    warnings: list[str] = []
+
+
+class HostAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """A version in memory and the Unix socket where it answers."""
+
+    model: str
+    version: int
+    socket: str
+    description: ModelDescription
+
+    @property
+    def key(self) -> VersionKey:
+        return self.model, self.version
+
+
+# --- supervisor to worker
+
+
+class Hosts(msgspec.Struct, frozen=True, tag=True):
+    """All hosts a worker should be connected to; one that is missing is to be drained and left."""
+
+    hosts: list[HostAddress]
+
+
+class Switch(msgspec.Struct, frozen=True, tag=True):
+    """Answer from *table* from the instant *at_s* (this machine's epoch seconds) on."""
+
+    table: RoutingTable
+    at_s: float
+
+
+class Freshness(msgspec.Struct, frozen=True, tag=True):
+    """When the database was last heard of, if it is away now."""
+
+    stale_since_s: float | None
+
+
+ToWorker = Hosts | Switch | Freshness
+
+
+# --- worker to supervisor
+
+
+class Connected(msgspec.Struct, frozen=True, tag=True):
+    """All hosts the worker is connected to, by socket."""
+
+    sockets: list[str]
+
+
+class Switched(msgspec.Struct, frozen=True, tag=True):
+    """The worker answers from this epoch now."""
+
+    epoch: int
+
+
+ToSupervisor = Connected | Switched
+
+
+# --- supervisor to warm parent, and host to supervisor
+
+
+class Spawn(msgspec.Struct, frozen=True, kw_only=True):
+    """Fork a host. The socket that comes with it is the new host's line to the supervisor."""
+
+    model_dir: str
+    socket: str
+    code_policy: str
+    verified: bool
+    frame_bytes_max: int
+
+
+class Loading(msgspec.Struct, frozen=True, tag=True):
+    pid: int
+
+
+class Warming(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    description: ModelDescription
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The load or the warm-up didn't work; *reason* is for people."""
+
+    reason: str
+
+
+FromHost = Loading | Warming | Ready | Failed
+
+
+def encode_line(message: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(message) + b"\n"
+
+
+async def open_line(sock: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A line to the process at the other end of *sock*."""
+    return await asyncio.open_connection(sock=sock, limit=LINE_BYTES_MAX)
+
+
+async def receive(reader: asyncio.StreamReader, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """The next message, or None when the other end is gone."""
+    try:
+        line = await reader.readline()
+    except (ConnectionError, ValueError):
+        # ValueError: a line over the bound. Whoever sends that isn't one of ours in its right mind.
+        return None
+    return decoder.decode(line) if line.endswith(b"\n") else None

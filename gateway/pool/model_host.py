@@ -1,0 +1,147 @@
+"""A model host: the process that holds one version, and does nothing but load it, warm it up and answer.
+
+It is forked from a warm parent that has the flavor's libraries imported. It knows a folder, a socket to listen on and a
+line to the supervisor: no database, no store, no secret. When that line closes, it ends.
+"""
+
+import logging
+import os
+import selectors
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gateway.pool import frames
+from gateway.pool.messages import Failed, FromHost, Loading, ModelDescription, Ready, Spawn, Warming, encode_line
+from loaders import catalog, warmup
+from loaders.base import LoadedModel
+from loaders.code_policy import CodePolicy
+from loaders.errors import BadInput
+from loaders.mlmodel import read_mlmodel
+from loaders.signature import Signature
+from tracking.errors import ServingError
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 64
+# A worker reads its answers at once. One that doesn't for this long is gone or stuck, and must not hold up the others.
+_SEND_TIMEOUT_S = 30.0
+
+
+def run(spawn: Spawn, supervisor: socket.socket) -> None:
+    """Load, warm up, listen, answer, until the supervisor's line closes."""
+
+    def tell(message: FromHost) -> None:
+        supervisor.sendall(encode_line(message))
+
+    tell(Loading(os.getpid()))
+    try:
+        model, description = _load(spawn, tell)
+    except ServingError as error:
+        tell(Failed(error.message))
+        return
+    except Exception as error:  # The model's own code ran: anything may have come of it.
+        _log.exception("model_load_failed")
+        tell(Failed(f"{type(error).__name__}: {error}"))
+        return
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(spawn.socket)
+    listener.listen(_BACKLOG)
+    tell(Ready(description))
+    _Answering(model, listener, supervisor, spawn.frame_bytes_max).run()
+
+
+def _load(spawn: Spawn, tell: Callable[[FromHost], None]) -> tuple[LoadedModel, ModelDescription]:
+    folder = Path(spawn.model_dir)
+    model = catalog.load(folder, CodePolicy(spawn.code_policy), verified=spawn.verified)
+    tell(Warming())
+    mlmodel = read_mlmodel(folder)
+    example = warmup.warm_up_batch(folder, mlmodel, Signature.from_mlmodel(mlmodel))
+    if example is not None:
+        model.predict(example, {})
+    description = ModelDescription(
+        flavor=model.flavor,
+        predictor=model.predictor,
+        batchable=model.batchable,
+        mlmodel=(folder / "MLmodel").read_text(),
+        warnings=list(getattr(model, "warnings", [])),
+    )
+    return model, description
+
+
+class _Answering:
+    """One thread that reads a frame, predicts, answers. What arrives meanwhile waits in the sockets' buffers."""
+
+    def __init__(
+        self, model: LoadedModel, listener: socket.socket, supervisor: socket.socket, frame_bytes_max: int
+    ) -> None:
+        self._model = model
+        self._listener = listener
+        self._supervisor = supervisor
+        self._frame_bytes_max = frame_bytes_max
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._supervisor, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._supervisor:
+                    # The supervisor never writes on this line. Readable means closed: stop, or it is gone.
+                    return
+                if key.fileobj is self._listener:
+                    connection, _ = self._listener.accept()
+                    connection.settimeout(_SEND_TIMEOUT_S)
+                    self._selector.register(connection, selectors.EVENT_READ)
+                else:
+                    self._serve_one(key.fileobj)
+
+    def _serve_one(self, connection: Any) -> None:
+        try:
+            request = self._read(connection)
+            if request is not None:
+                for buffer in self._answer(*request):
+                    connection.sendall(buffer)
+                return
+        except frames.BrokenFrame:
+            _log.exception("broken_frame")
+        except OSError:
+            _log.info("worker_gone")
+        self._selector.unregister(connection)
+        connection.close()
+
+    def _read(self, connection: socket.socket) -> tuple[frames.PredictHeader, bytearray] | None:
+        prefix = _read_exactly(connection, frames.PREFIX_BYTES)
+        if prefix is None:
+            return None
+        header_bytes, body_bytes = frames.frame_lengths(prefix, self._frame_bytes_max)
+        encoded, body = _read_exactly(connection, header_bytes), _read_exactly(connection, body_bytes)
+        if encoded is None or body is None:
+            return None
+        header = frames.decode_header(encoded)
+        if not isinstance(header, frames.PredictHeader):
+            raise frames.BrokenFrame("a host is only asked to predict")
+        return header, body
+
+    def _answer(self, header: frames.PredictHeader, body: bytearray) -> list[bytes | memoryview]:
+        batch = frames.decode_batch(header, body)
+        try:
+            return frames.encode_answer(header.id, self._model.predict(batch, header.params))
+        except BadInput as error:
+            return frames.encode_failure(header.id, error.message, callers_fault=True)
+        except Exception as error:  # The model's own code ran: anything may have come of it.
+            _log.exception("predict_failed")
+            return frames.encode_failure(header.id, f"{type(error).__name__}: {error}", callers_fault=False)
+
+
+def _read_exactly(connection: socket.socket, count: int) -> bytearray | None:
+    """*count* bytes, or None if the other end closed."""
+    data = bytearray(count)
+    view = memoryview(data)
+    while view:
+        read = connection.recv_into(view)
+        if read == 0:
+            return None
+        view = view[read:]
+    return data

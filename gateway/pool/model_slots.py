@@ -1,0 +1,250 @@
+"""The versions in this replica's memory, and the work of bringing each up and letting it go.
+
+What should happen next is `version_policy.next_action`'s to say; this file does it, and never reads the registry.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from gateway.pool.fetching import FetchedModel, Fetcher
+from gateway.pool.hosts import HostProcess, WarmParents
+from gateway.pool.messages import HostAddress, Spawn
+from gateway.pool.version_policy import IN_PROGRESS, Forget, Load, Slot, SlotState, Unload, next_action
+from gateway.settings import Settings
+from registry.entities import SlotStatus
+from registry.routing_plan import VersionKey
+from tracking.errors import ServingError
+
+_log = logging.getLogger(__name__)
+
+# A load that keeps a core busy shouldn't keep them all busy.
+_LOADS_AT_ONCE_MAX = 2
+_STOP_TIMEOUT_S = 5.0
+
+
+class Connections(Protocol):
+    """Who uses the hosts: the HTTP workers."""
+
+    def set_hosts(self, hosts: Iterable[HostAddress]) -> None:
+        """Tell all workers, now and later, which hosts they should be connected to."""
+
+    async def until_connected(self, socket: str) -> None:
+        """Wait until every worker is connected to *socket*."""
+
+    async def until_left(self, socket: str) -> None:
+        """Wait until no worker uses *socket* any more."""
+
+
+class _Slot:
+    """One version here: its state, and what it holds."""
+
+    def __init__(self, key: VersionKey, now_s: float) -> None:
+        self.key = key
+        self.state = SlotState.NEW
+        self.reason: str | None = None
+        self.since_s = now_s
+        self.failures = 0
+        self.retry_at_s = 0.0
+        self.address: HostAddress | None = None
+        self.digest: str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.resources = AsyncExitStack()
+
+    def status(self) -> SlotStatus:
+        description = self.address.description if self.address else None
+        return SlotStatus(
+            model=self.key[0],
+            version=self.key[1],
+            state=self.state,
+            reason=self.reason,
+            since_ms=int(self.since_s * 1000),
+            flavor=description.flavor if description else None,
+            predictor=description.predictor if description else None,
+        )
+
+
+class ModelSlots:
+    """All slots of this replica."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fetcher: Fetcher,
+        parents: WarmParents,
+        connections: Connections,
+        run_dir: Path,
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._fetcher = fetcher
+        self._parents = parents
+        self._connections = connections
+        self._run_dir = run_dir
+        self._clock = clock
+        self._changed = changed
+        self._slots: dict[VersionKey, _Slot] = {}
+        self._loading = asyncio.Semaphore(_LOADS_AT_ONCE_MAX)
+        self._sockets_made = 0
+        self.known_digests: dict[VersionKey, str] = {}
+        """Digests from the last table on disk, with which a cached version loads without the database."""
+
+    def statuses(self) -> list[SlotStatus]:
+        return [slot.status() for slot in self._slots.values()]
+
+    def ready(self) -> frozenset[VersionKey]:
+        return frozenset(key for key, slot in self._slots.items() if slot.state is SlotState.READY)
+
+    def failing(self) -> frozenset[VersionKey]:
+        """Those whose last load did not work."""
+        return frozenset(key for key, slot in self._slots.items() if slot.failures)
+
+    def digests(self) -> dict[VersionKey, str]:
+        return {key: slot.digest for key, slot in self._slots.items() if slot.digest is not None}
+
+    def step_towards(self, aspired: frozenset[VersionKey]) -> None:
+        """Begin whatever the policy says is next, for each model."""
+        now_s = self._clock()
+        for key in aspired - self._slots.keys():
+            self._slots[key] = _Slot(key, now_s)
+        by_model: dict[str, list[_Slot]] = defaultdict(list)
+        for slot in self._slots.values():
+            by_model[slot.key[0]].append(slot)
+        for slots in by_model.values():
+            self._take_steps_of(slots, aspired, now_s)
+
+    async def close(self) -> None:
+        """Stop all hosts."""
+        for slot in self._slots.values():
+            if slot.task is not None and slot.state in IN_PROGRESS:
+                slot.task.cancel()
+        await asyncio.gather(*(slot.resources.aclose() for slot in self._slots.values()))
+
+    def _take_steps_of(self, slots: list[_Slot], aspired: frozenset[VersionKey], now_s: float) -> None:
+        while True:
+            seen = [Slot(slot.key[1], slot.state, slot.key in aspired, now_s >= slot.retry_at_s) for slot in slots]
+            action = next_action(seen)
+            if action is None:
+                return
+            slot = next(slot for slot in slots if slot.key[1] == action.version)
+            match action:
+                case Load():
+                    self._change(slot, SlotState.FETCHING)
+                    slot.task = asyncio.create_task(self._load(slot))
+                case Unload():
+                    self._change(slot, SlotState.DRAINING)
+                    slot.task = asyncio.create_task(self._unload(slot))
+                case Forget():
+                    del self._slots[slot.key]
+                    slots.remove(slot)
+
+    async def _load(self, slot: _Slot) -> None:
+        started_s = self._clock()
+        try:
+            async with self._loading, asyncio.timeout(self._settings.load_timeout_s):
+                await self._bring_up(slot)
+        except TimeoutError:
+            await self._failed(slot, f"It was not ready after {self._settings.load_timeout_s:g} s.")
+        except ServingError as error:
+            await self._failed(slot, error.message)
+        except Exception as error:  # An edge: whatever a load runs into is this version's failure alone.
+            _log.exception("model_load_crashed", extra={"model": slot.key[0], "version": slot.key[1]})
+            await self._failed(slot, f"{type(error).__name__}: {error}")
+        else:
+            slot.failures = 0
+            self._change(slot, SlotState.READY, took_s=round(self._clock() - started_s, 3))
+        self._changed()
+
+    async def _bring_up(self, slot: _Slot) -> None:
+        """Fetch, fork, load, warm up, and have every worker connected. What is acquired is the slot's to release."""
+        fetched = await self._fetch(slot)
+        slot.digest = fetched.digest
+        self._change(slot, SlotState.LOADING)
+        socket = self._new_socket(slot)
+        host = await self._fork(slot, fetched, socket)
+        description = await host.until_ready(partial(self._change, slot))
+        for warning in description.warnings:
+            _log.warning("model_warning", extra={"model": slot.key[0], "version": slot.key[1], "warning": warning})
+        slot.address = HostAddress(model=slot.key[0], version=slot.key[1], socket=socket, description=description)
+        self._publish_hosts()
+        await self._connections.until_connected(socket)
+        watching = asyncio.create_task(self._watch(slot, host))
+        slot.resources.callback(watching.cancel)
+
+    async def _fetch(self, slot: _Slot) -> FetchedModel:
+        manager = self._fetcher.fetched(slot.key, self.known_digests.get(slot.key))
+        # Shielded, because a thread can't be stopped: a fetch that outlives its time-out must still be let go of.
+        entering = asyncio.ensure_future(asyncio.to_thread(manager.__enter__))
+        try:
+            fetched = await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            entering.add_done_callback(lambda done: None if done.exception() else manager.__exit__(None, None, None))
+            raise
+        slot.resources.callback(manager.__exit__, None, None, None)
+        return fetched
+
+    def _new_socket(self, slot: _Slot) -> str:
+        self._sockets_made += 1
+        path = self._run_dir / f"host-{self._sockets_made}.sock"
+        slot.resources.callback(path.unlink, missing_ok=True)
+        return str(path)
+
+    async def _fork(self, slot: _Slot, fetched: FetchedModel, socket: str) -> HostProcess:
+        spawn = Spawn(
+            model_dir=str(fetched.folder),
+            socket=socket,
+            code_policy=self._settings.code_policy,
+            verified=True,
+            frame_bytes_max=self._settings.frame_bytes_max,
+        )
+        host = await self._parents.spawn(fetched.flavor, spawn)
+        slot.resources.push_async_callback(host.stop, _STOP_TIMEOUT_S)
+        return host
+
+    async def _watch(self, slot: _Slot, host: HostProcess) -> None:
+        """A ready host that ends by itself is a failure of its version; the policy loads it again after a pause."""
+        await host.ended()
+        _log.error("host_ended", extra={"model": slot.key[0], "version": slot.key[1], "pid": host.pid})
+        slot.task = asyncio.create_task(
+            self._failed(slot, "Its process ended unexpectedly; the log has its last words.")
+        )
+
+    async def _failed(self, slot: _Slot, reason: str) -> None:
+        slot.address = None
+        self._publish_hosts()
+        slot.failures += 1
+        pause_s = min(self._settings.retry_max_s, self._settings.retry_first_s * 2 ** (slot.failures - 1))
+        slot.retry_at_s = self._clock() + pause_s
+        resources, slot.resources = slot.resources, AsyncExitStack()
+        await resources.aclose()
+        self._change(slot, SlotState.FAILED, reason=reason, next_try_in_s=pause_s)
+        self._changed()
+
+    async def _unload(self, slot: _Slot) -> None:
+        address, slot.address = slot.address, None
+        self._publish_hosts()
+        if address is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.drain_timeout_s):
+                    await self._connections.until_left(address.socket)
+        await slot.resources.aclose()
+        slot.resources = AsyncExitStack()
+        self._change(slot, SlotState.UNLOADED)
+        self._changed()
+
+    def _change(self, slot: _Slot, state: SlotState, *, reason: str | None = None, **facts: float | None) -> None:
+        slot.state, slot.reason, slot.since_s = state, reason, self._clock()
+        level = logging.WARNING if state is SlotState.FAILED else logging.INFO
+        extra = {"model": slot.key[0], "version": slot.key[1], "state": state.value, **facts}
+        _log.log(level, "slot_changed", extra={**extra, "reason": reason} if reason else extra)
+
+    def _publish_hosts(self) -> None:
+        self._connections.set_hosts([slot.address for slot in self._slots.values() if slot.address is not None])

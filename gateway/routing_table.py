@@ -1,0 +1,65 @@
+"""The routing table as a worker uses it: immutable, indexed by name, swapped whole."""
+
+from types import MappingProxyType
+
+from registry.entities import CHAMPION, Route, RoutingTable
+from registry.splits import expand
+
+
+class LiveRoute:
+    """One endpoint, ready to be answered from."""
+
+    __slots__ = ("arms", "id", "model", "name", "owners", "period", "salt")
+
+    def __init__(self, route: Route) -> None:
+        self.id = route.id
+        self.name = route.name
+        self.model = route.model
+        self.salt = route.salt
+        self.period = route.period
+        self.arms = MappingProxyType(dict(route.arms))
+        # One entry a bucket, so that a look-up is an index; the names are shared, not copied.
+        self.owners = tuple(expand(route.owners))
+
+    @property
+    def champion(self) -> int:
+        return self.arms[CHAMPION]
+
+
+class LiveTable:
+    """All endpoints of one epoch."""
+
+    __slots__ = ("epoch", "routes", "table")
+
+    def __init__(self, table: RoutingTable) -> None:
+        self.table = table
+        self.epoch = table.epoch
+        self.routes = MappingProxyType({route.name: LiveRoute(route) for route in table.routes})
+
+    def find(self, name: str) -> LiveRoute | None:
+        return self.routes.get(name)
+
+    @property
+    def versions(self) -> frozenset[tuple[str, int]]:
+        """(model, version) of every arm of every endpoint."""
+        return frozenset((route.model, version) for route in self.routes.values() for version in route.arms.values())
+
+
+class CurrentTable:
+    """What a worker answers from now. Replaced whole on the event loop, so a request sees one table from end to end."""
+
+    def __init__(self) -> None:
+        self.live = LiveTable(RoutingTable())
+        self.received = False
+        self.stale_since_s: float | None = None
+        """When the database was last heard of, by epoch seconds, if it is away now."""
+
+    def switch(self, table: LiveTable) -> None:
+        """Answer from *table*, unless a newer one is already in force."""
+        if table.epoch >= self.live.epoch:
+            self.live = table
+            self.received = True
+
+    def reason_not_ready(self) -> str | None:
+        """Why this worker can't answer predictions yet, or None."""
+        return None if self.received else "The models of the last routing table are still being loaded."

@@ -1,0 +1,142 @@
+"""The life of a prediction, top to bottom: endpoint, arm, version, signature, predict.
+
+Reads one immutable routing table and memory. Never the database, never a store: with both down, predictions go on.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.pool.model_pool import ModelConnection, ModelPool
+from gateway.routing_table import CurrentTable, LiveRoute
+from gateway.scoring.routing import choose_arm
+from loaders.base import Answer
+from loaders.payload import Data
+from loaders.signature import enforce
+from registry.entities import CHAMPION
+from registry.uri import parse_model_uri
+from tracking.errors import ErrorCode, InvalidParameter, NotFound, TemporarilyUnavailable
+
+ReadInput = Callable[[], tuple[Data, Mapping[str, Any] | None]]
+"""Decodes the body. Called once the version is known, because a decoder may want its signature."""
+
+
+class EndpointNotServed(NotFound):
+    """A name that isn't in the routing table; whoever answers the caller looks up why."""
+
+    code = ErrorCode.RESOURCE_DOES_NOT_EXIST
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"There is no endpoint {name!r}; there are: {', '.join(known) or 'none yet'}.")
+        self.name = name
+
+
+class NoSuchArm(InvalidParameter):
+    def __init__(self, arm: str, route: LiveRoute) -> None:
+        super().__init__(f"Endpoint {route.name!r} has no arm {arm!r}; its arms are: {', '.join(sorted(route.arms))}.")
+
+
+class VersionNotInMemory(NotFound):
+    def __init__(self, route: LiveRoute, version: int) -> None:
+        super().__init__(
+            f"Version {version} of {route.model!r} is not in memory; nothing is loaded on demand. Give it an alias "
+            "that is an arm of the endpoint, or pin it."
+        )
+
+
+class ModelNotReady(TemporarilyUnavailable):
+    def __init__(self, model: str, version: int) -> None:
+        super().__init__(f"Version {version} of {model!r} is being brought back into memory.")
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whom a caller asked: an endpoint, perhaps one arm or one version of it."""
+
+    endpoint: str | None
+    """None asks for the only endpoint there is."""
+    arm: str | None = None
+    version: int | None = None
+    unit: str | None = None
+    """What is assigned to an arm; None for the request itself."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Who answers, and from which epoch."""
+
+    endpoint: str
+    model: str
+    version: int
+    arm: str
+    """Empty when a version was asked for by number."""
+    epoch: int
+
+
+class Inference:
+    """Answers predictions from the current table with the models in memory."""
+
+    def __init__(self, current: CurrentTable, pool: ModelPool, *, timeout_s: float) -> None:
+        self._current = current
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    def choose(self, target: Target) -> Choice:
+        """Who answers *target*, from the table in force at this instant.
+
+        Raises:
+            EndpointNotServed: if the table has no such endpoint.
+            NoSuchArm: if it has, but not the arm that was asked for.
+        """
+        live = self._current.live
+        route, arm = self._find(target)
+        if target.version is not None:
+            # By number, whatever the split says; only what is in memory answers.
+            return Choice(route.name, route.model, target.version, "", live.epoch)
+        if arm is None:
+            unit = target.unit if target.unit is not None else secrets.token_hex(16)
+            arm = choose_arm(route.owners, route.id, route.salt, unit)
+        elif arm not in route.arms:
+            raise NoSuchArm(arm, route)
+        return Choice(route.name, route.model, route.arms[arm], arm, live.epoch)
+
+    async def predict(self, choice: Choice, read_input: ReadInput) -> tuple[Answer, int]:
+        """The chosen version's answer, and how many rows it was asked for.
+
+        Raises:
+            VersionNotInMemory: if a version was asked for by number and isn't held.
+            ModelNotReady: if the version of an arm lost its process and is on its way back.
+            BadInput: naming the field that the signature refuses.
+        """
+        connection = self._connection(choice)
+        data, params = read_input()
+        batch, accepted = enforce(connection.signature, data, params)
+        answer = await connection.predict(batch, accepted, timeout_s=self._timeout_s)
+        return answer, batch.rows
+
+    def _find(self, target: Target) -> tuple[LiveRoute, str | None]:
+        """The route, and the arm if one was named beside it or in it, as in ``iris@challenger``."""
+        routes = self._current.live.routes
+        if target.endpoint is None:
+            if len(routes) == 1:
+                return next(iter(routes.values())), target.arm
+            raise EndpointNotServed("", sorted(routes))
+        route = routes.get(target.endpoint)
+        if route is not None:
+            return route, target.arm
+        # `models:/NAME@ALIAS`, quoted or not; a whole name comes first, since nothing forbids an @ in one.
+        reference = parse_model_uri(target.endpoint, routes.__contains__)
+        route = routes.get(reference.name)
+        if route is None:
+            raise EndpointNotServed(reference.name, sorted(routes))
+        # `@champion` is the endpoint itself, split and all; another alias pins its arm.
+        pinned = None if reference.alias == CHAMPION else reference.alias
+        return route, target.arm or pinned
+
+    def _connection(self, choice: Choice) -> ModelConnection:
+        connection = self._pool.find((choice.model, choice.version))
+        if connection is not None:
+            return connection
+        if choice.arm:
+            raise ModelNotReady(choice.model, choice.version)
+        raise VersionNotInMemory(self._current.live.routes[choice.endpoint], choice.version)

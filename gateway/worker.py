@@ -1,0 +1,172 @@
+"""An HTTP worker: one process that answers requests, told by the supervisor what to serve.
+
+It never unpickles anything and never imports scikit-learn or torch: models live in hosts.
+"""
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+
+import msgspec
+import uvicorn
+import uvloop
+from prometheus_client import REGISTRY
+
+from gateway.api.mlflow_scoring import MlflowScoring
+from gateway.api.unserved import explain_unserved
+from gateway.app import create_app
+from gateway.observability import RequestMetrics, configure_logging
+from gateway.pool.messages import (
+    Connected,
+    Freshness,
+    Hosts,
+    Switch,
+    Switched,
+    ToSupervisor,
+    ToWorker,
+    encode_line,
+    open_line,
+    receive,
+)
+from gateway.pool.model_pool import ModelPool
+from gateway.routing_table import CurrentTable, LiveTable
+from gateway.scoring.inference import Inference
+from gateway.settings import Settings
+from tracking.artifact_stores import open_store
+from tracking.database import Database
+
+_log = logging.getLogger(__name__)
+
+_SETTINGS = msgspec.json.Decoder(Settings)
+_MESSAGES = msgspec.json.Decoder(ToWorker)
+# Connections that wait to be accepted, all workers together, and those that one worker holds open.
+_BACKLOG = 2048
+
+
+class Follower:
+    """Does what the supervisor says: connect to these hosts, answer from this table from then on."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        current: CurrentTable,
+        metrics: RequestMetrics,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._current = current
+        self._metrics = metrics
+        self._hosts = Hosts([])
+        self._hosts_changed = asyncio.Event()
+
+    def tell(self, message: ToSupervisor) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode_line(message))
+
+    def tell_connected(self, sockets: list[str]) -> None:
+        self.tell(Connected(sockets))
+
+    async def follow(self) -> None:
+        """Until the supervisor hangs up, which is how it ends, too."""
+        loop = asyncio.get_running_loop()
+        while (message := await receive(self._reader, _MESSAGES)) is not None:
+            match message:
+                case Hosts():
+                    self._hosts = message
+                    self._hosts_changed.set()
+                case Switch():
+                    # Expanded now, so that the instant itself is one assignment.
+                    table = LiveTable(message.table)
+                    loop.call_later(max(0.0, message.at_s - time.time()), self._switch, table)
+                case Freshness():
+                    self._current.stale_since_s = message.stale_since_s
+
+    async def keep_connected(self, pool: ModelPool) -> None:
+        """Follow the newest list of hosts; lists that came while one was being worked through are skipped."""
+        while True:
+            await self._hosts_changed.wait()
+            self._hosts_changed.clear()
+            await pool.set_hosts(self._hosts.hosts)
+
+    def _switch(self, table: LiveTable) -> None:
+        self._current.switch(table)
+        self._metrics.set_epoch(self._current.live.epoch)
+        self.tell(Switched(self._current.live.epoch))
+
+
+async def _run(line_fd: int, listener_fd: int) -> None:
+    reader, writer = await open_line(socket.socket(fileno=line_fd))
+    settings = await receive(reader, _SETTINGS)
+    if settings is None:
+        return
+    configure_logging(settings.log_level, settings.log_format)
+    database = Database(settings.database, pool_size=settings.database_threads)
+    current = CurrentTable()
+    metrics = RequestMetrics(REGISTRY)
+    follower = Follower(reader, writer, current=current, metrics=metrics)
+    pool = ModelPool(
+        waiting_max=settings.requests_waiting_max,
+        frame_bytes_max=settings.frame_bytes_max,
+        drain_timeout_s=settings.drain_timeout_s,
+        changed=follower.tell_connected,
+    )
+    scoring = MlflowScoring(
+        Inference(current, pool, timeout_s=settings.predict_timeout_s),
+        current,
+        default_model=settings.model,
+        body_bytes_max=settings.body_bytes_max,
+        explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
+        metrics=metrics,
+    )
+    app = create_app(
+        settings,
+        database=database,
+        artifact_store=open_store(settings.artifacts),
+        readiness=current,
+        clock=time.time,
+        scoring=scoring,
+    )
+    server = uvicorn.Server(_uvicorn_config(app, settings))
+    connecting = asyncio.create_task(follower.keep_connected(pool))
+    following = asyncio.create_task(follower.follow())
+
+    def supervisor_gone(_: object) -> None:
+        # Without a supervisor nobody would replace hosts or move the table: finish what is in flight and end.
+        server.should_exit = True
+
+    following.add_done_callback(supervisor_gone)
+    try:
+        await server.serve(sockets=[socket.socket(fileno=listener_fd)])
+    finally:
+        following.cancel()
+        connecting.cancel()
+        await pool.close()
+        database.dispose()
+
+
+def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's say the same in other words
+        http="httptools",
+        loop="none",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s),
+    )
+
+
+def main() -> None:
+    """Serve ``python -m gateway.worker LINE_FD LISTENER_FD``."""
+    line_fd, listener_fd = (int(argument) for argument in sys.argv[1:])
+    uvloop.run(_run(line_fd, listener_fd))
+
+
+if __name__ == "__main__":
+    main()
