@@ -11,7 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
-from gateway.api import health, metrics
+from gateway.api import health, metrics, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.front import Front
 from gateway.api.health import Readiness
@@ -54,7 +54,7 @@ def create_app(
         asyncio.get_running_loop().set_default_executor(executor)
 
     app = Litestar(
-        route_handlers=[*health.handlers, *metrics.handlers, *_api_handlers()],
+        route_handlers=[*health.handlers, *metrics.handlers, *titlebout.handlers, *_api_handlers()],
         dependencies={name: _provided(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.api_body_bytes_max,

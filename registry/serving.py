@@ -7,6 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from registry.entities import Pin, Replica, RoutingTable, SlotStatus
+from registry.rows import get_version_row
 from registry.schema import EpochRow, GenerationRow, PinRow, ReplicaRow
 
 _ONLY_ROW = 1
@@ -38,6 +39,24 @@ def raise_generation(session: Session) -> None:
 def list_pins(session: Session) -> list[Pin]:
     rows = session.scalars(select(PinRow).order_by(PinRow.model, PinRow.version))
     return [Pin(model=row.model, version=row.version, author=row.author, created_ms=row.created_ms) for row in rows]
+
+
+def pin(session: Session, model: str, version: int, *, author: str, now_ms: int) -> None:
+    """Keep *version* of *model* in memory until it is unpinned. Pinning twice is pinning once.
+
+    Raises:
+        ModelVersionNotFound: if there is no such version.
+    """
+    get_version_row(session, model, version)
+    if session.get(PinRow, (model, version)) is None:
+        session.add(PinRow(model=model, version=version, author=author, created_ms=now_ms))
+    raise_generation(session)
+
+
+def unpin(session: Session, model: str, version: int) -> None:
+    """Take back the wish; nothing happens if there was none."""
+    session.execute(delete(PinRow).where(PinRow.model == model, PinRow.version == version))
+    raise_generation(session)
 
 
 # --- replicas

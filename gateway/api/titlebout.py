@@ -1,0 +1,245 @@
+"""Titlebout's own API: endpoints and their splits, desired and serving state side by side.
+
+Unknown fields are refused here, unlike on MLflow's paths: a misspelt share must not pass for a default.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+from litestar import delete, get, patch, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.status_codes import HTTP_200_OK
+from sqlalchemy.orm import Session
+
+from gateway.auth import Permission, needs
+from registry import endpoints, serving
+from registry.entities import DesiredRoute, Endpoint, Route, RoutingTable, SlotStatus, Split
+from registry.uri import resolve
+from tracking.database import Database
+
+_ROOT = "/api/1.0/titlebout"
+
+Clock = Callable[[], float]
+
+
+class EndpointStatus(msgspec.Struct, kw_only=True):
+    """One endpoint: what it should be beside what it is."""
+
+    name: str
+    model: str
+    stopped: bool
+    period: int
+    shares_bp: dict[str, int]
+    dormant_bp: dict[str, int]
+    desired: dict[str, int]
+    """Arm to the version that its alias means."""
+    serving: dict[str, int]
+    """Arm to the version that answers."""
+    problems: list[str]
+    """Why the two differ, if a load failed."""
+    former_champion: int | None
+
+
+class ReplicaStatus(msgspec.Struct, kw_only=True):
+    id: str
+    live: bool
+    epoch: int
+    slots: list[SlotStatus]
+
+
+class Status(msgspec.Struct, kw_only=True):
+    generation: int
+    epoch: int
+    activate_at_ms: int
+    endpoints: list[EndpointStatus]
+    replicas: list[ReplicaStatus]
+
+
+class ChangeSplit(msgspec.Struct, forbid_unknown_fields=True):
+    """New shares, in basis points; arms not named stay, dark."""
+
+    shares_bp: dict[str, int]
+    reason: str = "split changed"
+    reshuffle: bool = False
+    """Draw a new salt, so that every unit is assigned anew."""
+
+
+class RenameEndpoint(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+
+
+class SplitAnswer(msgspec.Struct, kw_only=True):
+    endpoint: str
+    period: int
+    shares_bp: dict[str, int]
+
+
+class Resolved(msgspec.Struct, kw_only=True):
+    """What a model's URI means now."""
+
+    name: str
+    version: int
+    source: str
+    digest: str | None
+    aliases: list[str]
+
+
+@get(f"{_ROOT}/status", sync_to_thread=True, opt=needs(Permission.OBSERVE))
+def get_status(database: NamedDependency[Database]) -> Status:
+    with database.reading() as session:
+        replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
+        table = serving.newest_table(session)
+        return Status(
+            generation=serving.generation(session),
+            epoch=table.epoch,
+            activate_at_ms=table.activate_at_ms,
+            endpoints=_endpoint_statuses(session, table, [slot for r in replicas if r.live for slot in r.slots]),
+            replicas=[ReplicaStatus(id=r.id, live=r.live, epoch=r.epoch, slots=list(r.slots)) for r in replicas],
+        )
+
+
+@get(f"{_ROOT}/endpoints/{{name:str}}", sync_to_thread=True, opt=needs(Permission.OBSERVE))
+def get_endpoint_status(name: FromPath[str], database: NamedDependency[Database]) -> EndpointStatus:
+    with database.reading() as session:
+        endpoint = endpoints.get_endpoint(session, name)
+        replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
+        slots = [slot for replica in replicas if replica.live for slot in replica.slots]
+        statuses = _endpoint_statuses(session, serving.newest_table(session), slots)
+    return next(status for status in statuses if status.name == endpoint.name)
+
+
+@put(f"{_ROOT}/endpoints/{{name:str}}/split", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
+def change_split(
+    name: FromPath[str],
+    data: JSONBody[ChangeSplit],
+    database: NamedDependency[Database],
+    clock: NamedDependency[Clock],
+    identity: NamedDependency[str],
+) -> SplitAnswer:
+    with database.writing() as session:
+        split = endpoints.change_split(
+            session,
+            name,
+            data.shares_bp,
+            author=identity,
+            now_ms=int(clock() * 1000),
+            reason=data.reason,
+            reshuffle=data.reshuffle,
+        )
+    return SplitAnswer(endpoint=name, period=split.period, shares_bp=split.shares_bp)
+
+
+@patch(f"{_ROOT}/endpoints/{{name:str}}", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
+def rename_endpoint(
+    name: FromPath[str], data: JSONBody[RenameEndpoint], database: NamedDependency[Database]
+) -> dict[str, str]:
+    with database.writing() as session:
+        endpoints.rename_endpoint(session, name, data.name)
+    return {"name": data.name}
+
+
+@post(
+    f"{_ROOT}/endpoints/{{name:str}}/stop",
+    sync_to_thread=True,
+    status_code=HTTP_200_OK,
+    opt=needs(Permission.SPLIT_WRITE),
+)
+def stop_endpoint(name: FromPath[str], database: NamedDependency[Database]) -> dict[str, str]:
+    with database.writing() as session:
+        endpoints.stop_endpoint(session, name)
+    return {"name": name, "state": "stopped"}
+
+
+@put(f"{_ROOT}/pins/{{model:str}}/{{version:int}}", sync_to_thread=True, opt=needs(Permission.ALIAS_WRITE))
+def pin_version(
+    model: FromPath[str],
+    version: FromPath[int],
+    database: NamedDependency[Database],
+    clock: NamedDependency[Clock],
+    identity: NamedDependency[str],
+) -> dict[str, str | int]:
+    """Keep a version in memory, whatever the aliases say."""
+    with database.writing() as session:
+        serving.pin(session, model, version, author=identity, now_ms=int(clock() * 1000))
+    return {"model": model, "version": version}
+
+
+@delete(
+    f"{_ROOT}/pins/{{model:str}}/{{version:int}}",
+    sync_to_thread=True,
+    status_code=HTTP_200_OK,
+    opt=needs(Permission.ALIAS_WRITE),
+)
+def unpin_version(
+    model: FromPath[str], version: FromPath[int], database: NamedDependency[Database]
+) -> dict[str, str | int]:
+    with database.writing() as session:
+        serving.unpin(session, model, version)
+    return {"model": model, "version": version}
+
+
+@get(f"{_ROOT}/resolve", sync_to_thread=True, opt=needs(Permission.REGISTRY_READ))
+def resolve_uri(uri: FromQuery[str], database: NamedDependency[Database]) -> Resolved:
+    """What ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means now."""
+    with database.reading() as session:
+        version = resolve(session, uri)
+    return Resolved(
+        name=version.name,
+        version=version.version,
+        source=version.source,
+        digest=version.digest,
+        aliases=list(version.aliases),
+    )
+
+
+def _endpoint_statuses(session: Session, table: RoutingTable, slots: list[SlotStatus]) -> list[EndpointStatus]:
+    served = {route.id: route for route in table.routes}
+    wishes = {wish.endpoint.id: wish for wish in endpoints.desired_routes(session)}
+    return [
+        _endpoint_status(
+            endpoint,
+            endpoints.get_split(session, endpoint.id),
+            wishes.get(endpoint.id),
+            served.get(endpoint.id),
+            slots,
+        )
+        for endpoint in endpoints.list_endpoints(session)
+    ]
+
+
+def _endpoint_status(
+    endpoint: Endpoint, split: Split, wish: DesiredRoute | None, route: Route | None, slots: list[SlotStatus]
+) -> EndpointStatus:
+    desired = wish.versions if wish else {}
+    wanted = {(endpoint.model, version) for version in desired.values()}
+    return EndpointStatus(
+        name=endpoint.name,
+        model=endpoint.model,
+        stopped=endpoint.stopped,
+        period=split.period,
+        shares_bp=split.shares_bp,
+        dormant_bp=split.dormant_bp,
+        desired=desired,
+        serving=route.arms if route else {},
+        problems=sorted(
+            {
+                f"version {slot.version}: {slot.reason}"
+                for slot in slots
+                if slot.reason and (slot.model, slot.version) in wanted
+            }
+        ),
+        former_champion=endpoint.former_champion,
+    )
+
+
+handlers = [
+    get_status,
+    get_endpoint_status,
+    change_split,
+    rename_endpoint,
+    stop_endpoint,
+    pin_version,
+    unpin_version,
+    resolve_uri,
+]

@@ -1,0 +1,64 @@
+"""How the verbs talk to a running Titlebout: over its HTTP API, like everybody else."""
+
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tracking.errors import ErrorCode, ServingError
+
+_TIMEOUT_S = 30.0
+
+
+class ServerUnreachable(ServingError):
+    code = ErrorCode.TEMPORARILY_UNAVAILABLE
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"No Titlebout answers at {url} ({reason}). Start one with `titlebout serve`, or say --server."
+        )
+
+
+class Refused(ServingError):
+    """What the server said, in its own words."""
+
+
+class Client:
+    """The calls that the command line makes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_S)
+
+    def status(self) -> dict[str, Any]:
+        return self._call("GET", "/api/1.0/titlebout/status")
+
+    def endpoint(self, name: str) -> dict[str, Any]:
+        return self._call("GET", f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}")
+
+    def resolve(self, uri: str) -> dict[str, Any]:
+        return self._call("GET", "/api/1.0/titlebout/resolve", params={"uri": uri})
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        body = {"name": model, "alias": alias, "version": str(version)}
+        self._call("POST", "/api/2.0/mlflow/registered-models/alias", json=body)
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        self._call("DELETE", "/api/2.0/mlflow/registered-models/alias", json={"name": model, "alias": alias})
+
+    def change_split(self, name: str, shares_bp: dict[str, int], *, reshuffle: bool = False) -> dict[str, Any]:
+        path = f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/split"
+        return self._call("PUT", path, json={"shares_bp": shares_bp, "reshuffle": reshuffle})
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise ServerUnreachable(self._url, str(error) or type(error).__name__) from error
+        if answer.is_success:
+            content: dict[str, Any] = answer.json()
+            return content
+        try:
+            raise Refused(answer.json()["message"])
+        except (ValueError, KeyError, TypeError):
+            raise Refused(f"{method} {path} answered {answer.status_code}; is this a Titlebout?") from None
