@@ -8,14 +8,14 @@ writer at a time, PostgreSQL gets `_lock`.
 import hashlib
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactStore, Upload
 from tracking.errors import Conflict
 from tracking.manifest import FileDigest, Manifest
-from tracking.schema import ArtifactFileRow, Base, FrozenFolderRow
+from tracking.schema import ArtifactFileRow, FrozenFolderRow
+from tracking.upserts import upsert
 
 # The first half of PostgreSQL's two-number advisory locks; the migrations' lock is of the one-number kind.
 _LOCK_CLASS = 7_217_002
@@ -85,8 +85,8 @@ def _raise_if_frozen(session: Session, path: ArtifactPath, touched: ColumnElemen
 
 def record_file(session: Session, path: ArtifactPath, digest: FileDigest, now_ms: int) -> None:
     """Remember what the file at *path* holds, in place of what it held before."""
-    values = {"sha256": digest.sha256, "size": digest.size, "uploaded_ms": now_ms}
-    _put(session, ArtifactFileRow, {"path": str(path)}, values)
+    row = {"path": str(path), "sha256": digest.sha256, "size": digest.size, "uploaded_ms": now_ms}
+    upsert(session, ArtifactFileRow, [row])
 
 
 def forget(session: Session, path: ArtifactPath) -> None:
@@ -118,7 +118,7 @@ def freeze(session: Session, folder: ArtifactPath, label: str, manifest: Manifes
     end between the two.
     """
     hold(session, folder)
-    _put(session, FrozenFolderRow, {"folder": str(folder), "label": label}, {"manifest": manifest.text})
+    upsert(session, FrozenFolderRow, [{"folder": str(folder), "label": label, "manifest": manifest.text}])
 
 
 def hold(session: Session, folder: ArtifactPath) -> None:
@@ -154,17 +154,6 @@ def frozen_labels(session: Session, folder: ArtifactPath) -> list[str]:
     return sorted(session.scalars(query))
 
 
-def _put(session: Session, table: type[Base], key: dict[str, str], values: dict[str, str | int]) -> None:
-    # One statement, where merge() is two: between those, another process may insert the same key.
-    insert = postgresql.insert if _is_postgresql(session) else sqlite.insert
-    statement = insert(table).values({**key, **values})
-    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
-
-
-def _is_postgresql(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"
-
-
 def _is_above(column: InstrumentedAttribute[str], path: ArtifactPath) -> ColumnElement[bool]:
     return column.in_([str(ancestor) for ancestor in path.ancestors()])
 
@@ -180,7 +169,7 @@ def _lock(session: Session, path: ArtifactPath, *, shared: bool) -> None:
     One lock for each first name of a path, which is an experiment: a file, the frozen folder around it and the tree
     that somebody deletes around both then agree on it.
     """
-    if not _is_postgresql(session):
+    if session.get_bind().dialect.name != "postgresql":
         return
     number = int.from_bytes(hashlib.sha256(path.segments[0].encode()).digest()[:4], "big", signed=True)
     function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"

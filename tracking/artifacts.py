@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -160,6 +160,7 @@ class ArtifactReader(Protocol):
         ...
 
 
+@runtime_checkable
 class ArtifactStore(Protocol):
     """Files by path. Safe to use from several threads and several processes at once."""
 
