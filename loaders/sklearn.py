@@ -18,6 +18,7 @@ from loaders.code_policy import CodePolicy, require_allowed
 from loaders.errors import BadInput, CodeNotAllowed, InvalidArtifact
 from loaders.estimators import UnsoundTree, check_trees, parts, takes_matrix
 from loaders.mlmodel import MLmodel, path_inside
+from loaders.model_code import make_importable
 from loaders.requirements import pin_warnings
 from loaders.skops_types import trusted_types
 
@@ -100,6 +101,7 @@ def load(model_dir: Path, mlmodel: MLmodel, policy: CodePolicy, *, verified: boo
     format_ = flavor.get("serialization_format", "pickle")
     if format_ != "skops":
         require_allowed(f"The model's file {path.name!r} ({format_})", policy, verified=verified)
+        make_importable(model_dir, flavor)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator = _read(path, format_)
