@@ -10,6 +10,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
+from sqlalchemy.exc import DataError
 
 from tracking.errors import ErrorCode, ServingError
 
@@ -121,9 +122,23 @@ def _validation_message(error: ValidationException) -> str:
     return "; ".join(said).replace("parameter 'data'", "the body") or error.detail
 
 
+def _answer_too_deep(_: Request[Any, Any, Any], __: RecursionError) -> Response[dict[str, str]]:
+    return Response(error_body(ErrorCode.BAD_REQUEST, "The body is nested too deeply."), status_code=400)
+
+
+def _answer_out_of_range(request: Request[Any, Any, Any], error: DataError | OverflowError) -> Response[dict[str, str]]:
+    # A number or a text that no column can hold. The transaction is undone, so nothing was written.
+    _log.info("value_out_of_range", extra={"path": request.url.path}, exc_info=error)
+    message = "A value is outside of what can be stored; numbers have at most 64 bits."
+    return Response(error_body(ErrorCode.INVALID_PARAMETER_VALUE, message), status_code=400)
+
+
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     # An `Exception` handler alone would swallow Litestar's own 404 and 405 and turn them into 500.
     HTTPException: _answer_http_exception,
     ServingError: _answer_serving_error,
+    RecursionError: _answer_too_deep,
+    DataError: _answer_out_of_range,
+    OverflowError: _answer_out_of_range,
     Exception: _answer_unexpected,
 }

@@ -10,7 +10,8 @@ from registry.routing_plan import VersionKey
 
 
 class SlotState(StrEnum):
-    """NEW → FETCHING → LOADING → WARMING → READY → DRAINING → UNLOADED; any of the first four → FAILED → FETCHING."""
+    """NEW → FETCHING → LOADING → WARMING → READY → DRAINING → UNLOADED → FETCHING if wanted again;
+    any of the first four → FAILED → FETCHING."""
 
     NEW = "NEW"
     FETCHING = "FETCHING"
@@ -22,6 +23,7 @@ class SlotState(StrEnum):
     FAILED = "FAILED"
 
 
+_NOT_IN_MEMORY = frozenset({SlotState.NEW, SlotState.UNLOADED})
 IN_PROGRESS = frozenset({SlotState.FETCHING, SlotState.LOADING, SlotState.WARMING})
 
 
@@ -75,7 +77,7 @@ def next_action(slots: Sequence[Slot]) -> Action | None:
     to_load = [
         slot.version
         for slot in slots
-        if slot.aspired and (slot.state is SlotState.NEW or (slot.state is SlotState.FAILED and slot.retry_due))
+        if slot.aspired and (slot.state in _NOT_IN_MEMORY or (slot.state is SlotState.FAILED and slot.retry_due))
     ]
     if to_load:
         return Load(max(to_load))
@@ -84,6 +86,6 @@ def next_action(slots: Sequence[Slot]) -> Action | None:
     for slot in sorted(slots, key=lambda slot: slot.version):
         if not slot.aspired and slot.state is SlotState.READY:
             return Unload(slot.version)
-        if not slot.aspired and slot.state in {SlotState.FAILED, SlotState.UNLOADED, SlotState.NEW}:
+        if not slot.aspired and slot.state in _NOT_IN_MEMORY | {SlotState.FAILED}:
             return Forget(slot.version)
     return None
