@@ -1,44 +1,29 @@
 """Runs: one execution each, with its params, tags and metrics, and what it used and made."""
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, CursorResult, String, Table, delete, exists, select, update
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
 from tracking import run_inputs
-from tracking.entities import (
-    DatasetInput,
-    LifecycleStage,
-    Metric,
-    ModelOutput,
-    Run,
-    RunInfo,
-    RunStatus,
-    ViewType,
-)
+from tracking.entities import DatasetInput, LifecycleStage, Metric, ModelOutput, Run, RunInfo, RunStatus
 from tracking.errors import InvalidParameter, NotFound
-from tracking.experiments import ExperimentNotFound, parse_experiment_id, require_active_experiment
-from tracking.filters import compares
+from tracking.experiments import require_active_experiment
 from tracking.friendly_names import friendly_name
-from tracking.metrics import check_metric, latest_metrics, write_metrics
+from tracking.metrics import check_metric, write_metrics
 from tracking.names import PARAM_LENGTH_MAX, RUN_TAG_LENGTH_MAX, check_and_cut, check_key, check_text, is_storable
-from tracking.paging import Page, Term, check_page_size
-from tracking.schema import DatasetInputRow, DatasetRow, LatestMetricRow, ParamRow, RunRow, RunTagRow
-from tracking.search import Comparison, Entity, ValueType, Vocabulary
-from tracking.searching import Child, Searchable, search_page
+from tracking.run_rows import RUNS, load_runs, row_to_info, run_to_row
+from tracking.schema import ParamRow, RunRow, RunTagRow
 from tracking.upserts import insert_new, upsert
 
 METRICS_PER_BATCH_MAX = 1_000
 PARAMS_AND_TAGS_PER_BATCH_MAX = 100
 ENTITIES_PER_BATCH_MAX = 1_000
-SEARCH_PAGE_SIZE_MAX = 50_000
 RUN_NAME_TAG = "mlflow.runName"
-
-# What one IN of a page's ids may hold; SQLite bounds the parameters of a statement.
-_IDS_PER_STATEMENT = 1_000
+MODEL_HISTORY_TAG = "mlflow.log-model.history"
 
 
 class RunNotFound(NotFound):
@@ -99,7 +84,7 @@ def create_run(
         artifact_uri=f"{experiment.artifact_location}/{run_id}/artifacts",
     )
     checked[RUN_NAME_TAG] = check_and_cut(info.name, "run_name", RUN_TAG_LENGTH_MAX)
-    insert_new(session, RunRow, [{**_to_row(info), "deleted_ms": None}])
+    insert_new(session, RunRow, [{**run_to_row(info), "deleted_ms": None}])
     _upsert_tags(session, run_id, checked)
     return Run(info=info, tags=checked)
 
@@ -110,7 +95,7 @@ def get_run(session: Session, run_id: str) -> Run:
     Raises:
         RunNotFound: if there is none with this id.
     """
-    return _load_runs(session, [get_run_info(session, run_id)])[0]
+    return load_runs(session, [get_run_info(session, run_id)])[0]
 
 
 def get_run_info(session: Session, run_id: str) -> RunInfo:
@@ -119,10 +104,10 @@ def get_run_info(session: Session, run_id: str) -> RunInfo:
     Raises:
         RunNotFound: if there is none with this id.
     """
-    row = session.execute(select(_RUNS).where(_RUNS.c.run_id == run_id)).one_or_none() if is_storable(run_id) else None
+    row = session.execute(select(RUNS).where(RUNS.c.run_id == run_id)).one_or_none() if is_storable(run_id) else None
     if row is None:
         raise RunNotFound(run_id)
-    return _to_info(row)
+    return row_to_info(row)
 
 
 def update_run(
@@ -235,93 +220,43 @@ def log_outputs(session: Session, run_id: str, outputs: Sequence[ModelOutput]) -
     run_inputs.write_model_outputs(session, run_id, outputs)
 
 
-def search_runs(
-    session: Session,
-    experiment_ids: Sequence[str],
-    *,
-    filter_text: str | None = None,
-    view: ViewType = ViewType.ACTIVE_ONLY,
-    order_by: Sequence[str] = (),
-    max_results: int = 1_000,
-    page_token: str | None = None,
-) -> Page[Run]:
-    """A page of runs, newest first unless *order_by* says otherwise. Experiments that don't exist have none."""
-    check_page_size(max_results, SEARCH_PAGE_SIZE_MAX)
-    page = search_page(
-        session,
-        _SEARCHABLE,
-        scope=[_COLUMNS.experiment_id.in_(_known_numbers(experiment_ids)), _in_stages(view)],
-        scope_key=(sorted(experiment_ids), view),
-        filter_text=filter_text,
-        order_by=order_by,
-        max_results=max_results,
-        token=page_token,
-    )
-    return Page(_load_runs(session, [_to_info(row) for row in page.items]), page.next_page_token)
+def record_model(session: Session, run_id: str, model_json: str) -> None:
+    """Note a model of MLflow's older kind (its MLmodel as JSON) in the run's history tag, as those clients expect.
+
+    Raises:
+        InvalidParameter: if it isn't such a description, or the history outgrows a tag.
+    """
+    model = _read_model(model_json)
+    _require_active(session, run_id)
+    statement = select(RunTagRow.value).where(RunTagRow.run_id == run_id, RunTagRow.key == MODEL_HISTORY_TAG)
+    known = session.execute(statement).scalar_one_or_none()
+    history = json.dumps([*_read_history(known), model])
+    if len(history) > RUN_TAG_LENGTH_MAX:
+        # Cut, as other tags are, it would no longer be JSON.
+        raise InvalidParameter(f"The models of run {run_id} no longer fit into its tag {MODEL_HISTORY_TAG!r}.")
+    _upsert_tags(session, run_id, {MODEL_HISTORY_TAG: history})
 
 
-def _in_stages(view: ViewType) -> ColumnElement[bool]:
-    # One value as an equation: the listing's index then gives the order by itself, which an IN would hide.
-    stages = view.stages
-    return _COLUMNS.lifecycle_stage == stages[0] if len(stages) == 1 else _COLUMNS.lifecycle_stage.in_(stages)
+def _read_history(known: str | None) -> list[object]:
+    try:
+        history = json.loads(known or "[]")
+    except ValueError:
+        history = None
+    if not isinstance(history, list):
+        raise InvalidParameter(f"The tag {MODEL_HISTORY_TAG!r} was overwritten with something else than a JSON list.")
+    return history
 
 
-def _known_numbers(experiment_ids: Sequence[str]) -> list[int]:
-    numbers = []
-    for experiment_id in experiment_ids:
-        try:
-            numbers.append(parse_experiment_id(experiment_id))
-        except ExperimentNotFound:
-            continue
-    return numbers
-
-
-def _dataset_condition(comparison: Comparison) -> ColumnElement[bool]:
-    dataset, link = DatasetRow, DatasetInputRow
-    column = {"name": dataset.name, "digest": dataset.digest, "context": link.context}[comparison.field.key]
-    return (
-        exists()
-        .where(link.run_id == _COLUMNS.run_id, dataset.dataset_id == link.dataset_id, compares(column, comparison))
-        .correlate(_RUNS)
-    )
-
-
-_RUNS = cast(Table, RunRow.__table__)
-_COLUMNS = _RUNS.c
-_SEARCHABLE = Searchable(
-    table=_RUNS,
-    identity=_COLUMNS.run_id,
-    vocabulary=Vocabulary(
-        attributes={
-            **dict.fromkeys(
-                ("run_id", "run_name", "user_id", "status", "artifact_uri", "experiment_id"), ValueType.TEXT
-            ),
-            **dict.fromkeys(("start_time", "end_time"), ValueType.NUMBER),
-        },
-        aliases={"created": "start_time", "run name": "run_name"},
-        entities=frozenset({Entity.METRIC, Entity.PARAM, Entity.TAG, Entity.DATASET}),
-    ),
-    columns={
-        "run_id": _COLUMNS.run_id,
-        "run_name": _COLUMNS.name,
-        "user_id": _COLUMNS.user_id,
-        "status": _COLUMNS.status,
-        "artifact_uri": _COLUMNS.artifact_uri,
-        "experiment_id": sql_cast(_COLUMNS.experiment_id, String),
-        "start_time": _COLUMNS.start_time_ms,
-        "end_time": _COLUMNS.end_time_ms,
-    },
-    default_order=[
-        Term(_COLUMNS.start_time_ms, ValueType.NUMBER, ascending=False),
-        Term(_COLUMNS.run_id, ValueType.TEXT),
-    ],
-    children={
-        Entity.METRIC: Child(cast(Table, LatestMetricRow.__table__), "run_id", has_nan=True),
-        Entity.PARAM: Child(cast(Table, ParamRow.__table__), "run_id", has_head=True),
-        Entity.TAG: Child(cast(Table, RunTagRow.__table__), "run_id", has_head=True),
-    },
-    dataset_condition=_dataset_condition,
-)
+def _read_model(model_json: str) -> dict[str, object]:
+    try:
+        model = json.loads(model_json)
+    except (ValueError, RecursionError) as error:
+        raise InvalidParameter("Malformed model info: model_json is not a valid JSON.") from error
+    if not isinstance(model, dict):
+        raise InvalidParameter("Malformed model info: model_json is not a JSON object.")
+    if missing := {"artifact_path", "flavors", "utc_time_created", "run_id"} - model.keys():
+        raise InvalidParameter(f"Model json is missing mandatory fields: {sorted(missing)}")
+    return model
 
 
 class _Stage(NamedTuple):
@@ -331,7 +266,7 @@ class _Stage(NamedTuple):
 
 def _require_active(session: Session, run_id: str) -> int:
     """The number of the run's experiment, if the run may be written to."""
-    statement = select(_COLUMNS.experiment_id, _COLUMNS.lifecycle_stage).where(_COLUMNS.run_id == run_id)
+    statement = select(RUNS.c.experiment_id, RUNS.c.lifecycle_stage).where(RUNS.c.run_id == run_id)
     row = session.execute(statement).one_or_none() if is_storable(run_id) else None
     if row is None:
         raise RunNotFound(run_id)
@@ -342,7 +277,7 @@ def _require_active(session: Session, run_id: str) -> int:
 
 
 def _update(session: Session, run_id: str, changes: Mapping[str, object]) -> None:
-    session.connection().execute(update(_RUNS).where(_COLUMNS.run_id == run_id).values(changes))
+    session.connection().execute(update(RUNS).where(RUNS.c.run_id == run_id).values(changes))
 
 
 def _check_batch_sizes(metrics: int, params: int, tags: int) -> None:
@@ -404,64 +339,3 @@ def _write_tags(session: Session, run_id: str, tags: Mapping[str, str]) -> None:
 
 def _upsert_tags(session: Session, run_id: str, tags: Mapping[str, str]) -> None:
     upsert(session, RunTagRow, [{"run_id": run_id, "key": key, "value": value} for key, value in tags.items()])
-
-
-def _to_row(info: RunInfo) -> dict[str, object]:
-    return {
-        "run_id": info.run_id,
-        "experiment_id": int(info.experiment_id),
-        "name": info.name,
-        "user_id": info.user_id,
-        "status": info.status,
-        "start_time_ms": info.start_time_ms,
-        "end_time_ms": info.end_time_ms,
-        "artifact_uri": info.artifact_uri,
-        "lifecycle_stage": info.lifecycle_stage,
-    }
-
-
-def _to_info(row: Any) -> RunInfo:
-    return RunInfo(
-        run_id=row.run_id,
-        experiment_id=str(row.experiment_id),
-        name=row.name,
-        user_id=row.user_id,
-        status=RunStatus(row.status),
-        start_time_ms=row.start_time_ms,
-        end_time_ms=row.end_time_ms,
-        artifact_uri=row.artifact_uri,
-        lifecycle_stage=LifecycleStage(row.lifecycle_stage),
-    )
-
-
-def _load_runs(session: Session, infos: Sequence[RunInfo]) -> list[Run]:
-    """The runs with all that belongs to them: six statements for every thousand, however many there are of each."""
-    runs: list[Run] = []
-    for start in range(0, len(infos), _IDS_PER_STATEMENT):
-        some = infos[start : start + _IDS_PER_STATEMENT]
-        ids = [info.run_id for info in some]
-        metrics = latest_metrics(session, ids)
-        params, tags = _values(session, ParamRow, ids), _values(session, RunTagRow, ids)
-        datasets = run_inputs.dataset_inputs(session, ids)
-        used, made = run_inputs.model_inputs(session, ids), run_inputs.model_outputs(session, ids)
-        runs += [
-            Run(
-                info=info,
-                metrics=tuple(metrics[info.run_id]),
-                params=params[info.run_id],
-                tags=tags[info.run_id],
-                dataset_inputs=tuple(datasets[info.run_id]),
-                model_inputs=tuple(used[info.run_id]),
-                model_outputs=tuple(made[info.run_id]),
-            )
-            for info in some
-        ]
-    return runs
-
-
-def _values(session: Session, row: type[ParamRow] | type[RunTagRow], run_ids: list[str]) -> dict[str, dict[str, str]]:
-    values: dict[str, dict[str, str]] = {run_id: {} for run_id in run_ids}
-    statement = select(row.run_id, row.key, row.value).where(row.run_id.in_(run_ids)).order_by(row.run_id, row.key)
-    for run_id, key, value in session.execute(statement):
-        values[run_id][key] = value
-    return values
