@@ -54,7 +54,14 @@ def create_app(
         asyncio.get_running_loop().set_default_executor(executor)
 
     app = Litestar(
-        route_handlers=[*health.handlers, *metrics.handlers, *titlebout.handlers, *_api_handlers()],
+        # Under one router, and not one by one: registered alone, the second method of a path would have Litestar
+        # wrap the first one's handler for a thread twice, and answer with a coroutine.
+        route_handlers=[
+            Router(
+                "/",
+                route_handlers=[*health.handlers, *metrics.handlers, *titlebout.handlers, *_api_handlers()],
+            )
+        ],
         dependencies={name: _provided(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.api_body_bytes_max,
