@@ -15,6 +15,7 @@ from loadtests.answers import UNIT_HEADER, Stickiness, WrongAnswer, check_answer
 
 ENDPOINT = os.environ.get("LOADTEST_ENDPOINT", "iris-classifier")
 ARMS = frozenset(os.environ.get("LOADTEST_ARMS", "champion,challenger").split(","))
+TIMEOUT_S = float(os.environ.get("LOADTEST_TIMEOUT_S", "10"))
 
 _ROWS_MAX = 8
 
@@ -22,8 +23,8 @@ _ROWS_MAX = 8
 class _IrisUser(FastHttpUser):
     abstract = True
     # A server that hangs is a failure of this request, not a pause of the test.
-    network_timeout = 10.0
-    connection_timeout = 5.0
+    network_timeout = TIMEOUT_S
+    connection_timeout = TIMEOUT_S
 
     def on_start(self) -> None:
         self.random = Random()

@@ -74,7 +74,12 @@ def require_endpoint(url: str, endpoint: str) -> None:
 def load(url: str, *, users: int, duration_s: float) -> tuple[Observations, float]:
     """Run the scenario; give what was seen, and the seconds from the first user's start to the stop."""
     observations = Observations()
-    environment = Environment(user_classes=[locustfile.PassingUser, locustfile.ReturningUser], host=url)
+    environment = Environment(
+        user_classes=[locustfile.PassingUser, locustfile.ReturningUser],
+        host=url,
+        # Users wait for the answer that they are owed: a request that hangs to the end would else be counted nowhere.
+        stop_timeout=locustfile.TIMEOUT_S + 1,
+    )
     environment.events.request.add_listener(_listener(observations))  # type: ignore[no-untyped-call]  # Locust's own
     runner = environment.create_local_runner()
     began = time.monotonic()

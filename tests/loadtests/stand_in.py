@@ -25,13 +25,18 @@ def standing_in(answer: Callable[[list[object], str | None], Answer]) -> Iterato
         def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
+                # As the gateway's ASGI server sends them.
+                self.send_header(name.lower(), value)
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        # Connections beyond the queue, of five by default, are tried again only after a second.
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
     # Users hang up when the test ends; that is no error of the stand-in's.
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # an instance's own is enough
     thread = threading.Thread(target=server.serve_forever, daemon=True)

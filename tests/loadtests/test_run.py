@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,13 +39,23 @@ def forgetful_of_units(rows: list[object], _unit: str | None) -> Answer:
     return right_answer(rows, None)
 
 
+def hanging_for_units(released: threading.Event) -> Callable[[list[object], str | None], Answer]:
+    def answer(rows: list[object], unit: str | None) -> Answer:
+        if unit:
+            released.wait(30)
+        return right_answer(rows, unit)
+
+    return answer
+
+
 def no_endpoint(_rows: list[object], _unit: str | None) -> Answer:
     return 404, {}, {"error_code": "ENDPOINT_NOT_FOUND", "message": "There is no endpoint; there are: churn."}
 
 
-def loadtest(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+def loadtest(url: str, *options: str, timeout_s: float = 10) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "loadtests.run", "--url", url, "--users", "8", "--duration-s", "1", *options]
-    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "LOADTEST_TIMEOUT_S": str(timeout_s)}
+    return subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_right_answers_within_the_slo_pass_and_show_the_figures():
@@ -74,6 +86,15 @@ def test_wrong_answers_fail_although_their_status_is_200(answer, what):
     assert done.returncode == 1
     assert what in done.stdout
     assert "requests failed" in done.stderr
+
+
+def test_requests_that_hang_to_the_end_are_failures_and_not_forgotten():
+    released = threading.Event()
+    with standing_in(hanging_for_units(released)) as url:
+        done = loadtest(url, "--p99-ms", "5000", timeout_s=1.5)
+        released.set()
+    assert done.returncode == 1
+    assert "no answer:" in done.stdout
 
 
 def test_a_server_that_is_not_there_is_one_clear_sentence():
