@@ -4,7 +4,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import uvicorn
 
 import registry.schema  # noqa: F401  (its tables join the one catalogue)
 from gateway.app import create_app
+from gateway.cli.server_process import ServerProcess, server_process
 from gateway.settings import Settings
 from tests.servers import free_port, running_postgres, running_s3
 from tracking.artifact_stores import open_store
 from tracking.database import Database
+from tracking.experiments import ensure_default_experiment
 from tracking.schema import Base
 
 
@@ -73,6 +76,8 @@ def api_server(tmp_path: Path) -> Iterator[str]:
     settings = Settings(data=str(tmp_path / "data"))
     database = Database(settings.database)
     Base.metadata.create_all(database.engine)
+    with database.writing() as session:
+        ensure_default_experiment(session, now_ms=0)
     store = open_store(settings.artifacts)
     app = create_app(settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time)
     port = free_port()
@@ -86,3 +91,15 @@ def api_server(tmp_path: Path) -> Iterator[str]:
     server.should_exit = True
     thread.join(30)
     database.dispose()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts real Titlebout processes: ``serve("--workers", "2", environment={…})``; stops them after the test."""
+    with ExitStack() as servers:
+
+        def start(*options: str, data: Path = tmp_path / "server", environment: dict[str, str] | None = None):
+            context = server_process(data, *options, port=free_port(), environment=environment)
+            return servers.enter_context(context)
+
+        yield start

@@ -36,6 +36,8 @@ class EndpointStatus(msgspec.Struct, kw_only=True):
     """Arm to the version that its alias means."""
     serving: dict[str, int]
     """Arm to the version that answers."""
+    serving_period: int | None
+    """The period whose split is in force; it lags `period` until the next epoch."""
     problems: list[str]
     """Why the two differ, if a load failed."""
     former_champion: int | None
@@ -222,6 +224,7 @@ def _endpoint_status(
         dormant_bp=split.dormant_bp,
         desired=desired,
         serving=route.arms if route else {},
+        serving_period=route.period if route else None,
         problems=sorted(
             {
                 f"version {slot.version}: {slot.reason}"

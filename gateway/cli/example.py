@@ -11,6 +11,7 @@ from rich.console import Console
 EXAMPLE = "iris-classifier"
 _READY_TIMEOUT_S = 120.0
 _POLL_S = 0.2
+_NOT_YET = "They are not served yet; {url}/api/1.0/titlebout/status says why."
 
 
 async def provide(url: str, console: Console) -> None:
@@ -20,7 +21,7 @@ async def provide(url: str, console: Console) -> None:
     if trained:
         with console.status("Waiting for both to be in memory…"):
             ready = await _until_served(url)
-        console.print(curl_lines(url) if ready else f"They are not served yet; see {url}/api/1.0/titlebout/status")
+        console.print(curl_lines(url) if ready else _NOT_YET.format(url=url), soft_wrap=True)
 
 
 async def _train(url: str, console: Console) -> bool:

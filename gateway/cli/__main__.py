@@ -1,0 +1,5 @@
+"""``python -m gateway.cli`` is `titlebout`."""
+
+from gateway.cli import main
+
+main()
