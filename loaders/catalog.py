@@ -13,6 +13,7 @@ from loaders.base import LoadedModel
 from loaders.code_policy import CodePolicy
 from loaders.errors import FlavorNotInstalled
 from loaders.mlmodel import MLmodel, read_mlmodel
+from loaders.transformers_tasks import find_native_task
 
 __all__ = ["CodePolicy", "Flavor", "load", "preload", "required_flavor"]
 
@@ -48,8 +49,11 @@ def required_flavor(mlmodel: MLmodel) -> Flavor:
     written_by = mlmodel.flavors.get(Flavor.PYTHON_FUNCTION, {}).get("loader_module")
     for flavor in _NATIVE:
         # A model that keeps an estimator beside code of its own means its code to answer.
-        if flavor in mlmodel.flavors and written_by in {None, f"mlflow.{flavor}"}:
-            return flavor
+        if flavor not in mlmodel.flavors or written_by not in {None, f"mlflow.{flavor}"}:
+            continue
+        if flavor is Flavor.TRANSFORMERS and find_native_task(mlmodel.flavors[flavor]) is None:
+            continue
+        return flavor
     return Flavor.PYTHON_FUNCTION
 
 
