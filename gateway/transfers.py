@@ -1,13 +1,13 @@
 """Moves files between connections and the artifact store, in threads of their own and in bounded memory.
 
-Store and sender work at the same time: while one block is written or sent, the next is fetched, and no more than that.
+Store and connection work at the same time: while one block is written or sent, the next is fetched, and no more than
+that. A call that is cancelled still waits for its thread, so that nobody closes a file under it.
 """
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -23,43 +23,46 @@ class Transfers:
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="artifacts")
 
-    def run(
-        self, function: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs
-    ) -> asyncio.Future[Result]:
+    async def run(self, function: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs) -> Result:
         """Call *function*, which may touch the store, in one of the threads."""
-        call = partial(contextvars.copy_context().run, partial(function, *args, **kwargs))
-        return asyncio.get_running_loop().run_in_executor(self._executor, call)
+        return await _outcome(self._begin(partial(function, *args, **kwargs)))
 
     async def receive(self, blocks: AsyncIterator[bytes], upload: Upload) -> None:
-        """Write all of *blocks* to *upload*. Whatever happens, no thread is at *upload* any more afterwards."""
-        writing: asyncio.Future[None] | None = None
+        """Write all of *blocks* to *upload*."""
+        writing = None
         try:
             async for block in blocks:
                 if writing is not None:
-                    await writing
-                writing = self.run(upload.write, block)
+                    await _outcome(writing)
+                writing = self._begin(partial(upload.write, block))
             if writing is not None:
-                await writing
+                await _outcome(writing)
         finally:
-            await _settled(writing)
+            if writing is not None:
+                await asyncio.wait([writing])
 
-    async def send(self, chunks: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """Give out *chunks*, reading one ahead. Whatever happens, no thread is at *chunks* any more afterwards."""
-        reading = self.run(next, chunks, None)
+    async def send(self, chunks: Generator[bytes, None, None]) -> AsyncGenerator[bytes, None]:
+        """Give out *chunks*, reading one ahead, and close them."""
+        reading = self._begin(partial(next, chunks, None))
         try:
-            while (chunk := await reading) is not None:
-                reading = self.run(next, chunks, None)
+            while (chunk := await _outcome(reading)) is not None:
+                reading = self._begin(partial(next, chunks, None))
                 yield chunk
         finally:
-            await _settled(reading)
+            await asyncio.wait([reading])
+            await self.run(chunks.close)
+
+    def _begin(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+        context = contextvars.copy_context()
+        return asyncio.get_running_loop().run_in_executor(self._executor, partial(context.run, call))
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-async def _settled(future: "asyncio.Future[Result] | None") -> None:
-    if future is not None:
-        # Its outcome has been raised already, or something more important is being raised.
-        with suppress(Exception):
-            await asyncio.wait([future])
-            future.exception()
+async def _outcome(future: asyncio.Future[Result]) -> Result:
+    try:
+        # Unshielded, a cancelled task would cancel the future, and nobody would know when the thread is done.
+        return await asyncio.shield(future)
+    finally:
+        await asyncio.wait([future])

@@ -7,7 +7,7 @@ written streams, so that memory doesn't grow with the file.
 import hashlib
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -151,8 +151,8 @@ class ArtifactReader(Protocol):
 
     size: int
 
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Bytes from *start* up to, and without, *stop*.
+    def chunks(self, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
+        """Bytes from *start* up to, and without, *stop*. Closing the generator early lets go of a connection.
 
         Raises:
             ArtifactChanged: if the store can't promise that any more.

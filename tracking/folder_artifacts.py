@@ -9,7 +9,7 @@ import fcntl
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from heapq import nsmallest
 from pathlib import Path
@@ -163,7 +163,7 @@ class _FolderReader:
         self._descriptor = descriptor
         self.size = size
 
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def chunks(self, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
         # A replaced file keeps its bytes for whoever has it open, so only what is cut short behind our back shows.
         left = (self.size if stop is None else stop) - start
         while left > 0:

@@ -5,7 +5,7 @@ breaks off is aborted, and `sweep` aborts those whose process died.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
@@ -231,7 +231,7 @@ class _S3Reader:
         self._etag = head["ETag"]
         self.size = head["ContentLength"]
 
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def chunks(self, start: int = 0, stop: int | None = None) -> Generator[bytes, None, None]:
         stop = self.size if stop is None else stop
         if start >= stop:
             return
