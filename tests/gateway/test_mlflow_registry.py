@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -144,6 +145,17 @@ def test_a_version_is_copied_to_another_model(client, iris, add_version):
     copied = client.copy_model_version(f"models:/{iris}/1", "lily")
     assert (copied.name, copied.version, copied.source) == ("lily", "1", f"models:/{iris}/1")
     assert client.get_model_version_download_uri("lily", "1") == client.get_model_version_download_uri(iris, "1")
+
+
+def test_the_files_of_a_registered_version_can_no_longer_be_changed(client, run, iris, add_version, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/MLmodel").write_text("flavors: {}")
+    client.log_artifacts(run.info.run_id, tmp_path / "model", "model")
+    add_version()
+    with pytest.raises(requests.HTTPError, match="registered as iris version 1: log the change as a new version"):
+        client.log_text(run.info.run_id, "flavors: {other: {}}", "model/MLmodel")
+    client.delete_model_version(iris, "1")
+    client.log_text(run.info.run_id, "flavors: {other: {}}", "model/MLmodel")
 
 
 def test_prompts_are_kept_apart_from_models(client, iris):

@@ -2,9 +2,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry import aliases, endpoints, models, serving
+from registry import aliases, endpoints, epochs, models, serving, versions
+from registry.entities import SlotStatus
 from registry.errors import AliasNotFound, ModelVersionNotFound, RegisteredModelNotFound
-from tracking.errors import InvalidParameter
+from registry.search import Query, search_versions
+from tracking.errors import Conflict, InvalidParameter
 
 NOW_MS = 1_700_000_000_000
 
@@ -97,3 +99,50 @@ def test_concurrent_sets_of_one_alias_meet_no_error(database, two_versions):
     with database.reading() as session:
         assert aliases.get_version_by_alias(session, two_versions, "champion").version in {1, 2}
         assert len(endpoints.list_endpoints(session)) == 1
+
+
+def test_alias_writes_and_commits_of_epochs_never_lock_each_other_out(database, two_versions):
+    slots = [SlotStatus(model=two_versions, version=version, state="READY") for version in (1, 2)]
+    with database.writing() as session:
+        serving.heartbeat(session, "a", slots=slots, epoch=0, now_ms=NOW_MS, lease_ms=5_000)
+
+    def flip(number):
+        set_alias(database, two_versions, "champion", number % 2 + 1)
+        with database.writing() as session:
+            epochs.commit_epoch(session, now_ms=NOW_MS, lead_ms=0)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(flip, range(24)))
+    with database.reading() as session:
+        (route,) = serving.newest_table(session).routes
+        assert route.arms["champion"] == aliases.get_version_by_alias(session, two_versions, "champion").version
+
+
+def test_no_epoch_names_a_version_that_was_deleted_while_it_was_committed(database, iris, add_version):
+    for _ in range(6):
+        add_version()
+    slots = [SlotStatus(model=iris, version=version, state="READY") for version in range(1, 7)]
+    with database.writing() as session:
+        serving.heartbeat(session, "a", slots=slots, epoch=0, now_ms=NOW_MS, lease_ms=5_000)
+
+    def point(version):
+        set_alias(database, iris, "champion", version)
+
+    def commit(_):
+        with database.writing() as session:
+            epochs.commit_epoch(session, now_ms=NOW_MS, lead_ms=0)
+
+    def delete(version):
+        with database.writing() as session:
+            versions.delete_version(session, iris, version, author="me", now_ms=NOW_MS)
+
+    with ThreadPoolExecutor(6) as threads:
+        for version in range(1, 7):
+            point(version)
+            racing = [threads.submit(commit, None), threads.submit(delete, version), threads.submit(commit, None)]
+            refused = [isinstance(one.exception(), Conflict) for one in racing]
+            with database.reading() as session:
+                served = [route.arms["champion"] for route in serving.newest_table(session).routes]
+                there = [one.version for one in search_versions(session, Query(max_results=10)).items]
+            assert set(served) <= set(there)
+            assert refused[1] == (version in there)
