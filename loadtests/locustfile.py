@@ -17,6 +17,9 @@ ENDPOINT = os.environ.get("LOADTEST_ENDPOINT", "iris-classifier")
 ARMS = frozenset(os.environ.get("LOADTEST_ARMS", "champion,challenger").split(","))
 TIMEOUT_S = float(os.environ.get("LOADTEST_TIMEOUT_S", "10"))
 
+STICKY = "sticky"
+"""Key of a request's context, true for a request whose unit decides its arm."""
+
 _ROWS_MAX = 8
 
 
@@ -66,3 +69,6 @@ class ReturningUser(_IrisUser):
         super().on_start()
         self.stickiness = Stickiness()
         self.headers = {UNIT_HEADER: f"loadtest-{uuid.uuid4().hex}"}
+
+    def context(self) -> dict[str, bool]:
+        return {STICKY: True}

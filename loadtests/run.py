@@ -10,7 +10,7 @@ import time
 import locust  # noqa: F401  (for its patching)
 
 # isort: split
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -23,6 +23,7 @@ from loadtests.answers import ARM_HEADER, VERSION_HEADER
 from loadtests.slo import Observations, Slo, breaches, report
 
 _NOTHING_TO_TEST = 2
+_READY_WITHIN_S = 60
 
 
 class NothingToTest(click.ClickException):
@@ -53,22 +54,33 @@ def main(*, url: str, users: int, duration_s: float, p99_ms: float, failure_rati
 
 
 def require_endpoint(url: str, endpoint: str) -> None:
-    """Ask once before loading, so that a missing server is one sentence and not ten thousand failures.
+    """Ask until there is an answer, so that a missing server is one sentence and not ten thousand failures.
 
     Raises:
-        NothingToTest: if there is no server at *url*, or no *endpoint* on it.
+        NothingToTest: if there is no server at *url*, no *endpoint* on it, or one whose models don't get ready.
     """
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while (answer := _ask_once(url, endpoint)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        # A server that was just started is still loading its models; that isn't what is measured here.
+        if time.monotonic() > deadline:
+            raise NothingToTest(f"{endpoint} was not ready within {_READY_WITHIN_S} s. It says: {answer.text}")
+        time.sleep(0.5)
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise NothingToTest(
+            f"{url} has no endpoint {endpoint}; name another with LOADTEST_ENDPOINT. It says: {answer.text}"
+        )
+
+
+def _ask_once(url: str, endpoint: str) -> httpx.Response:
+    question = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
     try:
-        answer = httpx.post(f"{url}/endpoints/{endpoint}/invocations", json={"inputs": [[5.1, 3.5, 1.4, 0.2]]})
+        # A server that was just started listens before it answers.
+        return httpx.post(f"{url}/endpoints/{endpoint}/invocations", json=question, timeout=_READY_WITHIN_S)
     except httpx.HTTPError as error:
         raise NothingToTest(
             f"There is no server at {url} ({error}). Start one with `make serve` in another terminal, "
             "or name another with TITLEBOUT_URL."
         ) from error
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        raise NothingToTest(
-            f"{url} has no endpoint {endpoint}; name another with LOADTEST_ENDPOINT. It says: {answer.text}"
-        )
 
 
 def load(url: str, *, users: int, duration_s: float) -> tuple[Observations, float]:
@@ -93,12 +105,21 @@ def load(url: str, *, users: int, duration_s: float) -> tuple[Observations, floa
 
 
 def _listener(observations: Observations) -> Callable[..., None]:
-    def on_request(*, response_time: float, response: FastResponse, exception: Exception | None, **_: object) -> None:
+    def on_request(
+        *,
+        response_time: float,
+        response: FastResponse,
+        exception: Exception | None,
+        context: Mapping[str, bool],
+        **_: object,
+    ) -> None:
         if exception is not None:
             observations.add_failure(response_time, str(exception))
             return
-        headers: Any = response.headers  # never None here: the answer has passed its check
-        observations.add_answer(response_time, arm=headers[ARM_HEADER], version=headers[VERSION_HEADER])
+        observations.add_answer(response_time)
+        if not context.get(locustfile.STICKY):
+            headers: Any = response.headers  # never None here: the answer has passed its check
+            observations.add_assignment(arm=headers[ARM_HEADER], version=headers[VERSION_HEADER])
 
     return on_request
 

@@ -27,8 +27,14 @@ class Observations:
         self.versions: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
 
-    def add_answer(self, latency_ms: float, *, arm: str, version: str) -> None:
+    def add_answer(self, latency_ms: float) -> None:
         self.latencies_ms.append(latency_ms)
+
+    def add_assignment(self, *, arm: str, version: str) -> None:
+        """Count which arm a request of no unit was given.
+
+        Those of a unit would bend the shares: a user whose arm is quick asks it more often than the others ask theirs.
+        """
         self.arms[arm] += 1
         self.versions[version] += 1
 

@@ -1,5 +1,6 @@
 """The load test itself is tested against a stand-in that speaks the scoring answer, rightly or wrongly."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -48,6 +49,17 @@ def hanging_for_units(released: threading.Event) -> Callable[[list[object], str 
     return answer
 
 
+def loading_at_first() -> Callable[[list[object], str | None], Answer]:
+    asked = itertools.count()
+
+    def answer(rows: list[object], unit: str | None) -> Answer:
+        if next(asked) < 2:
+            return 503, {}, {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "version 1 is LOADING"}
+        return right_answer(rows, unit)
+
+    return answer
+
+
 def no_endpoint(_rows: list[object], _unit: str | None) -> Answer:
     return 404, {}, {"error_code": "ENDPOINT_NOT_FOUND", "message": "There is no endpoint; there are: churn."}
 
@@ -64,6 +76,12 @@ def test_right_answers_within_the_slo_pass_and_show_the_figures():
     assert done.returncode == 0, done.stdout + done.stderr
     for figure in ("requests", "p50", "p95", "p99", "champion", "challenger", "SLO kept"):
         assert figure in done.stdout
+
+
+def test_a_server_that_is_still_loading_is_waited_for():
+    with standing_in(loading_at_first()) as url:
+        done = loadtest(url, "--p99-ms", "5000")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_breached_slo_fails():

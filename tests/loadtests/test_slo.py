@@ -8,7 +8,8 @@ SLO = Slo(p99_ms=100, failure_ratio=0.01)
 def observed(latencies_ms, failures=0):
     observations = Observations()
     for latency_ms in latencies_ms:
-        observations.add_answer(latency_ms, arm="champion", version="1")
+        observations.add_answer(latency_ms)
+        observations.add_assignment(arm="champion", version="1")
     for number in range(failures):
         observations.add_failure(1.0, f"failure {number}")
     return observations
@@ -33,7 +34,8 @@ def test_breaches_name_what_was_not_kept(observations, broken):
 
 def test_the_report_shows_percentiles_and_shares():
     observations = observed([1.0, 2.0, 3.0, 4.0], failures=1)
-    observations.add_answer(9.0, arm="challenger", version="2")
+    observations.add_answer(9.0)
+    observations.add_assignment(arm="challenger", version="2")
     text = report(observations, duration_s=2.0)
     assert "6  (3/s over 2.0 s)" in text
     assert "p50 2.0 ms  p95 9.0 ms  p99 9.0 ms" in text
