@@ -12,6 +12,8 @@ MLMODEL_FILE = "MLmodel"
 MLMODEL_BYTES_MAX = 8 * 1024 * 1024
 """A signature of ten thousand columns takes about one megabyte."""
 
+_DEPTH_MAX = 50
+
 
 class MLmodel(msgspec.Struct, frozen=True, kw_only=True):
     """The keys of ``MLmodel`` that Titlebout uses; MLflow 3.17.2 writes these and more."""
@@ -38,6 +40,7 @@ def read_mlmodel(model_dir: Path) -> MLmodel:
 
 def parse_mlmodel(text: bytes) -> MLmodel:
     try:
+        _check_depth(text)
         document = yaml.load(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidArtifact(MLMODEL_FILE, f"expected YAML, {_first_line(error)}") from error
@@ -48,6 +51,18 @@ def parse_mlmodel(text: bytes) -> MLmodel:
     if not mlmodel.flavors:
         raise InvalidArtifact(MLMODEL_FILE, "expected at least one entry under 'flavors'")
     return mlmodel
+
+
+def _check_depth(text: bytes) -> None:
+    """Look at the nesting event by event, since libyaml's own reader recurses until the process is dead."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEPTH_MAX:
+            raise InvalidArtifact(MLMODEL_FILE, f"expected at most {_DEPTH_MAX} levels of nesting")
 
 
 def read_bounded(path: Path, bytes_max: int) -> bytes:

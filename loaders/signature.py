@@ -42,7 +42,7 @@ class Signature(msgspec.Struct, frozen=True, dict=True):
         written = mlmodel.signature
         if not written:
             return None
-        inputs = _read_specs(written.get("inputs"), "inputs")
+        inputs = () if _is_open(written.get("inputs")) else _read_specs(written.get("inputs"), "inputs")
         return cls(
             columns=tuple(spec for spec in inputs if isinstance(spec, ColumnSpec)),
             tensors=tuple(spec for spec in inputs if isinstance(spec, TensorSpec)),
@@ -75,6 +75,11 @@ def enforce(
     if signature.tensors:
         return enforce_tensors(signature.tensors, data), accepted
     return inferred_batch(data), accepted
+
+
+def _is_open(text: Any) -> bool:
+    """Whether the inputs are the one spec that MLflow writes where it could infer none: anything, without a name."""
+    return [spec.get("type") for spec in _read_list(text, "inputs") if "name" not in spec] == ["any"]
 
 
 def _read_list(text: Any, side: str) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from loaders.requirements import pin_warnings
 from loaders.transformers_tasks import find_native_task
 
 # A bar on standard error for each file that is read is for people at a terminal.
-transformers.logging.disable_progress_bar()
+transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it has no annotations
 
 FLAVOR = "transformers"
 _BATCH_ROWS_MAX = 64
