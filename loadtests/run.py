@@ -36,7 +36,7 @@ class NothingToTest(click.ClickException):
 @click.option("--url", envvar="TITLEBOUT_URL", default="http://127.0.0.1:8080", help="Server to load.")
 @click.option("--users", envvar="LOADTEST_USERS", default=16, type=click.IntRange(1, 10_000), help="Users at once.")
 @click.option("--duration-s", envvar="LOADTEST_DURATION_S", default=20.0, type=click.FloatRange(0.1, 3_600))
-@click.option("--p99-ms", envvar="LOADTEST_P99_MS", default=250.0, help="SLO: 99 % of the answers come within this.")
+@click.option("--p99-ms", envvar="LOADTEST_P99_MS", default=500.0, help="SLO: 99 % of the answers come within this.")
 @click.option("--failure-ratio", envvar="LOADTEST_FAILURE_RATIO", default=0.0, help="SLO: share that may fail, 0 to 1.")
 def main(*, url: str, users: int, duration_s: float, p99_ms: float, failure_ratio: float) -> None:
     """Ask iris-classifier (or LOADTEST_ENDPOINT) from USERS connections, checking every answer."""
