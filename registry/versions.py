@@ -130,7 +130,7 @@ def transition_stage(
 
 
 def delete_version(session: Session, name: str, version: int, *, author: str, now_ms: int) -> None:
-    """Delete the version with its tags and aliases. Its files stay, and may be changed if no other version holds them.
+    """Delete the version with its tags, aliases and pin. Its files stay, free again unless another version has them.
 
     Raises:
         ModelVersionNotFound: if there is none.
@@ -141,6 +141,7 @@ def delete_version(session: Session, name: str, version: int, *, author: str, no
     serving.lock_generation(session)
     endpoints.ensure_version_deletable(session, name, version)
     aliases.delete_aliases_of(session, name, version, author=author, now_ms=now_ms)
+    serving.unpin(session, name, version)
     session.delete(row)
     session.flush()
     manifests.release(session, name, version, row.artifact_uri)

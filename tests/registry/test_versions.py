@@ -348,15 +348,17 @@ def test_a_digest_of_files_outside_of_the_store_is_settled_and_copied(database, 
 # --- deleting
 
 
-def test_a_deleted_version_takes_its_aliases_and_tags_along(database, iris, add_version):
+def test_a_deleted_version_takes_its_aliases_tags_and_pin_along(database, iris, add_version):
     add_version(tags={"a": "b"})
     add_version()
     with database.writing() as session:
+        serving.pin(session, iris, 1, author="me", now_ms=NOW_MS)
         aliases.set_alias(session, iris, "canary", 1, author="me", now_ms=NOW_MS)
         aliases.set_alias(session, iris, "other", 2, author="me", now_ms=NOW_MS)
         versions.delete_version(session, iris, 1, author="me", now_ms=NOW_MS + 5)
     with database.reading() as session:
         model = models.get_model(session, iris)
+        assert serving.list_pins(session) == []
         with pytest.raises(ModelVersionNotFound):
             versions.get_version(session, iris, 1)
     assert (model.aliases, model.updated_ms) == ({"other": 2}, NOW_MS + 5)
