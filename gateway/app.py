@@ -11,7 +11,15 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
-from gateway.api import health, metrics, titlebout
+from gateway.api import (
+    health,
+    metrics,
+    mlflow_artifacts,
+    mlflow_logged_models,
+    mlflow_registry,
+    mlflow_tracking,
+    titlebout,
+)
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.front import Front
 from gateway.api.health import Readiness
@@ -19,14 +27,25 @@ from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
 from gateway.settings import Settings
 from gateway.transfers import Transfers
+from tracking.artifacts import ArtifactStore
 from tracking.database import Database
+
+_PROTOCOLS: tuple[Any, ...] = (
+    health,
+    metrics,
+    titlebout,
+    mlflow_tracking,
+    mlflow_logged_models,
+    mlflow_registry,
+    mlflow_artifacts,
+)
 
 
 def create_app(
     settings: Settings,
     *,
     database: Database,
-    artifact_store: Any,
+    artifact_store: ArtifactStore,
     readiness: Readiness,
     clock: Callable[[], float],
     scoring: ASGIApp | None = None,
@@ -59,7 +78,7 @@ def create_app(
         route_handlers=[
             Router(
                 "/",
-                route_handlers=[*health.handlers, *metrics.handlers, *titlebout.handlers, *_api_handlers()],
+                route_handlers=[handler for protocol in _PROTOCOLS for handler in protocol.handlers],
             )
         ],
         dependencies={name: _provided(value) for name, value in dependencies.items()},
@@ -79,16 +98,6 @@ def create_app(
     require_declared_permissions(app.routes)
     guard = BrowserGuard(settings.host, settings.allowed_hosts.split(","))
     return Front(app, scoring=scoring, guard=guard)
-
-
-def _api_handlers() -> list[Any]:
-    # Until all three modules have landed, those that have.
-    import importlib
-    import importlib.util
-
-    names = ("gateway.api.mlflow_tracking", "gateway.api.mlflow_registry", "gateway.api.mlflow_artifacts")
-    modules = [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
-    return [handler for module in modules for handler in module.handlers]
 
 
 def _provided(value: Any) -> Provide:

@@ -103,3 +103,10 @@ def newest_table(session: Session) -> RoutingTable:
     """The table committed last; an empty one of epoch 0 if there is none yet."""
     row = session.scalars(select(EpochRow).order_by(EpochRow.number.desc()).limit(1)).first()
     return RoutingTable() if row is None else msgspec.json.decode(row.table, type=RoutingTable)
+
+
+def table_in_force(session: Session, replicas: Sequence[Replica]) -> RoutingTable:
+    """The newest table that every live one of *replicas* answers from; it trails a commit until all have switched."""
+    epoch = min((replica.epoch for replica in replicas if replica.live), default=0)
+    row = session.get(EpochRow, epoch)
+    return RoutingTable() if row is None else msgspec.json.decode(row.table, type=RoutingTable)

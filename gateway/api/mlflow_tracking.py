@@ -10,7 +10,6 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from gateway.api import mlflow_logged_models
 from gateway.api.mlflow_numbers import int64
 from gateway.api.mlflow_tracking_wire import (
     CreateExperiment,
@@ -393,5 +392,4 @@ handlers = [
     log_model,
     get_metric_history,
     get_server_info,
-    *mlflow_logged_models.handlers,
 ]

@@ -35,7 +35,7 @@ class EndpointStatus(msgspec.Struct, kw_only=True):
     desired: dict[str, int]
     """Arm to the version that its alias means."""
     serving: dict[str, int]
-    """Arm to the version that answers."""
+    """Arm to the version that answers on every live replica."""
     serving_period: int | None
     """The period whose split is in force; it lags `period` until the next epoch."""
     problems: list[str]
@@ -53,7 +53,7 @@ class ReplicaStatus(msgspec.Struct, kw_only=True):
 class Status(msgspec.Struct, kw_only=True):
     generation: int
     epoch: int
-    activate_at_ms: int
+    """The epoch that all live replicas answer from."""
     endpoints: list[EndpointStatus]
     replicas: list[ReplicaStatus]
 
@@ -91,11 +91,10 @@ class Resolved(msgspec.Struct, kw_only=True):
 def get_status(database: NamedDependency[Database]) -> Status:
     with database.reading() as session:
         replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
-        table = serving.newest_table(session)
+        table = serving.table_in_force(session, replicas)
         return Status(
             generation=serving.generation(session),
             epoch=table.epoch,
-            activate_at_ms=table.activate_at_ms,
             endpoints=_endpoint_statuses(session, table, [slot for r in replicas if r.live for slot in r.slots]),
             replicas=[ReplicaStatus(id=r.id, live=r.live, epoch=r.epoch, slots=list(r.slots)) for r in replicas],
         )
@@ -107,7 +106,7 @@ def get_endpoint_status(name: FromPath[str], database: NamedDependency[Database]
         endpoint = endpoints.get_endpoint(session, name)
         replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
         slots = [slot for replica in replicas if replica.live for slot in replica.slots]
-        statuses = _endpoint_statuses(session, serving.newest_table(session), slots)
+        statuses = _endpoint_statuses(session, serving.table_in_force(session, replicas), slots)
     return next(status for status in statuses if status.name == endpoint.name)
 
 

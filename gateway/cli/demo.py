@@ -88,8 +88,8 @@ async def _split_and_flip(tour: Tour, client: Client, url: str) -> None:
     split = client.change_split(EXAMPLE, {"champion": 8_000, "challenger": 2_000})
     split_epoch = _epoch_of_split(client, split["period"])
     async with Load(path, _BODY, connections=_CONNECTIONS).running() as load:
-        while sum(outcome.epoch >= split_epoch for outcome in load.outcomes) < _SPLIT_REQUESTS:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110  (a progress check on a list, for people, not a hand-over)
+        while sum(outcome.epoch >= split_epoch for outcome in load.outcomes) < _SPLIT_REQUESTS:  # noqa: ASYNC110  (a count to watch, not a hand-over to wait for)
+            await asyncio.sleep(0.05)
     load.outcomes = [outcome for outcome in load.outcomes if outcome.epoch >= split_epoch]
     share = load.shares().get("challenger", 0.0)
     tolerance = _DEVIATIONS * (0.2 * 0.8 / len(load.outcomes)) ** 0.5

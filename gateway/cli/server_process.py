@@ -16,6 +16,7 @@ from tracking.errors import ErrorCode, ServingError
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.05
+_LOG = "serve.log"
 
 
 class ServerDidNotStart(ServingError):
@@ -28,14 +29,14 @@ class ServerDidNotStart(ServingError):
 class ServerProcess:
     """A running `titlebout serve`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], url: str, data: Path) -> None:
         self.process = process
         self.url = url
-        self._log = log
+        self.data = data
 
     @property
     def log(self) -> str:
-        return self._log.read_text(errors="replace")
+        return (self.data / _LOG).read_text(errors="replace")
 
     def until_ready(self) -> None:
         """Wait until predictions could be answered.
@@ -83,7 +84,7 @@ def server_process(
             stdin=subprocess.DEVNULL,
             env={**inherited, **(environment or {})},
         )
-    server = ServerProcess(process, f"http://127.0.0.1:{port}", log)
+    server = ServerProcess(process, f"http://127.0.0.1:{port}", data)
     try:
         server.until_ready()
         yield server

@@ -10,8 +10,11 @@ from registry.routing_plan import VersionKey
 
 
 class SlotState(StrEnum):
-    """NEW → FETCHING → LOADING → WARMING → READY → DRAINING → UNLOADED → FETCHING if wanted again;
-    any of the first four → FAILED → FETCHING."""
+    """The life of one version in one replica.
+
+    NEW → FETCHING → LOADING → WARMING → READY → DRAINING → UNLOADED → FETCHING if it is wanted again; from any state
+    on the way to READY, and from READY if its process ends: → FAILED → FETCHING.
+    """
 
     NEW = "NEW"
     FETCHING = "FETCHING"

@@ -30,8 +30,9 @@ def main() -> None:
     """Serve ``python -m gateway.pool.warm_parent FLAVOR LINE_FD LOG_LEVEL LOG_FORMAT``."""
     flavor, line_fd, log_level, log_format = sys.argv[1:]
     configure_logging(log_level, log_format)
-    # An interrupt typed at a terminal goes to the whole group; the supervisor decides when hosts stop.
+    # Signals often go to the whole group (Ctrl-C, timeout(1)); the supervisor decides when hosts stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Ended hosts are nobody's news here: each has its own line to the supervisor. This keeps them from piling up.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     line = socket.socket(fileno=int(line_fd))
