@@ -10,7 +10,7 @@ import numpy as np
 from loaders import conversion
 from loaders.base import Batch, Form
 from loaders.errors import BadInput, shown
-from loaders.payload import Data, Table, read_records, transposed
+from loaders.payload import Data, Nested, Table, read_records, transposed
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -61,19 +61,33 @@ def enforce_columns(specs: ColumnSpecs, data: Data) -> Batch:
 
 
 def find_row_of_doubles(specs: ColumnSpecs, data: Data) -> Batch | None:
-    """The batch for one row by names, where all columns are doubles; None if it isn't as plain as that.
+    """The batch for one row, where all columns are doubles and have names; None if it isn't as plain as that.
 
     The common request, in a fraction of the time: one array for the whole row, and views of it.
     """
-    if type(data) is not Table or data.names is None or data.from_text or data.rows != 1:
+    values = _one_row(specs, data)
+    if values is None:
         return None
-    columns = dict(zip(data.names, data.columns, strict=True))
     try:
-        row = conversion.floats([columns[spec.name][0] for spec in specs], _FLOAT64)  # type: ignore[index]  # all named
-    except (conversion.Misfit, KeyError, IndexError):
+        row = conversion.floats(values, _FLOAT64)
+    except conversion.Misfit:
         # The long way says which column it was.
         return None
     return Batch(Form.TABLE, {spec.name: row[index : index + 1] for index, spec in enumerate(specs)})  # type: ignore[misc]  # all named
+
+
+def _one_row(specs: ColumnSpecs, data: Data) -> list[Any] | None:
+    match data:
+        case Table(names=names, columns=columns, from_text=False) if names is not None and data.rows == 1:
+            given = dict(zip(names, columns, strict=True))
+            try:
+                return [given[spec.name][0] for spec in specs]  # type: ignore[index]  # all named
+            except KeyError:
+                return None
+        case Nested(value=[[*row]]) if len(row) == len(specs) > 1:
+            return row
+        case _:
+            return None
 
 
 def column_array(name: str, type_: ColumnType, values: Sequence[Any], *, from_text: bool = False) -> np.ndarray:

@@ -13,6 +13,7 @@ import sklearn.base
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.neighbors import BallTree, KDTree
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
@@ -63,6 +64,8 @@ def check_trees(root: Any) -> None:
                 owned.update(_check_histogram_boosted(part, predictors))
             case Tree() | TreePredictor():
                 trees.append(part)
+            case KDTree() | BallTree():
+                _check_neighbours(part)
             case _:
                 pass
     for tree in trees:
@@ -128,6 +131,20 @@ def _check_predictor(predictor: TreePredictor, features: int) -> None:
     _require(np.all((nodes["feature_idx"] >= 0) & (nodes["feature_idx"] < features), where=inner))
     bitsets = min(len(predictor.raw_left_cat_bitsets), len(predictor.binned_left_cat_bitsets))
     _require(np.all(nodes["bitset_idx"] < bitsets, where=inner & (nodes["is_categorical"] != 0)))
+
+
+def _check_neighbours(tree: KDTree | BallTree) -> None:
+    """Look at a tree of neighbours: node k's children are 2k+1 and 2k+2, and each node holds a range of points."""
+    points, indices, nodes, bounds = (np.asarray(array) for array in tree.get_arrays())
+    count, rows = len(nodes), len(points)
+    _require(points.ndim == 2 and len(indices) == rows and tree.__getstate__()[6] == count > 0)
+    _require(np.all((indices >= 0) & (indices < rows)))
+    _require(bounds.shape[1:] == (count, points.shape[1]))
+    start, end = nodes["idx_start"], nodes["idx_end"]
+    _require(np.all((start >= 0) & (start <= end) & (end <= rows)))
+    _require(np.all(2 * np.arange(count) + 2 < count, where=nodes["is_leaf"] == 0))
+    weights = tree.__getstate__()[12]
+    _require(weights is None or len(weights) == rows)
 
 
 def _require(sound: Any) -> None:

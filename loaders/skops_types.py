@@ -13,6 +13,12 @@ from sklearn.gaussian_process import kernels
 _TREES = (
     "sklearn.tree._tree.Tree",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    # The distances that need no matrix or vector of their own.
+    "sklearn.metrics._dist_metrics.ChebyshevDistance64",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
 )
 _FITTED = (
     "sklearn._loss.loss.HalfTweedieLoss",

@@ -12,15 +12,19 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import all_estimators
 
+import loaders.sklearn
 from loaders import catalog, signature
 from loaders.base import Batch, Form
 from loaders.catalog import CodePolicy
 from loaders.errors import BadInput, CodeNotAllowed, InvalidArtifact
-from loaders.mlmodel import read_mlmodel
+from loaders.mlmodel import MLmodel, read_mlmodel
 from loaders.payload import Nested, Table
+from loaders.skops_types import trusted_types
 
 TREE = ["sklearn.tree._tree.Tree", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 
@@ -243,3 +247,43 @@ def test_several_outputs_of_probabilities_are_json(save, iris):
     path = save("sklearn", estimator, skops_trusted_types=TREE, pyfunc_predict_fn="predict_proba")
     answer = predict(path, Nested(features[:2].tolist()))
     assert msgspec.json.decode(answer.text) == [array.tolist() for array in estimator.predict_proba(features[:2])]
+
+
+@pytest.mark.parametrize(("field", "value"), [("idx_end", 10**9), ("idx_start", -1), ("is_leaf", 0)])
+def test_a_forged_tree_of_neighbours_is_refused(save, iris, field, value):
+    estimator = KNeighborsClassifier().fit(*iris)
+    path = save("sklearn", estimator, skops_trusted_types=trusted_types())
+
+    def forge(array):
+        if array.dtype.names and field in array.dtype.names:
+            array[field][-1] = value
+
+    (path / "model.skops").write_bytes(forged(estimator, forge))
+    with pytest.raises(InvalidArtifact, match="trees"):
+        catalog.load(path, CodePolicy.DENY, verified=False)
+
+
+UNSUPPORTED = {"Birch"}
+"""Estimators that skops itself can't write."""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what scikit-learn says of parameters that nobody chose
+def test_every_estimator_of_scikit_learn_that_predicts_comes_back_from_skops(iris, tmp_path):
+    features, labels = iris
+    checked = 0
+    for name, type_ in all_estimators():
+        if name in UNSUPPORTED or not hasattr(type_, "predict"):
+            continue
+        try:
+            estimator = type_().fit(np.abs(features), labels)
+            expected = estimator.predict(np.abs(features))
+        except (TypeError, ValueError, AttributeError):
+            continue  # it wants arguments, or other data than these
+        (tmp_path / "model.skops").write_bytes(skops.io.dumps(estimator))
+        mlmodel = MLmodel(flavors={"sklearn": {"pickled_model": "model.skops", "serialization_format": "skops"}})
+        model = loaders.sklearn.load(tmp_path, mlmodel, CodePolicy.DENY, verified=False)
+        answer = model.predict(Batch(Form.TENSOR, {"": np.abs(features)}), {})
+        np.testing.assert_array_equal(answer.columns[""], expected, err_msg=name)
+        checked += 1
+    assert checked > 60
