@@ -29,12 +29,12 @@ class Flavor(StrEnum):
 _NATIVE = (Flavor.SKLEARN, Flavor.PYTORCH, Flavor.TRANSFORMERS)
 
 _NEEDS: dict[Flavor, tuple[str, tuple[str, ...]]] = {
-    Flavor.SKLEARN: ("sklearn", ("sklearn", "skops")),
-    Flavor.PYTORCH: ("torch", ("torch",)),
-    Flavor.TRANSFORMERS: ("transformers", ("torch", "transformers")),
-    Flavor.PYTHON_FUNCTION: ("mlflow", ("mlflow", "pandas")),
+    Flavor.SKLEARN: ("titlebout", ("sklearn", "skops")),
+    Flavor.PYTORCH: ("titlebout[torch]", ("torch",)),
+    Flavor.TRANSFORMERS: ("titlebout[transformers]", ("torch", "transformers")),
+    Flavor.PYTHON_FUNCTION: ("titlebout[mlflow]", ("mlflow", "pandas")),
 }
-"""The extra of Titlebout, and the modules that it brings."""
+"""What to install, and the modules that it brings."""
 
 _MODULES = {
     Flavor.SKLEARN: "loaders.sklearn",
@@ -63,11 +63,11 @@ def preload(flavor: Flavor) -> None:
     Raises:
         FlavorNotInstalled: naming the extra that brings what is missing.
     """
-    extra, modules = _NEEDS[flavor]
+    distribution, modules = _NEEDS[flavor]
     for module in modules:
         # Looked for, not imported: the loader's module sets what its libraries read as they come in.
         if importlib.util.find_spec(module) is None:
-            raise FlavorNotInstalled(flavor, extra, module)
+            raise FlavorNotInstalled(flavor, distribution, module)
     importlib.import_module(_MODULES[flavor])
 
 

@@ -27,9 +27,9 @@ class FlavorNotInstalled(ServingError):
 
     code = ErrorCode.INVALID_STATE
 
-    def __init__(self, flavor: str, extra: str, module: str) -> None:
+    def __init__(self, flavor: str, distribution: str, module: str) -> None:
         super().__init__(
-            f"A model of flavor {flavor!r} needs {module!r}, which isn't installed: install titlebout[{extra}]."
+            f"A model of flavor {flavor!r} needs {module!r}, which isn't installed: install {distribution}."
         )
 
 

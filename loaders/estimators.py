@@ -13,7 +13,9 @@ import sklearn.base
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.neighbors import BallTree, KDTree
+from sklearn.pipeline import Pipeline
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
@@ -83,6 +85,13 @@ def takes_matrix(root: Any) -> bool:
             if not module.startswith("sklearn.") or name in {"ColumnTransformer", "FunctionTransformer"}:
                 return False
     return True
+
+
+def takes_texts(root: Any) -> bool:
+    """Whether the first thing that *root* does with its input is to split texts into words."""
+    while isinstance(root, Pipeline) and root.steps:
+        root = root.steps[0][1]
+    return isinstance(root, CountVectorizer | HashingVectorizer)
 
 
 def _check_tree(tree: Tree) -> None:

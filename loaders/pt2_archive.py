@@ -58,6 +58,8 @@ def find_code(path: Path) -> str | None:
         if len({info.filename.lower() for info in infos}) != len(infos):
             # Two readers may take different ones of two equal names.
             return "it holds a record twice"
+        if len({info.filename.partition("/")[0] for info in infos}) != 1:
+            return "it holds two archives"
         records = {info.filename.partition("/")[2]: info for info in infos}
         tensors: set[str] = set()
         for name, info in records.items():

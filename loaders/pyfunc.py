@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Before the import: MLflow would otherwise call home from its own thread.
+# Before the import: MLflow would otherwise call home from its own thread, and the models of some flavors a hub.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import msgspec
 import numpy as np

@@ -16,7 +16,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from loaders.base import Answer, Batch, Columns, Form, JsonAnswer
 from loaders.code_policy import CodePolicy, require_allowed
 from loaders.errors import BadInput, CodeNotAllowed, InvalidArtifact
-from loaders.estimators import UnsoundTree, check_trees, parts, takes_matrix
+from loaders.estimators import UnsoundTree, check_trees, parts, takes_matrix, takes_texts
 from loaders.mlmodel import MLmodel, path_inside
 from loaders.model_code import make_importable
 from loaders.requirements import pin_warnings
@@ -42,6 +42,7 @@ class SklearnModel:
         self.batchable = predict_fn != "score"
         names = getattr(estimator, "feature_names_in_", None)
         self._names: list[str] | None = None if names is None else [str(name) for name in names]
+        self._takes_texts = takes_texts(estimator)
         self._takes_matrix = takes_matrix(estimator)
         if self._takes_matrix:
             _forget_names(estimator)
@@ -58,8 +59,11 @@ class SklearnModel:
         return _answer(predictions)
 
     def _rows(self, batch: Batch) -> Any:
+        if self._takes_texts:
+            return _texts(batch)
         if batch.form is Form.TENSOR:
-            matrix = batch.columns[""]
+            # A copy, as compiled parts of scikit-learn want arrays that could be written to.
+            matrix = batch.columns[""] if batch.columns[""].flags.writeable else batch.columns[""].copy()
             return matrix if self._takes_matrix or self._names is None else self._frame_of(matrix)
         columns = self._ordered(batch.columns)
         if self._takes_matrix and all(column.dtype.kind in "fiub" for column in columns.values()):
@@ -143,6 +147,17 @@ def _read(path: Path, format_: Any) -> Any:
             path.name, f"expected an estimator in {format_} format, reading it gave {reason}"
         ) from error
     raise InvalidArtifact("MLmodel", "expected sklearn.serialization_format to be skops, cloudpickle or pickle")
+
+
+def _texts(batch: Batch) -> np.ndarray:
+    """The one column of texts that a vectorizer wants; of a frame it would read the names of the columns."""
+    column = next(iter(batch.columns.values()), np.array([]))
+    if len(batch.columns) != 1 or column.size != len(column):
+        raise BadInput(f"The model takes one text in each row, got {len(batch.columns)} columns.")
+    texts = column.reshape(len(column))
+    if not all(type(text) is str for text in texts):
+        raise BadInput("The model takes one text in each row.")
+    return texts
 
 
 def _forget_names(estimator: Any) -> None:

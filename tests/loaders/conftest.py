@@ -23,8 +23,8 @@ def save(tmp_path: Path) -> Callable[..., Path]:
     def save_model(flavor: str, model: Any = None, name: str = "model", **arguments: Any) -> Path:
         import importlib
 
-        with warnings.catch_warnings():
-            # What MLflow and its libraries warn of while saving is theirs.
+        with warnings.catch_warnings(record=True):
+            # What MLflow and its libraries warn of while saving is theirs. Recorded, since it undoes plain filters.
             warnings.simplefilter("ignore")
             module = importlib.import_module(f"mlflow.{flavor}")
             path = tmp_path / name

@@ -175,6 +175,7 @@ CALLS = "__import__('pathlib').Path('ran').touch()"
         pytest.param(
             lambda name, content: {name: content, name.replace("models/model", "models/Model"): content}, id="a twin"
         ),
+        pytest.param(lambda name, content: {name: content, "another" + name: content}, id="two archives"),
     ],
 )
 def test_an_archive_that_could_run_code_is_refused_without_leave(save, net, monkeypatch, tmp_path, change):

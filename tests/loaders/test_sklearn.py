@@ -11,6 +11,7 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -124,6 +125,23 @@ def test_a_pipeline_that_selects_columns_by_name_gets_a_frame(save, format_):
 
     expected = pipeline.predict(pd.DataFrame({"colour": ["red", "mauve"], "size": [1.0, 4.0]}))
     np.testing.assert_array_equal(answer.columns[""], expected)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(Nested(["good film", "bad film"]), id="list"),
+        pytest.param(Table(["text"], [["good film", "bad film"]]), id="table"),
+        pytest.param(Nested([["good film"], ["bad film"]]), id="rows"),
+    ],
+)
+def test_a_pipeline_of_texts_gets_one_text_a_row(save, data):
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["good", "bad"], ["yes", "no"])
+    path = save("sklearn", pipeline)
+    assert predict(path, data).columns[""].tolist() == ["yes", "no"]
+    for rows in ([1, 2], ["a", None]):
+        with pytest.raises(BadInput, match="one text in each row"):
+            predict(path, Nested(rows))
 
 
 @pytest.mark.parametrize(
