@@ -8,10 +8,12 @@ STAMP := $(VENV)/.installed
 
 # uv installs in half a minute what takes pip six, but does not read pip's settings: hand it pip's own wheel folder.
 FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || true)
+# Two, because each starts a PostgreSQL and an S3 of its own.
+TEST_PROCESSES ?= 2
 UV = $(VENV)/bin/uv pip
 UV_FLAGS = $(foreach place,$(FIND_LINKS),--find-links $(place))
 
-.PHONY: help install serve test test-all demo loadtest format lint check lock clean
+.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,13 +22,45 @@ install: $(STAMP) ## Make .venv with everything in it, pinned by requirements.lo
 
 $(STAMP): requirements.lock pyproject.toml
 	@echo "==> Making $(VENV) (half a minute on a fast line; once)"
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@# Without pip inside, because Debian's venv can't bring it; pip from outside installs uv there just as well.
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@test -x $(VENV)/bin/uv || $(PYTHON) -m pip --disable-pip-version-check --python $(VENV)/bin/python install --quiet uv
 	@echo "==> Installing the pinned packages"
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) install $(UV_FLAGS) -r requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) install --quiet --no-deps -e .
 	@touch $@
 	@echo "==> Ready: $(VENV)/bin/titlebout"
+
+serve: $(STAMP) ## Run Titlebout at http://127.0.0.1:8080 with two example models
+	@$(VENV)/bin/titlebout serve --example
+
+demo: $(STAMP) ## The tour: train, register, split, flip under load; fails if anything did not hold
+	@$(VENV)/bin/titlebout demo
+
+flips: $(STAMP) ## 200 alias flips under 16 connections; prints requests, failures and the slowest flip
+	@$(VENV)/bin/python -m loadtests.flips
+
+test: $(STAMP) ## Run the tests that need no server of their own (under two minutes)
+	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) -q
+
+test-all: $(STAMP) ## Run the tests with real servers, S3, transformers and load
+	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) -q -m "e2e or slow"
+
+lint: $(STAMP) ## Formatting, rules, types, and which package may import which
+	@$(VENV)/bin/ruff format --check --quiet . && echo "formatted"
+	@$(VENV)/bin/ruff check --quiet . && echo "ruff: clean"
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache
+
+check: lint test-all test ## What CI runs
+
+format: $(STAMP) ## Format, and mend what can be mended by itself
+	@$(VENV)/bin/ruff format --quiet .
+	@$(VENV)/bin/ruff check --fix .
+
+clean: ## Remove the environment, caches and the data folder
+	rm -rf $(VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 loadtest: $(STAMP) ## Load a running server (TITLEBOUT_URL) and fail if its SLO is not kept
 	@$(VENV)/bin/python -m loadtests.run

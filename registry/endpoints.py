@@ -114,7 +114,7 @@ def change_split(
         SharesDoNotAddUp: if they aren't 10,000 basis points.
         ArmWithoutAlias: if an arm isn't an alias of the model.
     """
-    endpoint = _locked(session, name)
+    endpoint = _lock_endpoint(session, name)
     check_shares(shares_bp)
     aliases = _aliases(session, endpoint.model)
     for arm in shares_bp:
@@ -130,14 +130,14 @@ def change_split(
 
 def stop_endpoint(session: Session, name: str) -> None:
     """Take endpoint *name* out of service with the next epoch; setting its champion again brings it back."""
-    endpoint = _locked(session, name)
+    endpoint = _lock_endpoint(session, name)
     endpoint.stopped = True
     serving.raise_generation(session)
 
 
 def rename_endpoint(session: Session, name: str, new_name: str) -> None:
     """Answer under *new_name*. Assignments stay, because they hang on the endpoint's id."""
-    endpoint = _locked(session, name)
+    endpoint = _lock_endpoint(session, name)
     taken = session.scalar(select(EndpointRow).where(EndpointRow.name == new_name))
     if taken is not None and taken.id != endpoint.id:
         raise EndpointNameTaken(new_name, taken.model)
@@ -150,7 +150,7 @@ def rename_endpoint(session: Session, name: str, new_name: str) -> None:
 
 def alias_was_set(session: Session, model: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
     """Follow an alias write: the first champion makes the endpoint, a challenger joins dark, a promotion takes all."""
-    endpoint = _endpoint_of(session, model)
+    endpoint = _lock_endpoint_of(session, model)
     if endpoint is None:
         if alias == CHAMPION:
             _create_endpoint(session, model, author=author, now_ms=now_ms)
@@ -167,7 +167,7 @@ def alias_was_deleted(session: Session, model: str, alias: str, *, author: str, 
 
     A deleted champion changes nothing here: the version last served stays in service until the endpoint is stopped.
     """
-    endpoint = _endpoint_of(session, model)
+    endpoint = _lock_endpoint_of(session, model)
     if endpoint is not None and alias != CHAMPION:
         before = _newest_split(session, endpoint.id)
         if alias in before.shares_bp:
@@ -192,6 +192,7 @@ def ensure_model_deletable(session: Session, model: str) -> None:
 
 def model_was_deleted(session: Session, model: str) -> None:
     """Forget the endpoint and the pins of a model that is gone."""
+    serving.lock_generation(session)
     session.execute(delete(EndpointRow).where(EndpointRow.model == model))
     session.execute(delete(PinRow).where(PinRow.model == model))
     serving.raise_generation(session)
@@ -199,7 +200,7 @@ def model_was_deleted(session: Session, model: str) -> None:
 
 def model_was_renamed(session: Session, old: str, new: str) -> None:
     """Follow a model to its new name. The endpoint keeps its id and, until told otherwise, its name."""
-    endpoint = _endpoint_of(session, old)
+    endpoint = _lock_endpoint_of(session, old)
     if endpoint is not None:
         endpoint.model = new
     for pin in session.scalars(select(PinRow).where(PinRow.model == old)):
@@ -287,6 +288,8 @@ def _begin_period(
 
 
 def _ensure_not_served(session: Session, model: str, version: int | None) -> None:
+    # Locked, so that no epoch with this version is committed between the question and the delete.
+    serving.lock_generation(session)
     models = {endpoint.id: endpoint.model for endpoint in session.scalars(select(EndpointRow))}
     for route in serving.newest_table(session).routes:
         # By id, because the table of the epoch may still hold the name that the model had before a rename.
@@ -297,12 +300,17 @@ def _ensure_not_served(session: Session, model: str, version: int | None) -> Non
                 raise VersionInService(model, served, route.name)
 
 
-def _endpoint_of(session: Session, model: str) -> EndpointRow | None:
+# Locks are taken in one order, so that no two writers wait for each other: the model's row, then the generation, then
+# the endpoint's row. The generation's alone would do; the endpoint's is what a reader of this file expects to see.
+
+
+def _lock_endpoint_of(session: Session, model: str) -> EndpointRow | None:
+    serving.lock_generation(session)
     return session.scalar(select(EndpointRow).where(EndpointRow.model == model).with_for_update())
 
 
-def _locked(session: Session, name: str) -> EndpointRow:
-    # The lock orders split changes, so that two of them never begin the same period.
+def _lock_endpoint(session: Session, name: str) -> EndpointRow:
+    serving.lock_generation(session)
     row = session.scalar(select(EndpointRow).where(EndpointRow.name == name).with_for_update())
     if row is None:
         raise EndpointNotFound(name)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.entities import Pin, Replica, RoutingTable, SlotStatus
@@ -24,13 +24,8 @@ def lock_generation(session: Session) -> None:
 
 
 def raise_generation(session: Session) -> None:
-    row = session.get(GenerationRow, _ONLY_ROW, with_for_update=True)
-    if row is None:
-        # The first write of a new store. The migration inserts the row; only a store made without it comes here.
-        session.add(GenerationRow(id=_ONLY_ROW, value=1))
-        session.flush()
-    else:
-        row.value += 1
+    # The migration made the row. An UPDATE that reads for itself, so that no two writers raise it to the same value.
+    session.execute(update(GenerationRow).where(GenerationRow.id == _ONLY_ROW).values(value=GenerationRow.value + 1))
 
 
 # --- pins

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-import registry.schema  # noqa: F401  (its tables join the one catalogue)
 from gateway.app import create_app
 from gateway.cli.server_process import ServerProcess, server_process
 from gateway.settings import Settings
@@ -19,7 +18,6 @@ from tests.servers import free_port, running_postgres, running_s3
 from tracking.artifact_stores import open_store
 from tracking.database import Database
 from tracking.experiments import ensure_default_experiment
-from tracking.schema import Base
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +58,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     else:
         url = request.getfixturevalue("postgres_database_url")
     database = Database(url)
-    Base.metadata.create_all(database.engine)
+    database.upgrade()
     yield database
     database.dispose()
 
@@ -75,7 +73,7 @@ def api_server(tmp_path: Path) -> Iterator[str]:
     """The URL of the tracking, registry and artifact APIs on a fresh SQLite and folder, in a thread of this process."""
     settings = Settings(data=str(tmp_path / "data"))
     database = Database(settings.database)
-    Base.metadata.create_all(database.engine)
+    database.upgrade()
     with database.writing() as session:
         ensure_default_experiment(session, now_ms=0)
     store = open_store(settings.artifacts)
