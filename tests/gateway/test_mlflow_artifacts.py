@@ -15,7 +15,6 @@ import httpx
 import psutil
 import pytest
 
-from tests.servers import free_port
 from tracking import artifact_records, experiments, runs
 from tracking.artifact_paths import INCOMING, ArtifactPath
 from tracking.database import Database
@@ -306,9 +305,10 @@ def test_artifacts_of_a_run_that_keeps_them_elsewhere_are_not_ours_to_list(clien
 @contextlib.contextmanager
 def server_process(data: Path, **settings: object) -> Iterator[tuple[str, psutil.Process]]:
     """Titlebout's APIs in a process of their own, so that its memory can be measured."""
-    port = free_port()
+    # The socket is handed over bound, so that no other test's server can take its port in between.
+    listener = socket.create_server(("127.0.0.1", 0))
     code = f"""
-import time, uvicorn, registry.schema
+import socket, time, uvicorn, registry.schema
 from gateway.app import create_app
 from gateway.settings import Settings
 from tracking.artifact_stores import open_store
@@ -321,11 +321,14 @@ database = Database(settings.database)
 Base.metadata.create_all(database.engine)
 app = create_app(settings, database=database, artifact_store=open_store(settings.artifacts), readiness=Ready(),
                  clock=time.time)
-uvicorn.run(app, port={port}, log_level="warning")
+uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([socket.socket(fileno={listener.fileno()})])
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], pass_fds=[listener.fileno()]
+    )
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
     try:
-        url = f"http://127.0.0.1:{port}"
         wait_until(lambda: process.poll() is not None or answers(url))
         assert process.poll() is None, "the server did not start"
         yield url, psutil.Process(process.pid)
