@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 
 from gateway.app import create_app
-from gateway.cli.server_process import ServerProcess, server_process
+from gateway.cli.server_process import ServerProcess, free_port, server_process
 from gateway.settings import Settings
-from tests.servers import free_port, running_postgres, running_s3
+from tests.servers import running_postgres, running_s3
 from tracking.artifact_stores import open_store
 from tracking.database import Database
 from tracking.experiments import ensure_default_experiment

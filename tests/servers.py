@@ -11,13 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gateway.cli.server_process import free_port
+
 _DEADLINE_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def free_port_pair() -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from rich.console import Console
 from gateway.cli.client import Client
 from gateway.cli.example import EXAMPLE, training_environment
 from gateway.cli.load import Load
-from gateway.cli.server_process import server_process
+from gateway.cli.server_process import free_port, server_process
 
 _BODY = b'{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'
 _SPLIT_REQUESTS = 4_000
@@ -55,7 +54,7 @@ def command() -> None:
     tour = Tour(Console(highlight=False))
     with tempfile.TemporaryDirectory(prefix="titlebout-demo-") as folder:
         tour.step("1. Start Titlebout on SQLite and a folder")
-        with server_process(Path(folder), port=_free_port()) as server:
+        with server_process(Path(folder), port=free_port()) as server:
             tour.say(f"titlebout serve --data {folder}   →   {server.url}")
             tour.check(f"ready {tour.since_start():.1f} s after the start", held=True)
             _show(tour, server.url)
@@ -149,9 +148,3 @@ def _wait_until(holds: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             raise click.ClickException("It took too long; `titlebout status` would say what is missing.")
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -24,6 +24,8 @@ class Outcome(msgspec.Struct, frozen=True):
     arm: str | None
     epoch: int
     connection: int
+    content: bytes = b""
+    """The body of the answer."""
 
 
 class Load:
@@ -54,18 +56,18 @@ class Load:
 
     async def _request(self, http: httpx.AsyncClient, number: int) -> Outcome:
         began_s = time.monotonic()
-        status, version, arm, epoch = 0, None, None, 0
+        status, version, arm, epoch, content = 0, None, None, 0, b""
         try:
             answer = await http.post(self._url, content=self._body, headers={"Content-Type": "application/json"})
         except httpx.HTTPError:
             pass
         else:
-            status = answer.status_code
+            status, content = answer.status_code, answer.content
             if answer.is_success:
                 version, arm = int(answer.headers["X-Titlebout-Version"]), answer.headers["X-Titlebout-Arm"]
                 epoch = int(answer.headers["X-Titlebout-Epoch"])
         ended_s = time.monotonic()
-        return Outcome(ended_s, ended_s - began_s, status, version, arm, epoch, number)
+        return Outcome(ended_s, ended_s - began_s, status, version, arm, epoch, number, content)
 
     @property
     def failures(self) -> list[Outcome]:

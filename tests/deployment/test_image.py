@@ -8,9 +8,9 @@ import sys
 import tomllib
 from urllib.parse import urlsplit
 
+from gateway.cli.server_process import free_port
 from gateway.settings import environment_name, load_settings
 from tests.deployment.tools import ROOT, run_tool
-from tests.servers import free_port
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 # Instructions on a line each, without comments.

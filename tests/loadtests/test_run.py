@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli.server_process import free_port
 from tests.loadtests.stand_in import Answer, standing_in
-from tests.servers import free_port
 
 pytestmark = pytest.mark.e2e
 
