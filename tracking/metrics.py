@@ -43,12 +43,13 @@ def check_metric(metric: Metric, path: str = "") -> Metric:
     return metric
 
 
-def write_metrics(session: Session, run_id: str, metrics: Sequence[Metric]) -> None:
+def write_metrics(session: Session, run_id: str, experiment_id: int, metrics: Sequence[Metric]) -> None:
     """Add checked points to a run's history, and to their logged models'. The same point again changes nothing."""
     points = {_identity(metric): metric for metric in metrics}
     rows = [_point(run_id, metric) for metric in points.values()]
     insert_new(session, MetricRow, rows)
-    upsert_by(session, LatestMetricRow, _latest_of(rows), _overwrite_if_later)
+    latest = [{**row, "experiment_id": experiment_id} for row in _latest_of(rows)]
+    upsert_by(session, LatestMetricRow, latest, _overwrite_if_later)
     _write_model_metrics(session, run_id, [metric for metric in metrics if metric.model_id])
 
 

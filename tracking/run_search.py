@@ -34,7 +34,8 @@ def search_runs(
     page = search_page(
         session,
         _SEARCHABLE,
-        scope=[_COLUMNS.experiment_id.in_(_known_numbers(experiment_ids)), _in_stages(view)],
+        scope=[_in_stages(view)],
+        within=_known_numbers(experiment_ids),
         scope_key=(sorted(experiment_ids), view),
         filter_text=filter_text,
         order_by=order_by,
@@ -99,9 +100,10 @@ _SEARCHABLE = Searchable(
         Term(_COLUMNS.run_id, ValueType.TEXT),
     ],
     children={
-        Entity.METRIC: Child(cast(Table, LatestMetricRow.__table__), "run_id", has_nan=True),
+        Entity.METRIC: Child(cast(Table, LatestMetricRow.__table__), "run_id", has_nan=True, has_partition=True),
         Entity.PARAM: Child(cast(Table, ParamRow.__table__), "run_id", has_head=True),
         Entity.TAG: Child(cast(Table, RunTagRow.__table__), "run_id", has_head=True),
     },
+    partition="experiment_id",
     dataset_condition=_dataset_condition,
 )

@@ -146,8 +146,7 @@ def restore_run(session: Session, run_id: str) -> None:
 def log_metric(session: Session, run_id: str, metric: Metric) -> None:
     """Add one point to a metric of an active run."""
     check_metric(metric)
-    _require_active(session, run_id)
-    write_metrics(session, run_id, [metric])
+    write_metrics(session, run_id, _require_active(session, run_id), [metric])
 
 
 def log_param(session: Session, run_id: str, key: str, value: str) -> None:
@@ -199,9 +198,9 @@ def log_batch(
     for number, metric in enumerate(metrics):
         check_metric(metric, f"metrics[{number}].")
     checked_params, checked_tags = _checked_params(_unique(params), "params."), _checked_tags(dict(tags), "tags.")
-    _require_active(session, run_id)
+    experiment_id = _require_active(session, run_id)
     _write_params(session, run_id, checked_params)
-    write_metrics(session, run_id, metrics)
+    write_metrics(session, run_id, experiment_id, metrics)
     _write_tags(session, run_id, checked_tags)
 
 

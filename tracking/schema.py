@@ -122,13 +122,15 @@ class LatestMetricRow(Base):
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(_text(250), primary_key=True)
+    # The run's, which never changes; here so that one index gives an experiment's runs in the order of a metric.
+    experiment_id: Mapped[int] = mapped_column(BigInteger)
     value: Mapped[float] = mapped_column(Float(53))
     is_nan: Mapped[bool] = mapped_column(Boolean, default=False)
     timestamp_ms: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger)
 
     __table_args__ = (
-        Index("ix_latest_metrics_value", "key", "is_nan", "value", "run_id"),
+        Index("ix_latest_metrics_value", "experiment_id", "key", "is_nan", "value", "run_id"),
         {"sqlite_with_rowid": False},
     )
 

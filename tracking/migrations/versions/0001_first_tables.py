@@ -308,6 +308,7 @@ def upgrade() -> None:
             sa.String(length=250).with_variant(sa.String(length=250, collation="C"), "postgresql"),
             nullable=False,
         ),
+        sa.Column("experiment_id", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Float(precision=53), nullable=False),
         sa.Column("is_nan", sa.Boolean(), nullable=False),
         sa.Column("timestamp_ms", sa.BigInteger(), nullable=False),
@@ -317,7 +318,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("latest_metrics", schema=None) as batch_op:
-        batch_op.create_index("ix_latest_metrics_value", ["key", "is_nan", "value", "run_id"], unique=False)
+        batch_op.create_index(
+            "ix_latest_metrics_value", ["experiment_id", "key", "is_nan", "value", "run_id"], unique=False
+        )
 
     op.create_table(
         "logged_model_metrics",
