@@ -7,7 +7,7 @@ of them meets an error.
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry import endpoints, models, serving
+from registry import endpoints, models
 from registry.entities import ModelVersion
 from registry.errors import AliasNotFound, ModelVersionNotFound
 from registry.names import LATEST, check_alias, check_alias_may_be_set
@@ -29,8 +29,6 @@ def set_alias(session: Session, name: str, alias: str, version: int, *, author: 
     session.flush()
     # A prompt has aliases too, but nothing that could answer a request.
     if not models.is_prompt(session, name):
-        # Ahead of the endpoint's own lock: the commit of an epoch takes the two in this order.
-        serving.lock_generation(session)
         endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms)
 
 
@@ -85,5 +83,4 @@ def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> Non
     session.delete(row)
     session.flush()
     if not models.is_prompt(session, name):
-        serving.lock_generation(session)
         endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)

@@ -6,7 +6,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry import endpoints, manifests, serving
+from registry import endpoints, manifests
 from registry.entities import ModelVersion, RegisteredModel
 from registry.errors import NameTaken
 from registry.names import (
@@ -114,7 +114,6 @@ def rename_model(session: Session, name: str, new_name: str, *, now_ms: int) -> 
         except IntegrityError as error:
             raise NameTaken(new_name, taken_by_prompt=prompt, wanted_for_prompt=prompt) from error
         session.expunge_all()  # What the session remembers goes by the old name.
-        serving.lock_generation(session)
         endpoints.model_was_renamed(session, name, new_name)
         manifests.rename_all(session, name, new_name)
     row = get_model_row(session, new_name)
@@ -131,8 +130,6 @@ def delete_model(session: Session, name: str) -> None:
         Conflict: if a version of it answers requests.
     """
     get_model_row(session, name, lock=True)
-    # No epoch may be committed between the question whether one names the model and the end of the model.
-    serving.lock_generation(session)
     endpoints.ensure_model_deletable(session, name)
     manifests.release_all(session, name)
     session.execute(delete(RegisteredModelRow).where(RegisteredModelRow.name == name))

@@ -137,8 +137,6 @@ def delete_version(session: Session, name: str, version: int, *, author: str, no
         Conflict: if it answers requests.
     """
     row = get_version_row(session, name, version, lock=True)
-    # No epoch may be committed between the question whether one names the version and the end of the version.
-    serving.lock_generation(session)
     endpoints.ensure_version_deletable(session, name, version)
     aliases.delete_aliases_of(session, name, version, author=author, now_ms=now_ms)
     serving.unpin(session, name, version)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import models, serving, versions
+from registry import models, versions
 from registry.sources import Claim, SourcePolicy
 from tracking.database import Database
 from tracking.folder_artifacts import FolderArtifactStore
@@ -21,7 +21,6 @@ def policy(tmp_path: Path) -> SourcePolicy:
 @pytest.fixture
 def iris(database: Database) -> str:
     with database.writing() as session:
-        serving.raise_generation(session)  # The migration makes this row; `create_all` doesn't.
         return models.create_model(session, "iris", now_ms=NOW_MS).name
 
 
