@@ -156,42 +156,48 @@ def test_a_file_or_a_tree_is_deleted(client, root):
     assert files_below(root) == ["2/d"]
 
 
-BAD_PATHS = [
-    pytest.param("../up", id="up"),
-    pytest.param("a/../../b", id="up in the middle"),
-    pytest.param("%2e%2e/up", id="up, encoded"),
-    pytest.param("..%2fup", id="up with an encoded slash"),
-    pytest.param("%252e%252e%252fup", id="up, encoded twice"),
-    pytest.param("%25252e%25252e", id="up, encoded three times"),
-    pytest.param("a/./b", id="here"),
-    pytest.param("a//b", id="empty name"),
-    pytest.param("/etc/passwd", id="absolute"),
-    pytest.param("%2fetc/passwd", id="absolute, encoded"),
-    pytest.param("a%5c..%5cb", id="backslash"),
-    pytest.param("a%00b", id="NUL"),
-    pytest.param("a%0ab", id="line feed"),
-    pytest.param("a%ff", id="not UTF-8"),
-    pytest.param("%ed%a0%80", id="lone surrogate"),
-    pytest.param("a/", id="slash at the end"),
-    pytest.param("x" * 256, id="long name"),
-    pytest.param("/".join(["x" * 200] * 6), id="long path"),
-    pytest.param(INCOMING + "/x", id="reserved"),
-]
+BAD_PATHS = {
+    "up": "../up",
+    "up in the middle": "a/../../b",
+    "up, encoded": "%2e%2e/up",
+    "up with an encoded slash": "..%2fup",
+    "up, encoded twice": "%252e%252e%252fup",
+    "up, encoded three times": "%25252e%25252e",
+    "here": "a/./b",
+    "empty name": "a//b",
+    "absolute": "/etc/passwd",
+    "absolute, encoded": "%2fetc/passwd",
+    "backslash": "a%5c..%5cb",
+    "NUL": "a%00b",
+    "line feed": "a%0ab",
+    "not UTF-8": "a%ff",
+    "lone surrogate": "%ed%a0%80",
+    "slash at the end": "a/",
+    "long name": "x" * 256,
+    "long path": "/".join(["x" * 200] * 6),
+    "reserved": f"{INCOMING}/x",
+}
 
 
-@pytest.mark.parametrize("path", BAD_PATHS)
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_a_path_that_could_lead_elsewhere_is_400(api_server, root, method, path):
-    status, body = raw_request(api_server, method, f"{PROXY}/{path}", b"x" if method == "PUT" else b"")
-    assert (status, b'"INVALID_PARAMETER_VALUE"' in body) == (400, True), body
+def test_a_path_that_could_lead_elsewhere_is_400_by_every_method(api_server, root):
+    # All against one server: starting one for each would take most of the time.
+    answers = {
+        (method, kind): raw_request(api_server, method, f"{PROXY}/{path}", b"x" if method == "PUT" else b"")
+        for method in ("GET", "PUT", "DELETE")
+        for kind, path in BAD_PATHS.items()
+    }
+    wrong = {
+        asked: body for asked, (status, body) in answers.items() if status != 400 or b"INVALID_PARAMETER" not in body
+    }
+    assert wrong == {}
     assert not root.exists() or files_below(root) == []
 
 
-@pytest.mark.parametrize("path", ["../up", "/etc", "a//b", "%2e%2e", "a\\b", "a\0b", INCOMING])
-def test_a_listing_of_such_a_path_is_400(client, path):
-    listed = client.get(f"{PROXY}?path={quote(path)}")
-    assert listed.status_code == 400
-    assert set(listed.json()) == {"error_code", "message"}
+def test_a_listing_of_such_a_path_is_400(client):
+    for path in ("../up", "/etc", "a//b", "%2e%2e", "a\\b", "a\0b", INCOMING):
+        listed = client.get(f"{PROXY}?path={quote(path)}")
+        assert (path, listed.status_code) == (path, 400)
+        assert set(listed.json()) == {"error_code", "message"}
 
 
 def raw_request(server: str, method: str, target: str, body: bytes) -> tuple[int, bytes]:
