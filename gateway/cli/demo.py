@@ -102,25 +102,17 @@ async def _split_and_flip(tour: Tour, client: Client, url: str) -> None:
     new = client.endpoint(EXAMPLE)["desired"]["challenger"]
     async with Load(path, _BODY, connections=_CONNECTIONS).running() as load:
         await asyncio.sleep(0.5)
+        epoch, began_s = load.newest_epoch, time.monotonic()
         await asyncio.to_thread(client.set_alias, EXAMPLE, "champion", new)
         tour.say(f"set_registered_model_alias({EXAMPLE!r}, 'champion', {new})")
-        first_s = await _until_champion_is(load, new)
+        first = await load.until_answered_by(new, after_epoch=epoch, timeout_s=_FLIP_TIMEOUT_S)
         await asyncio.sleep(0.5)
-    tour.check(f"version {new} answered as champion {first_s * 1000:.0f} ms after the alias was set", held=True)
+    flip_ms = (first.ended_s - began_s) * 1000
+    tour.check(f"version {new} answered as champion {flip_ms:.0f} ms after the alias was set", held=True)
     tour.check(f"{len(load.failures)} of {len(load.outcomes):,} requests failed", held=not load.failures)
     tour.check("no connection ever saw an older table again", held=not load.epochs_went_back())
     last = load.outcomes[-_CONNECTIONS:]
     tour.check("the champion has all the traffic now", held=all(o.version == new for o in last))
-
-
-async def _until_champion_is(load: Load, version: int) -> float:
-    began_s = time.monotonic()
-    async with asyncio.timeout(_FLIP_TIMEOUT_S):
-        while True:
-            for outcome in load.outcomes:
-                if outcome.ended_s > began_s and (outcome.version, outcome.arm) == (version, "champion"):
-                    return outcome.ended_s - began_s
-            await asyncio.sleep(0.005)
 
 
 def _epoch_of_split(client: Client, period: int) -> int:

@@ -87,13 +87,21 @@ class Load:
             last[outcome.connection] = max(outcome.epoch, last.get(outcome.connection, 0))
         return False
 
-    async def until_answered_by(self, version: int, *, timeout_s: float) -> float:
-        """Wait for the first answer of *version* from now on; gives the seconds that it took."""
-        began_s, seen = time.monotonic(), len(self.outcomes)
+    async def until_answered_by(self, version: int, *, after_epoch: int, timeout_s: float) -> Outcome:
+        """Wait for the first answer of *version* from an epoch later than *after_epoch*.
+
+        The epoch matters: a request in flight finishes on the table that it began with, and so may still be answered
+        by a version that has stepped down.
+        """
+        seen = 0
         async with asyncio.timeout(timeout_s):
             while True:
                 for outcome in self.outcomes[seen:]:
-                    if outcome.version == version:
-                        return outcome.ended_s - began_s
+                    if outcome.version == version and outcome.epoch > after_epoch:
+                        return outcome
                 seen = len(self.outcomes)
                 await asyncio.sleep(0.002)
+
+    @property
+    def newest_epoch(self) -> int:
+        return max((outcome.epoch for outcome in self.outcomes), default=0)
