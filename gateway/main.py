@@ -25,10 +25,14 @@ from gateway.settings import Settings
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
 from tracking.artifact_stores import open_store
+from tracking.artifacts import ArtifactStore
 from tracking.database import Database, DatabaseUnavailable
-from tracking.errors import InvalidParameter
+from tracking.errors import InvalidParameter, ServingError
+from tracking.experiments import ensure_default_experiment
 
 _log = logging.getLogger(__name__)
+
+_SWEEP_INTERVAL_S = 3600.0
 
 
 class AddressTaken(InvalidParameter):
@@ -50,6 +54,8 @@ def prepare_database(settings: Settings) -> Database:
             database.upgrade()
         else:
             database.check_revision()
+        with database.writing() as session:
+            ensure_default_experiment(session, now_ms=int(time.time() * 1000))
     except DatabaseUnavailable:
         _log.warning("database_away_at_start", extra={"serving": "the last table on disk"})
     return database
@@ -126,6 +132,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         life.push_async_callback(workers.stop)
         workers.start()
         await life.enter_async_context(_running(reconciler.run()))
+        await life.enter_async_context(_running(_sweep_uploads(store)))
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         await life.enter_async_context(_running(_announce_start(workers, started, url)))
@@ -137,6 +144,19 @@ async def _announce_start(workers: WorkerGroup, started: Callable[[str], None], 
     await workers.until_serving()
     _log.info("serving", extra={"url": url})
     started(url)
+
+
+async def _sweep_uploads(store: ArtifactStore) -> None:
+    """Remove, now and every hour, what uploads left behind whose worker or client died."""
+    while True:
+        try:
+            swept = await asyncio.to_thread(store.sweep, int(time.time() * 1000))
+        except ServingError as error:
+            _log.warning("uploads_not_swept", extra={"reason": error.message})
+        else:
+            if swept:
+                _log.info("uploads_swept", extra={"count": swept})
+        await asyncio.sleep(_SWEEP_INTERVAL_S)
 
 
 @contextlib.asynccontextmanager

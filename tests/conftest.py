@@ -13,6 +13,7 @@ import uvicorn
 
 from gateway.app import create_app
 from gateway.cli.server_process import ServerProcess, free_port, server_process
+from gateway.main import listen
 from gateway.settings import Settings
 from tests.servers import running_postgres, running_s3
 from tracking.artifact_stores import open_store
@@ -78,16 +79,17 @@ def api_server(tmp_path: Path) -> Iterator[str]:
         ensure_default_experiment(session, now_ms=0)
     store = open_store(settings.artifacts)
     app = create_app(settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time)
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="on"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
     thread.join(30)
+    listener.close()
     database.dispose()
 
 
