@@ -19,6 +19,9 @@ from tracking.upserts import insert_new, upsert
 DEFAULT_EXPERIMENT_ID = "0"
 DEFAULT_ARTIFACT_ROOT = "mlflow-artifacts:/"
 
+# What one IN of a page's ids may hold; SQLite bounds the parameters of a statement.
+_IDS_PER_STATEMENT = 1_000
+
 _EXPERIMENTS = cast(Table, ExperimentRow.__table__)
 _COLUMNS = _EXPERIMENTS.c
 _SEARCHABLE = Searchable(
@@ -295,11 +298,12 @@ def _write_tags(session: Session, experiment_id: int, tags: dict[str, str]) -> N
 
 def _to_experiments(session: Session, rows: list[Row[Any]]) -> list[Experiment]:
     tags: dict[int, dict[str, str]] = {row.experiment_id: {} for row in rows}
-    found = select(ExperimentTagRow.experiment_id, ExperimentTagRow.key, ExperimentTagRow.value).where(
-        ExperimentTagRow.experiment_id.in_(list(tags))
-    )
-    for experiment_id, key, value in session.execute(found.order_by(ExperimentTagRow.key)) if rows else ():
-        tags[experiment_id][key] = value
+    ids, tag = list(tags), ExperimentTagRow
+    for start in range(0, len(ids), _IDS_PER_STATEMENT):
+        some = tag.experiment_id.in_(ids[start : start + _IDS_PER_STATEMENT])
+        found = select(tag.experiment_id, tag.key, tag.value).where(some).order_by(tag.key)
+        for experiment_id, key, value in session.execute(found):
+            tags[experiment_id][key] = value
     return [
         Experiment(
             experiment_id=str(row.experiment_id),

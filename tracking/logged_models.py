@@ -28,11 +28,23 @@ from tracking.names import (
 )
 from tracking.paging import Page, Term, Turn, check_page_size, read_page
 from tracking.schema import LoggedModelMetricRow, LoggedModelParamRow, LoggedModelRow, LoggedModelTagRow
-from tracking.search import Comparator, Comparison, Entity, ValueType, Vocabulary, parse_field, parse_filter
+from tracking.search import (
+    COMPARISONS_MAX,
+    ORDERINGS_MAX,
+    Comparator,
+    Comparison,
+    Entity,
+    ValueType,
+    Vocabulary,
+    parse_field,
+    parse_filter,
+)
 from tracking.upserts import insert_new, upsert
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
+# Of anything that a request may name many of; below what one statement can hold.
+LISTED_MAX = 10_000
 
 
 class LoggedModelNotFound(NotFound):
@@ -182,6 +194,9 @@ def search_logged_models(
     With *datasets*, metric conditions look only at what was measured on them, and models without such are left out.
     """
     check_page_size(max_results, PAGE_SIZE_MAX)
+    _check_listed("experiments", experiment_ids, LISTED_MAX)
+    _check_listed("datasets", datasets, COMPARISONS_MAX)
+    _check_listed("order_by fields", order_by, ORDERINGS_MAX)
     comparisons = parse_filter(filter_text, _VOCABULARY)
     conditions = [
         _COLUMNS.experiment_id.in_([parse_experiment_id(one) for one in experiment_ids]),
@@ -199,6 +214,11 @@ def search_logged_models(
         token=page_token,
     )
     return Page(_load(session, page.items), page.next_page_token)
+
+
+def _check_listed(what: str, listed: Sequence[object] | Mapping[str, str], at_most: int) -> None:
+    if len(listed) > at_most:
+        raise InvalidParameter(f"A request can name at most {at_most} {what}; got {len(listed)}.")
 
 
 _MODELS = cast(Table, LoggedModelRow.__table__)
@@ -315,6 +335,7 @@ def _update(session: Session, model_id: str, **values: object) -> None:
 
 
 def _write_params(session: Session, model_id: str, params: Mapping[str, str]) -> None:
+    _check_listed("params", params, LISTED_MAX)
     checked = {
         check_key(key, "params.key"): check_text(value, "params.value", PARAM_LENGTH_MAX)
         for key, value in params.items()

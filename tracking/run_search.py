@@ -8,6 +8,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
 from tracking.entities import Run, ViewType
+from tracking.errors import InvalidParameter
 from tracking.experiments import ExperimentNotFound, parse_experiment_id
 from tracking.filters import compares
 from tracking.paging import Page, Term, check_page_size
@@ -17,6 +18,8 @@ from tracking.search import Comparison, Entity, ValueType, Vocabulary
 from tracking.searching import Child, Searchable, search_page
 
 SEARCH_PAGE_SIZE_MAX = 50_000
+# A statement of SQLite has at most 32,766 parameters.
+EXPERIMENTS_MAX = 20_000
 
 
 def search_runs(
@@ -52,6 +55,8 @@ def _in_stages(view: ViewType) -> ColumnElement[bool]:
 
 
 def _known_numbers(experiment_ids: Sequence[str]) -> list[int]:
+    if len(experiment_ids) > EXPERIMENTS_MAX:
+        raise InvalidParameter(f"A search is within at most {EXPERIMENTS_MAX} experiments; got {len(experiment_ids)}.")
     numbers = []
     for experiment_id in experiment_ids:
         try:

@@ -36,6 +36,8 @@ FILTER_CHARACTERS_MAX = 100_000
 # SQLite's own bounds are 1,000 deep expressions and patterns of 50,000 bytes; ours stay below both.
 COMPARISONS_MAX = 200
 LIST_VALUES_MAX = 10_000
+# Each may be a join, and SQLite has at most 64.
+ORDERINGS_MAX = 20
 PATTERN_CHARACTERS_MAX = 10_000
 
 
@@ -159,6 +161,8 @@ def parse_order_by(clauses: Sequence[str], vocabulary: Vocabulary) -> tuple[Orde
     Raises:
         SearchSyntaxError: if one isn't in the grammar, or names what *vocabulary* doesn't have.
     """
+    if len(clauses) > ORDERINGS_MAX:
+        raise InvalidParameter(f"An order has at most {ORDERINGS_MAX} clauses; this has {len(clauses)}.")
     return tuple(_Parser(clause, vocabulary).order_by() for clause in clauses)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tracking import experiments, run_search, runs
 from tracking.entities import Dataset, DatasetInput, Metric, RunStatus, ViewType
+from tracking.errors import InvalidParameter
 from tracking.filters import InvalidPageToken, page_token, read_page_token
 
 COUNT = 60
@@ -235,3 +236,18 @@ def test_a_forged_token_is_refused(populated):
     for turn, values in itertools.product((0, 1, -1), forged):
         with pytest.raises(InvalidPageToken):
             search(populated, page_token=page_token([search_key, turn, values]))
+
+
+def test_the_largest_search_is_answered_and_a_larger_one_refused(populated):
+    texts = itertools.cycle(["metrics.x != 77", "params.none IS NULL", "tags.none IS NULL", "start_time >= 0"])
+    largest = {
+        "text": " AND ".join(itertools.islice(texts, 200)),
+        "order_by": [f"metrics.m{number} DESC" for number in range(20)],
+    }
+    assert search(populated, **largest, max_results=3).items
+    with pytest.raises(InvalidParameter):
+        search(populated, order_by=["metrics.x"] * 21)
+    with populated[0].reading() as session:
+        assert run_search.search_runs(session, [str(number) for number in range(20_000)]).items
+        with pytest.raises(InvalidParameter):
+            run_search.search_runs(session, ["1"] * 20_001)
