@@ -152,7 +152,8 @@ def delete_artifact(
     database: NamedDependency[Database],
     artifact_store: NamedDependency[ArtifactStore],
 ) -> dict[str, str]:
-    path = _path_of(request)
+    # The client names a whole folder, such as a run's, with a slash at its end.
+    path = ArtifactPath.from_url(_raw_path_of(request).removesuffix(b"/"))
     with database.writing() as session:
         artifact_records.delete_artifact(session, artifact_store, path)
     return {}
@@ -228,11 +229,15 @@ def _run_root(database: Database, store: ArtifactStore, run_id: str | None) -> t
 
 
 def _path_of(request: Request[Any, Any, Any]) -> ArtifactPath:
+    return ArtifactPath.from_url(_raw_path_of(request))
+
+
+def _raw_path_of(request: Request[Any, Any, Any]) -> bytes:
     raw: bytes = request.scope["raw_path"]
     _, found, rest = raw.partition(f"{_PROXY}/".encode())
     if not found:
         raise InvalidParameter(f"The path must hold '{_PROXY}/' as it is, not percent-encoded.")
-    return ArtifactPath.from_url(rest)
+    return rest
 
 
 def _folder(path: str | None) -> ArtifactPath | None:

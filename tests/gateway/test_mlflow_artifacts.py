@@ -156,6 +156,16 @@ def test_a_file_or_a_tree_is_deleted(client, root):
     assert files_below(root) == ["2/d"]
 
 
+def test_a_tree_is_deleted_by_its_name_with_a_slash_as_mlflow_s_client_does_it(client, root):
+    for path in ("1/a", "1/b/c", "2/d"):
+        client.put(f"{PROXY}/{path}", content=b"x")
+    assert client.delete(f"{PROXY}/1/").json() == {}
+    # The whole store is no tree that one call deletes.
+    refused = [client.delete(f"{PROXY}{path}").status_code for path in ("", "/", "//", "/2//")]
+    assert refused == [405, 405, 405, 400]
+    assert files_below(root) == ["2/d"]
+
+
 BAD_PATHS = {
     "up": "../up",
     "up in the middle": "a/../../b",
@@ -185,6 +195,7 @@ def test_a_path_that_could_lead_elsewhere_is_400_by_every_method(api_server, roo
         (method, kind): raw_request(api_server, method, f"{PROXY}/{path}", b"x" if method == "PUT" else b"")
         for method in ("GET", "PUT", "DELETE")
         for kind, path in BAD_PATHS.items()
+        if (method, kind) != ("DELETE", "slash at the end")
     }
     wrong = {
         asked: body for asked, (status, body) in answers.items() if status != 400 or b"INVALID_PARAMETER" not in body
