@@ -5,7 +5,11 @@ Importing this costs nothing: each flavor's module, and the libraries behind it,
 
 import importlib
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import assert_never
 
@@ -68,7 +72,31 @@ def preload(flavor: Flavor) -> None:
         # Looked for, not imported: the loader's module sets what its libraries read as they come in.
         if importlib.util.find_spec(module) is None:
             raise FlavorNotInstalled(flavor, distribution, module)
-    importlib.import_module(_MODULES[flavor])
+    # skops imports all of scikit-learn to list its types, and with it, where there is one, torch: a second of time and
+    # a hundred MB that a scikit-learn model has no use for.
+    with _hidden("torch") if flavor is Flavor.SKLEARN else nullcontext():
+        importlib.import_module(_MODULES[flavor])
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Have imports of *name* fail as if it weren't installed; where it is in already, it stays."""
+    finder = _Hiding(name)
+    # A finder, and not a None in sys.modules, which libraries look into to tell whether a module is in use.
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Hiding(MetaPathFinder):
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002  (importlib's)
+        if fullname == self._name:
+            raise ModuleNotFoundError(f"{fullname} is hidden here", name=fullname)
 
 
 def load(model_dir: Path, policy: CodePolicy, *, verified: bool, device: str | None = None) -> LoadedModel:

@@ -241,6 +241,8 @@ class ModelSlots:
         self._changed()
 
     def _change(self, slot: _Slot, state: SlotState, *, reason: str | None = None, **facts: float | None) -> None:
+        if state is slot.state:
+            return  # A host says LOADING when it begins; we have said so since it was asked for.
         slot.state, slot.reason, slot.since_s = state, reason, self._clock()
         level = logging.WARNING if state is SlotState.FAILED else logging.INFO
         extra = {"model": slot.key[0], "version": slot.key[1], "state": state.value, **facts}

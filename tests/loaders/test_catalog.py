@@ -42,3 +42,11 @@ def test_workers_get_nothing_heavier_than_numpy():
     )
     result = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, check=True, text=True)
     assert result.stdout == "\n"
+
+
+def test_a_scikit_learn_parent_brings_no_torch_along():
+    script = (
+        "import sys; from loaders import catalog; catalog.preload(catalog.Flavor.SKLEARN); "
+        "assert 'torch' not in sys.modules; import torch"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
