@@ -266,9 +266,11 @@ def check_store(store: ArtifactStore) -> Iterator[CheckStep]:
     Leaves nothing behind, unless deleting is what fails.
     """
     reached = _step("reach", store.reach)
-    yield reached
     if not reached.ok:
+        # S3 says "Not Found" without saying what.
+        yield CheckStep(reached.name, ok=False, detail=f"{store.uri}: {reached.detail}")
         return
+    yield reached
     yield _step("list", lambda: _said(len(store.list_folder(None).entries)))
     probe = ArtifactPath.parse(f"titlebout-doctor-{uuid.uuid4().hex}.txt")
     written = _step("write", lambda: _write_probe(store, probe))

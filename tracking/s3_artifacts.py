@@ -29,6 +29,7 @@ from tracking.artifacts import (
     TooManyUploads,
     Upload,
 )
+from tracking.errors import InvalidParameter
 from tracking.filters import InvalidPageToken
 from tracking.manifest import FileDigest
 
@@ -305,7 +306,21 @@ class _S3Upload(Upload):
             self._store.abort(self._key, self._upload_id)
 
 
+class S3SettingsUnusable(InvalidParameter):
+    """AWS's variables that contradict or lack each other; found before anything is asked of S3."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"The settings for S3 can't be used: {reason}. Expected AWS's own variables, as for `aws s3`.")
+
+
 def _client(settings: S3Settings) -> "S3Client":
+    try:
+        return _boto_client(settings)
+    except (BotoCoreError, ValueError) as error:  # A bad endpoint is a bare ValueError.
+        raise S3SettingsUnusable(error) from error
+
+
+def _boto_client(settings: S3Settings) -> "S3Client":
     return boto3.client(
         "s3",
         endpoint_url=settings.endpoint_url,

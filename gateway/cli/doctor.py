@@ -26,7 +26,7 @@ def command(**options: Any) -> None:
     healthy = True
     for part, steps in (
         ("database", _check_database(settings)),
-        ("artifacts", check_store(open_store(settings.artifacts))),
+        ("artifacts", _check_artifacts(settings)),
     ):
         for step in steps:
             healthy = healthy and step.ok
@@ -43,6 +43,15 @@ def _check_database(settings: Settings) -> Iterator[CheckStep]:
         yield _step("tables", lambda: _tables(database))
         yield _step("write", lambda: _write(database))
     database.dispose()
+
+
+def _check_artifacts(settings: Settings) -> Iterator[CheckStep]:
+    try:
+        store = open_store(settings.artifacts)
+    except ServingError as error:
+        yield CheckStep("open", ok=False, detail=error.message)
+    else:
+        yield from check_store(store)
 
 
 def _reach(database: Database) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from tracking.errors import InvalidParameter
 from tracking.filters import InvalidPageToken
 from tracking.folder_artifacts import FolderArtifactStore
 from tracking.manifest import FileDigest
-from tracking.s3_artifacts import S3ArtifactStore, S3Settings
+from tracking.s3_artifacts import S3ArtifactStore, S3Settings, S3SettingsUnusable
 
 PATH = ArtifactPath.parse
 FAR_FUTURE_MS = 2**45
@@ -396,6 +397,21 @@ def test_a_bucket_that_is_not_there_fails_the_first_step(s3_environment):
     steps = list(check_store(open_store("s3://titlebout-absent/prefix", s3_environment)))
     assert [(step.name, step.ok) for step in steps] == [("reach", False)]
     assert "404" in steps[0].detail
+    assert "s3://titlebout-absent/prefix" in steps[0].detail
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (S3Settings(region="us-east-1", access_key_id="x"), "aws_secret_access_key"),
+        (S3Settings(region="us-east-1", endpoint_url="no address"), "no address"),
+        (S3Settings(region="no region!"), "no region!"),
+    ],
+    ids=["half of the credentials", "bad endpoint", "bad region"],
+)
+def test_settings_that_no_s3_could_be_reached_with_are_refused_by_name(settings, named):
+    with pytest.raises(S3SettingsUnusable, match=re.escape(named)):
+        S3ArtifactStore("bucket", None, settings)
 
 
 def test_an_s3_that_can_t_be_reached_is_unavailable_and_soon():
