@@ -1,0 +1,31 @@
+"""Asking a running Titlebout for predictions, once it serves what a test has put there."""
+
+import time
+
+import httpx
+
+CURL_BODY = '{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'
+"""The body of the guide's curl line."""
+
+
+def wait_until_served(url, name, timeout_s=120.0, **arms):
+    """Until each of *arms* (alias=version) answers, and no other."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = httpx.get(f"{url}/api/1.0/titlebout/endpoints/{name}", timeout=30)
+        if answer.is_success and answer.json()["serving"] == arms:
+            return
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+
+
+def post(url, path="/invocations", *, body=None, **content):
+    """One prediction request; *body* is sent as it is, keywords as the JSON object that they make."""
+    given = {"content": body, "headers": {"Content-Type": "application/json"}} if body else {"json": content}
+    return httpx.post(f"{url}{path}", timeout=60, **given)
+
+
+def predictions(url, path="/invocations", **content):
+    answer = post(url, path, **content)
+    assert answer.is_success, answer.text
+    return answer.json()["predictions"]
