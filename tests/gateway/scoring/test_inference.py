@@ -1,0 +1,76 @@
+"""Who answers a request, from a table alone."""
+
+from collections import Counter
+
+import pytest
+
+from gateway.pool.model_pool import ModelPool
+from gateway.routing_table import CurrentTable, LiveTable
+from gateway.scoring.inference import EndpointNotServed, Inference, ModelNotReady, NoSuchArm, Target, VersionNotInMemory
+from registry.entities import Route, RoutingTable
+
+
+def route(name="iris", **arms):
+    arms = arms or {"champion": 3, "challenger": 4}
+    owners = (("challenger", 2_000), ("champion", 8_000)) if "challenger" in arms else (("champion", 10_000),)
+    return Route(id=f"id-{name}", name=name, model=name, salt="s", fallback=False, period=1, arms=arms, owners=owners)
+
+
+@pytest.fixture
+def inference():
+    current = CurrentTable()
+    current.switch(LiveTable(RoutingTable(epoch=7, routes=(route(), route("a@b", champion=1)))))
+    pool = ModelPool(waiting_max=1, frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None)
+    return Inference(current, pool, timeout_s=1)
+
+
+@pytest.mark.parametrize(
+    ("target", "arm", "version"),
+    [
+        pytest.param(Target("iris", arm="challenger"), "challenger", 4, id="forced by header"),
+        pytest.param(Target("iris@challenger"), "challenger", 4, id="pinned in the name"),
+        pytest.param(Target("models:/iris@challenger"), "challenger", 4, id="pinned by URI"),
+        pytest.param(Target("iris@challenger", arm="champion"), "champion", 3, id="the header wins"),
+        pytest.param(Target("a@b"), "champion", 1, id="a whole name with an @ comes first"),
+        pytest.param(Target("iris", version=4), "", 4, id="by number"),
+    ],
+)
+def test_a_target_is_answered_by(inference, target, arm, version):
+    choice = inference.choose(target)
+    assert (choice.arm, choice.version, choice.epoch) == (arm, version, 7)
+
+
+def test_champion_in_a_name_is_the_endpoint_split_and_all(inference):
+    chosen = Counter(inference.choose(Target("iris@champion", unit=f"u{n}")).arm for n in range(2_000))
+    assert 300 < chosen["challenger"] < 500
+
+
+def test_a_unit_sticks_and_requests_without_one_spread(inference):
+    assert len({inference.choose(Target("iris", unit="ann")).arm for _ in range(50)}) == 1
+    assert len({inference.choose(Target("iris")).arm for _ in range(200)}) == 2
+
+
+def test_what_is_not_there_is_named(inference):
+    with pytest.raises(EndpointNotServed, match="a@b, iris"):
+        inference.choose(Target("nothing"))
+    with pytest.raises(EndpointNotServed):
+        inference.choose(Target(None))
+    with pytest.raises(NoSuchArm, match="challenger, champion"):
+        inference.choose(Target("iris", arm="third"))
+
+
+async def _predict(inference, target):
+    await inference.predict(inference.choose(target), lambda: pytest.fail("the body is read only for a version held"))
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        pytest.param(Target("iris"), ModelNotReady, id="an arm whose process is being replaced: later"),
+        pytest.param(Target("iris", version=9), VersionNotInMemory, id="a number that isn't held: never by itself"),
+    ],
+)
+def test_a_version_that_is_not_in_memory_is_refused_before_the_body_is_read(inference, target, error):
+    coroutine = _predict(inference, target)
+    with pytest.raises(error):
+        coroutine.send(None)
