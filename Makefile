@@ -6,6 +6,11 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
+# The genuine server, to import from and to measure against: apart, because its pins are not ours.
+MLFLOW_VENV := .venv-mlflow
+MLFLOW_STAMP := $(MLFLOW_VENV)/.installed
+MLFLOW_VERSION := 3.17.2
+
 # uv installs in half a minute what takes pip six, but does not read pip's settings: hand it pip's own wheel folder.
 FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || true)
 # Two, because each starts a PostgreSQL and an S3 of its own.
@@ -13,10 +18,10 @@ TEST_PROCESSES ?= 2
 UV = $(VENV)/bin/uv pip
 UV_FLAGS = $(foreach place,$(FIND_LINKS),--find-links $(place))
 
-.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock
+.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock mlflow-server bench-tracking
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with everything in it, pinned by requirements.lock
 
@@ -59,11 +64,23 @@ format: $(STAMP) ## Format, and mend what can be mended by itself
 	@$(VENV)/bin/ruff check --fix .
 
 clean: ## Remove the environment, caches and the data folder
-	rm -rf $(VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MLFLOW_VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 loadtest: $(STAMP) ## Load a running server (TITLEBOUT_URL) and fail if its SLO is not kept
 	@$(VENV)/bin/python -m loadtests.run
+
+mlflow-server: $(MLFLOW_STAMP) ## Make .venv-mlflow with the genuine MLflow server, for imports and benchmarks
+
+$(MLFLOW_STAMP): $(STAMP)
+	@echo "==> Making $(MLFLOW_VENV) with mlflow $(MLFLOW_VERSION)"
+	@test -x $(MLFLOW_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(MLFLOW_VENV)
+	@VIRTUAL_ENV=$(CURDIR)/$(MLFLOW_VENV) $(UV) install --quiet $(UV_FLAGS) mlflow==$(MLFLOW_VERSION) 'psycopg2-binary>=2.9'
+	@touch $@
+	@echo "==> Ready: $(MLFLOW_VENV)/bin/mlflow"
+
+bench-tracking: $(STAMP) $(MLFLOW_STAMP) ## Measure tracking and registry beside the genuine server; BENCH="--quick" for a short look
+	@$(VENV)/bin/python -m loadtests.tracking $(BENCH)
 
 lock: ## Pin the newest versions that pyproject.toml admits
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) compile --quiet --upgrade $(UV_FLAGS) --all-extras --group dev --python-version 3.11 \
