@@ -100,8 +100,9 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
             )
         )
         store = open_store(settings.artifacts)
-        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(run_dir / "metrics")}
-        workers = WorkerGroup(settings, listener, environment=environment, clock=time.time)
+        workers = WorkerGroup(
+            settings, listener, environment=os.environ, metrics_dir=run_dir / "metrics", clock=time.time
+        )
         reconciler_nudge = asyncio.Event()
         slots = ModelSlots(
             settings,

@@ -48,7 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, Meta(description="Listen on other addresses than loopback although nothing checks credentials yet.")
     ] = False
     allowed_hosts: Annotated[
-        str, Meta(description="Host names that requests may name, comma-separated; empty means loopback's own names.")
+        str,
+        Meta(description="Names that Host may have, by comma; empty: loopback's own, or any on an open address."),
     ] = ""
     source_prefixes: Annotated[
         str, Meta(description="URI prefixes outside the artifact root that versions may be registered from, by comma.")

@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -59,11 +60,14 @@ class WorkerGroup:
         listener: socket.socket,
         *,
         environment: Mapping[str, str],
+        metrics_dir: Path,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._listener = listener
-        self._environment = dict(environment)
+        # Where workers keep their metrics, one file a process, for whichever of them is asked for all.
+        self._metrics_dir = metrics_dir
+        self._environment = {**environment, "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
         self._clock = clock
         self._workers: set[_Worker] = set()
         self._changed = asyncio.Condition()
@@ -131,11 +135,17 @@ class WorkerGroup:
                 worker.writer.close()
                 await self._notify()
             status = await worker.process.wait()
+            self._forget_gauges_of(worker.process.pid)
             _log.error("worker_ended", extra={"pid": worker.process.pid, "status": status})
             if self._clock() - started_s > _SETTLED_AFTER_S:
                 pause_s = _RESTART_PAUSE_FIRST_S
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _RESTART_PAUSE_MAX_S)
+
+    def _forget_gauges_of(self, pid: int) -> None:
+        # What `prometheus_client.multiprocess.mark_process_dead` does; the supervisor has no other use for the library.
+        for path in self._metrics_dir.glob(f"gauge_live*_{pid}.db"):
+            path.unlink(missing_ok=True)
 
     async def _spawn(self) -> _Worker:
         ours, theirs = socket.socketpair()

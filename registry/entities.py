@@ -5,6 +5,9 @@ import msgspec
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
+VersionKey = tuple[str, int]
+"""(model, version)"""
+
 OwnerRuns = tuple[tuple[str, int], ...]
 """Bucket owners in runs: (arm, how many buckets in a row), 10,000 in all."""
 

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from registry import serving
 from registry.endpoints import desired_routes
-from registry.entities import CHAMPION, RoutingTable
-from registry.routing_plan import VersionKey, next_routes
+from registry.entities import CHAMPION, RoutingTable, VersionKey
+from registry.routing_plan import next_routes
 from registry.schema import EndpointRow, EpochRow
 
 # Enough to see what was served through a long incident; the history proper is an audit log of its own.

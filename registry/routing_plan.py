@@ -2,11 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from registry.entities import CHAMPION, DesiredRoute, Route, RoutingTable
+from registry.entities import CHAMPION, DesiredRoute, Route, RoutingTable, VersionKey
 from registry.splits import hand_over
-
-VersionKey = tuple[str, int]
-"""(model, version)"""
 
 
 def next_routes(

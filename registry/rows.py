@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Row, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from registry.entities import ModelVersion, RegisteredModel
+from registry.entities import ModelVersion, RegisteredModel, VersionKey
 from registry.errors import ModelVersionNotFound, RegisteredModelNotFound
 from registry.names import check_model_name
 from registry.schema import AliasRow, ModelVersionRow, ModelVersionTagRow, RegisteredModelRow, RegisteredModelTagRow
@@ -21,7 +21,6 @@ _KEYS_PER_STATEMENT = 1_000
 # PostgreSQL's INTEGER. A larger number can't be a version, and binding it would be an error of the driver's.
 _VERSION_MAX = 2**31 - 1
 
-VersionKey = tuple[str, int]
 _Item = TypeVar("_Item")
 
 

@@ -1,4 +1,4 @@
-"""The tables of the registry: names, versions and aliases, and what routes requests to them (shared ROUTES)."""
+"""The tables of the registry: names, versions and aliases, and what routes requests to them (docs/routes.md)."""
 
 from typing import Any
 

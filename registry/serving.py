@@ -42,6 +42,7 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
     Raises:
         ModelVersionNotFound: if there is no such version.
     """
+    lock_generation(session)
     get_version_row(session, model, version)
     if session.get(PinRow, (model, version)) is None:
         session.add(PinRow(model=model, version=version, author=author, created_ms=now_ms))
@@ -50,6 +51,7 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
 
 def unpin(session: Session, model: str, version: int) -> None:
     """Take back the wish; nothing happens if there was none."""
+    lock_generation(session)
     session.execute(delete(PinRow).where(PinRow.model == model, PinRow.version == version))
     raise_generation(session)
 

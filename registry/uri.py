@@ -1,4 +1,4 @@
-"""``models:/NAME@ALIAS`` and its sisters: how people and programs name a version (shared ROUTES, "Names on the wire").
+"""``models:/NAME@ALIAS`` and its sisters: how people and programs name a version (docs/routes.md, "Names on the wire").
 
 `parse_model_uri` knows no database, so that the gateway can read names against its routing table with it.
 """

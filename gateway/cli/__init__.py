@@ -43,7 +43,8 @@ class _Verbs(click.Group):
 def cli() -> None:
     """Serve the champion, test the challenger on live traffic, swap them without dropping a request.
 
-    Every option is also an environment variable, TITLEBOUT_ and its name: --port is TITLEBOUT_PORT.
+    Every setting of `serve` is also an environment variable, TITLEBOUT_ and its name: --port is TITLEBOUT_PORT. The
+    verbs that talk to a running server find it by --server or TITLEBOUT_URL.
     """
 
 

@@ -16,11 +16,11 @@ _NOT_YET = "They are not served yet; {url}/api/1.0/titlebout/status says why."
 
 async def provide(url: str, console: Console) -> None:
     """Train and register the example unless it is there, wait until it serves, and say how to call it."""
-    with console.status("Training two iris models with the MLflow client…"):
-        trained = await _train(url, console)
-    if trained:
-        with console.status("Waiting for both to be in memory…"):
-            ready = await _until_served(url)
+    # Lines and no spinner: the log goes to the same terminal.
+    console.print("\nTraining two iris models with the MLflow client…")
+    if await _train(url, console):
+        console.print("Waiting for both to be in memory…")
+        ready = await _until_served(url)
         console.print(curl_lines(url) if ready else _NOT_YET.format(url=url), soft_wrap=True)
 
 

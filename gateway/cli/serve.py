@@ -1,16 +1,18 @@
 """`titlebout serve`."""
 
 import asyncio
+import os
 import sys
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 
 from gateway.api.browser_guard import is_loopback
 from gateway.cli.options import store_options
 from gateway.observability import configure_logging
-from gateway.settings import Settings, load_settings
+from gateway.settings import LogFormat, Settings, environment_name, load_settings
 from tracking.errors import InvalidParameter
 
 
@@ -39,9 +41,9 @@ def command(*, example: bool, **options: Any) -> None:
 
     Point MLflow's client at it with MLFLOW_TRACKING_URI. Everything is kept below --data unless placed elsewhere.
     """
-    if options["log_format"] is None and sys.stderr.isatty():
-        options["log_format"] = "text"
     settings = load_settings(options)
+    if sys.stderr.isatty() and options["log_format"] is None and environment_name("log_format") not in os.environ:
+        settings = msgspec.structs.replace(settings, log_format=LogFormat.TEXT)
     if not settings.insecure and not is_loopback(settings.host):
         raise OpenAddress(settings.host)
     configure_logging(settings.log_level, settings.log_format)

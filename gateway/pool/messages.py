@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from registry.entities import RoutingTable
-from registry.routing_plan import VersionKey
+from registry.entities import RoutingTable, VersionKey
 
 T = TypeVar("T")
 

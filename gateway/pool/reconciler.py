@@ -196,6 +196,7 @@ class Reconciler:
     def _mark_fresh(self) -> None:
         if self._stale:
             self._stale = False
+            _log.info("database_back", extra={"away_s": round(self._clock() - self._heard_at_s, 1)})
             self._workers.set_stale_since(None)
         self._heard_at_s = self._clock()
 

@@ -5,8 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from registry.entities import DesiredRoute, Pin, RoutingTable
-from registry.routing_plan import VersionKey
+from registry.entities import DesiredRoute, Pin, RoutingTable, VersionKey
 
 
 class SlotState(StrEnum):
