@@ -26,11 +26,12 @@ SQL: each package compiles the comparisons over its own tables (`tracking.filter
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 import msgspec
 
 from tracking.errors import InvalidParameter
+from tracking.search_tokens import Kind, SearchSyntaxError, Token, tokens
 
 FILTER_CHARACTERS_MAX = 100_000
 # SQLite's own bounds are 1,000 deep expressions and patterns of 50,000 bytes; ours stay below both.
@@ -39,14 +40,6 @@ LIST_VALUES_MAX = 10_000
 # Each may be a join, and SQLite has at most 64.
 ORDERINGS_MAX = 20
 PATTERN_CHARACTERS_MAX = 10_000
-
-
-class SearchSyntaxError(InvalidParameter):
-    """A filter or an order_by clause that isn't in the grammar: where, what was expected, what stood there."""
-
-    def __init__(self, text: str, position: int, expected: str, found: str) -> None:
-        shown = repr(text if len(text) <= 200 else text[:200] + "…")
-        super().__init__(f"Invalid search at position {position + 1}: expected {expected}, found {found}. In: {shown}")
 
 
 class Entity(StrEnum):
@@ -179,76 +172,7 @@ def parse_field(name: str, vocabulary: Vocabulary) -> Field:
     return _Parser(name, vocabulary).lone_field()
 
 
-class _Kind(StrEnum):
-    WORD = "word"
-    NUMBER = "number"
-    SINGLE_QUOTED = "string"
-    DOUBLE_QUOTED = "quoted"
-    BACKTICKED = "backticked"
-    COMPARATOR = "comparator"
-    PUNCTUATION = "punctuation"
-    END = "end"
-
-
-class _Token(NamedTuple):
-    kind: _Kind
-    text: str
-    """Without its quotes."""
-    position: int
-    end: int
-
-    @property
-    def shown(self) -> str:
-        return "the end" if self.kind is _Kind.END else repr(self.text[:60])
-
-    def is_word(self, keyword: str) -> bool:
-        return self.kind is _Kind.WORD and self.text.upper() == keyword
-
-
-# A number must not run on into a word, or `5abc` would be read as 5 and something unexpected.
-_TOKEN = re.compile(
-    r"""(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w./:@-]))
-      | (?P<word>\w[\w./:@-]*)
-      | '(?P<string>(?:[^']|'')*)'
-      | "(?P<quoted>(?:[^"]|"")*)"
-      | `(?P<backticked>[^`]*)`
-      | (?P<comparator><=|>=|!=|==|<>|=|<|>)
-      | (?P<punctuation>[().,])""",
-    re.VERBOSE,
-)
-_SPACE = re.compile(r"\s*")
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "IS", "NULL", "LIKE", "ILIKE"})
-
-
-def _tokens(text: str) -> list[_Token]:
-    tokens = []
-    position = _skip_space(text, 0)
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None or match.lastgroup is None:
-            quote = text[position] in "'\"`"
-            expected = "a closing quote" if quote else "a field, a comparator or a value"
-            raise SearchSyntaxError(text, position, expected, repr(text[position : position + 20]))
-        kind = _Kind(match.lastgroup)
-        tokens.append(_Token(kind, _unquoted(kind, match[match.lastgroup]), position, match.end()))
-        position = _skip_space(text, match.end())
-    tokens.append(_Token(_Kind.END, "", len(text), len(text)))
-    return tokens
-
-
-def _skip_space(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def _unquoted(kind: _Kind, text: str) -> str:
-    match kind:
-        case _Kind.SINGLE_QUOTED:
-            return text.replace("''", "'")
-        case _Kind.DOUBLE_QUOTED:
-            return text.replace('""', '"')
-        case _:
-            return text
 
 
 class _Parser:
@@ -259,7 +183,7 @@ class _Parser:
         _refuse_unstorable(text)
         self._text = text
         self._vocabulary = vocabulary
-        self._tokens = _tokens(text)
+        self._tokens = tokens(text)
         self._place = 0
 
     def filter(self) -> tuple[Comparison, ...]:
@@ -304,7 +228,7 @@ class _Parser:
 
     def _field(self) -> Field:
         token = self._next
-        if token.kind is _Kind.WORD and token.text.upper() in _KEYWORDS:
+        if token.kind is Kind.WORD and token.text.upper() in _KEYWORDS:
             self._refuse("a field such as metrics.accuracy")
         entity_word, key = self._entity_and_key()
         entity = Entity.ATTRIBUTE if entity_word is None else _ENTITY_WORDS.get(entity_word)
@@ -316,35 +240,35 @@ class _Parser:
     def _entity_and_key(self) -> tuple[str | None, str]:
         token = self._take()
         match token.kind:
-            case _Kind.WORD if token.text.endswith("."):
+            case Kind.WORD if token.text.endswith("."):
                 return token.text[:-1], self._quoted_key(token)
-            case _Kind.WORD if "." in token.text:
+            case Kind.WORD if "." in token.text:
                 entity, _, key = token.text.partition(".")
                 return entity, key
-            case _Kind.WORD if token.is_word("RUN") and self._next.is_word("NAME"):
+            case Kind.WORD if token.is_word("RUN") and self._next.is_word("NAME"):
                 return None, f"run {self._take().text}"
-            case _Kind.WORD:
+            case Kind.WORD:
                 return None, token.text
-            case _Kind.BACKTICKED | _Kind.DOUBLE_QUOTED if self._next.text == "." and self._next.position == token.end:
+            case Kind.BACKTICKED | Kind.DOUBLE_QUOTED if self._next.text == "." and self._next.position == token.end:
                 self._take()
                 return token.text, self._key_after_dot()
-            case _Kind.BACKTICKED | _Kind.DOUBLE_QUOTED:
+            case Kind.BACKTICKED | Kind.DOUBLE_QUOTED:
                 return None, token.text
             case _:
                 return self._refuse("a field such as metrics.accuracy", token)
 
     def _key_after_dot(self) -> str:
-        if self._next.kind is _Kind.WORD:
+        if self._next.kind is Kind.WORD:
             return self._take().text
         return self._quoted_key(self._next)
 
-    def _quoted_key(self, before: _Token) -> str:
+    def _quoted_key(self, before: Token) -> str:
         token = self._next
-        if token.kind not in {_Kind.BACKTICKED, _Kind.DOUBLE_QUOTED} or token.position > before.end:
+        if token.kind not in {Kind.BACKTICKED, Kind.DOUBLE_QUOTED} or token.position > before.end:
             self._refuse("a key right after the dot, in backticks or double quotes if it has other signs")
         return self._take().text
 
-    def _known_field(self, entity: Entity, key: str, token: _Token) -> Field:
+    def _known_field(self, entity: Entity, key: str, token: Token) -> Field:
         match entity:
             case Entity.METRIC:
                 return Field(entity, key, ValueType.NUMBER)
@@ -372,7 +296,7 @@ class _Parser:
 
     def _read_comparator(self) -> Comparator | None:
         token = self._next
-        if token.kind is _Kind.COMPARATOR:
+        if token.kind is Kind.COMPARATOR:
             self._take()
             return Comparator(token.text) if token.text in _COMPARATOR_SIGNS else None
         if token.is_word("IS"):
@@ -394,7 +318,7 @@ class _Parser:
         return self._number() if field.type is ValueType.NUMBER else self._string()
 
     def _number(self) -> int | float:
-        if self._next.kind is not _Kind.NUMBER:
+        if self._next.kind is not Kind.NUMBER:
             self._refuse("a number")
         token = self._take()
         if not re.fullmatch(r"[+-]?\d+", token.text):
@@ -404,7 +328,7 @@ class _Parser:
         return int(token.text)
 
     def _string(self) -> str:
-        if self._next.kind not in {_Kind.SINGLE_QUOTED, _Kind.DOUBLE_QUOTED}:
+        if self._next.kind not in {Kind.SINGLE_QUOTED, Kind.DOUBLE_QUOTED}:
             self._refuse("a value in single quotes")
         return self._take().text
 
@@ -418,10 +342,10 @@ class _Parser:
     def _list(self) -> tuple[str, ...]:
         self._expect_punctuation("(")
         values = [self._string()]
-        while self._next.text == "," and self._next.kind is _Kind.PUNCTUATION:
+        while self._next.text == "," and self._next.kind is Kind.PUNCTUATION:
             self._take()
             # Python writes a tuple of one as ('a',), and clients build filters with it.
-            if self._next.text == ")" and self._next.kind is _Kind.PUNCTUATION:
+            if self._next.text == ")" and self._next.kind is Kind.PUNCTUATION:
                 break
             values.append(self._string())
         self._expect_punctuation(")")
@@ -430,20 +354,20 @@ class _Parser:
         return tuple(values)
 
     def _expect_punctuation(self, sign: str) -> None:
-        if self._next.kind is not _Kind.PUNCTUATION or self._next.text != sign:
+        if self._next.kind is not Kind.PUNCTUATION or self._next.text != sign:
             self._refuse(f"'{sign}'" if sign == "(" else "',' or ')'")
         self._take()
 
     @property
-    def _next(self) -> _Token:
+    def _next(self) -> Token:
         return self._tokens[self._place]
 
     def _at_end(self) -> bool:
-        return self._next.kind is _Kind.END
+        return self._next.kind is Kind.END
 
-    def _take(self) -> _Token:
+    def _take(self) -> Token:
         token = self._tokens[self._place]
-        if token.kind is not _Kind.END:
+        if token.kind is not Kind.END:
             self._place += 1
         return token
 
@@ -453,7 +377,7 @@ class _Parser:
         self._take()
         return True
 
-    def _refuse(self, expected: str, token: _Token | None = None) -> NoReturn:
+    def _refuse(self, expected: str, token: Token | None = None) -> NoReturn:
         token = token or self._next
         raise SearchSyntaxError(self._text, token.position, expected, token.shown)
 

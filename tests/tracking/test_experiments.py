@@ -14,7 +14,7 @@ from tracking.experiments import (
     ExperimentNotFound,
 )
 from tracking.filters import InvalidPageToken
-from tracking.search import SearchSyntaxError
+from tracking.search_tokens import SearchSyntaxError
 
 
 def create(database, name, *, now_ms=1, **others):

@@ -16,7 +16,7 @@ from tracking.logged_models import (
     LoggedModelTagNotFound,
     ModelOrdering,
 )
-from tracking.search import SearchSyntaxError
+from tracking.search_tokens import SearchSyntaxError
 
 
 @pytest.fixture

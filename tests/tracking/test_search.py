@@ -8,12 +8,12 @@ from tracking.search import (
     Entity,
     Field,
     Ordering,
-    SearchSyntaxError,
     ValueType,
     Vocabulary,
     parse_filter,
     parse_order_by,
 )
+from tracking.search_tokens import SearchSyntaxError
 
 RUNS = Vocabulary(
     attributes={"run_id": ValueType.TEXT, "run_name": ValueType.TEXT, "start_time": ValueType.NUMBER},
