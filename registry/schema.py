@@ -180,3 +180,38 @@ class GenerationRow(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger)
+
+
+class WebhookRow(Base):
+    """Somebody who wants to be told of changes to the registry."""
+
+    __tablename__ = "webhooks"
+
+    webhook_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63))
+    url: Mapped[str] = mapped_column(Text)
+    # `webhook_events.WebhookEvent` by value.
+    events: Mapped[list[str]] = mapped_column(JSON)
+    description: Mapped[str | None] = mapped_column(Text)
+    # Kept as it is, because every delivery is signed with it. It leaves the database for nothing else.
+    secret: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(10))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class WebhookDeliveryRow(Base):
+    """The outbox: what is still to be told to one webhook, written in the transaction of the change itself."""
+
+    __tablename__ = "webhook_deliveries"
+
+    # The receiver sees it, the same at every try, and can tell a repetition by it.
+    delivery_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.webhook_id", ondelete="CASCADE"), index=True)
+    event: Mapped[str] = mapped_column(String(64))
+    # JSON text of the event's own data.
+    data: Mapped[str] = mapped_column(Text)
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    # Not before this instant; a replica that takes a delivery puts it into the future for as long as a try may take.
+    due_ms: Mapped[int] = mapped_column(BigInteger, default=0, index=True)
+    first_tried_ms: Mapped[int | None] = mapped_column(BigInteger)

@@ -288,3 +288,71 @@ class FrozenFolderRow(Base):
     label: Mapped[str] = mapped_column(_text(400), primary_key=True)
     # `tracking.manifest.Manifest.text`; its SHA-256 is the version's digest.
     manifest: Mapped[str] = mapped_column(Text)
+
+
+class EvaluationDatasetRow(Base):
+    """Named records of inputs and what is expected of them. Not a `DatasetRow`, which only says what a run used."""
+
+    __tablename__ = "evaluation_datasets"
+
+    dataset_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(_text(500))
+    # JSON texts as the client reads them; empty until there are records.
+    schema: Mapped[str | None] = mapped_column(Text)
+    profile: Mapped[str | None] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+    created_by: Mapped[str | None] = mapped_column(_text())
+    updated_by: Mapped[str | None] = mapped_column(_text())
+
+    __table_args__ = (Index("ix_evaluation_datasets_order", "created_ms", "dataset_id"),)
+
+
+class EvaluationDatasetTagRow(Base):
+    __tablename__ = "evaluation_dataset_tags"
+
+    dataset_id: Mapped[str] = mapped_column(
+        ForeignKey("evaluation_datasets.dataset_id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(_text(250), primary_key=True)
+    value: Mapped[str] = mapped_column(_text())
+
+
+class EvaluationDatasetExperimentRow(Base):
+    """An experiment that a dataset belongs to; it may belong to several."""
+
+    __tablename__ = "evaluation_dataset_experiments"
+
+    dataset_id: Mapped[str] = mapped_column(
+        ForeignKey("evaluation_datasets.dataset_id", ondelete="CASCADE"), primary_key=True
+    )
+    experiment_id: Mapped[int] = mapped_column(
+        ForeignKey("experiments.experiment_id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class EvaluationRecordRow(Base):
+    """One example. Its inputs are its identity: the same inputs again change this row."""
+
+    __tablename__ = "evaluation_records"
+
+    record_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("evaluation_datasets.dataset_id", ondelete="CASCADE"))
+    # SHA-256 of the inputs as JSON with sorted keys.
+    input_hash: Mapped[str] = mapped_column(String(64))
+    # JSON texts, not the databases' JSON: that has no NaN, and PostgreSQL's no NUL.
+    inputs: Mapped[str] = mapped_column(Text)
+    outputs: Mapped[str | None] = mapped_column(Text)
+    expectations: Mapped[str | None] = mapped_column(Text)
+    tags: Mapped[str] = mapped_column(Text)
+    source: Mapped[str | None] = mapped_column(Text)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+    created_by: Mapped[str | None] = mapped_column(_text())
+    updated_by: Mapped[str | None] = mapped_column(_text())
+
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "input_hash"),
+        Index("ix_evaluation_records_order", "dataset_id", "created_ms", "record_id"),
+    )
