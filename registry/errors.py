@@ -1,6 +1,6 @@
 """What can be so in the registry and stand in a caller's way."""
 
-from tracking.errors import AlreadyExists, InvalidParameter, NotFound
+from tracking.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
 
 
 class RegisteredModelNotFound(NotFound):
@@ -54,6 +54,15 @@ class SourceNotAllowed(InvalidParameter):
             f"Invalid model version source: '{source}'. Expected runs:/RUN_ID/PATH, models:/MODEL_ID, "
             "models:/NAME/VERSION, models:/NAME@ALIAS, mlflow-artifacts:/PATH, or a URI under the artifact root or "
             "under a prefix listed in the setting TITLEBOUT_SOURCE_PREFIXES."
+        )
+
+
+class FilesStillComing(Conflict):
+    """A folder that changed while a version of it, registered before its files, was loaded."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"Files of version {version} of {name!r} came while it was loaded; it is loaded again with them."
         )
 
 

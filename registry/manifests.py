@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.entities import ModelVersion
+from registry.errors import FilesStillComing
 from registry.schema import ModelVersionRow
 from tracking import artifact_records
 from tracking.artifact_paths import ArtifactPath
@@ -55,6 +56,22 @@ def hold_what_was_uploaded(session: Session, row: ModelVersionRow) -> None:
     manifest = artifact_records.manifest_of(session, folder)
     if manifest is not None and MLMODEL in manifest.files:
         hold(session, row, manifest)
+
+
+def hold_what_was_loaded(session: Session, row: ModelVersionRow, manifest: Manifest) -> None:
+    """Hold the version to *manifest*, by which it was loaded.
+
+    Raises:
+        FilesStillComing: if uploads have made the folder another since.
+    """
+    folder = folder_of(row.artifact_uri)
+    if folder is not None:
+        artifact_records.hold(session, folder)
+        uploaded = artifact_records.manifest_of(session, folder)
+        # Files that were put into the store by other means have no record, and no say.
+        if uploaded is not None and not uploaded.files.items() <= manifest.files.items():
+            raise FilesStillComing(row.name, row.version)
+    hold(session, row, manifest)
 
 
 def hold_as(session: Session, row: ModelVersionRow, copied: ModelVersion) -> None:

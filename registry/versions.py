@@ -169,10 +169,11 @@ def settle_digest(session: Session, name: str, version: int, manifest: Manifest)
 
     Raises:
         ModelVersionNotFound: if it was deleted in the meantime.
+        FilesStillComing: if *manifest* isn't what its folder holds by now.
     """
     row = get_version_row(session, name, version, lock=True)
     if row.digest is None:
-        manifests.hold(session, row, manifest)
+        manifests.hold_what_was_loaded(session, row, manifest)
     return to_version(session, row)
 
 

@@ -38,6 +38,8 @@ class FetchedModel(msgspec.Struct, frozen=True):
     folder: Path
     digest: str
     flavor: Flavor
+    unsettled: Manifest | None = None
+    """For a version that is held to no files yet: these, once they are known to be a whole model."""
 
 
 class Fetcher:
@@ -64,6 +66,7 @@ class Fetcher:
         """
         manifest = self._known_manifest(known_digest) if known_digest else None
         version = None if manifest else self._version(key)
+        settled = version is None or version.digest is not None
         if manifest is None:
             assert version is not None  # noqa: S101  (one of the two is there; for the type checker)
             manifest = self._manifest_of(version)
@@ -75,7 +78,21 @@ class Fetcher:
 
         files = {str(path): digest for path, digest in manifest.files.items()}
         with self._cache.lease(manifest.digest, files, download) as folder:
-            yield FetchedModel(folder, manifest.digest, required_flavor(read_mlmodel(folder)))
+            flavor = required_flavor(read_mlmodel(folder))
+            yield FetchedModel(folder, manifest.digest, flavor, unsettled=None if settled else manifest)
+
+    def settle(self, key: VersionKey, manifest: Manifest) -> None:
+        """Hold *key*, registered before its files were there, to those that it was loaded with.
+
+        Only now, because a folder whose MLmodel is there may not be whole: frozen too early, it could never be.
+
+        Raises:
+            FilesStillComing: if there are others by now.
+            DigestMismatch: if another replica has held it to others.
+        """
+        with self._database.writing() as session:
+            version = versions.settle_digest(session, *key, manifest)
+        _compare(version, manifest)
 
     def _version(self, key: VersionKey) -> ModelVersion:
         with self._database.reading() as session:
@@ -88,11 +105,8 @@ class Fetcher:
             manifest = self._known_manifest(version.digest)
         if manifest is None:
             manifest = self._read_manifest(version)
-        if version.digest is None:
-            with self._database.writing() as session:
-                version = versions.settle_digest(session, version.name, version.version, manifest)
-        if manifest.digest != version.digest:
-            raise DigestMismatch(version.artifact_uri, "holds other files than the manifest names")
+        if version.digest is not None:
+            _compare(version, manifest)
         self._remember(manifest)
         return manifest
 
@@ -130,3 +144,8 @@ class Fetcher:
             partial = target.with_suffix(f".{os.getpid()}.partial")
             partial.write_text(manifest.text)
             partial.replace(target)
+
+
+def _compare(version: ModelVersion, manifest: Manifest) -> None:
+    if manifest.digest != version.digest:
+        raise DigestMismatch(version.artifact_uri, "holds other files than the manifest names")

@@ -173,6 +173,8 @@ class ModelSlots:
         description = await host.until_ready(partial(self._change, slot))
         for warning in description.warnings:
             _log.warning("model_warning", extra={"model": slot.key[0], "version": slot.key[1], "warning": warning})
+        if fetched.unsettled is not None:
+            await asyncio.to_thread(self._fetcher.settle, slot.key, fetched.unsettled)
         slot.address = HostAddress(model=slot.key[0], version=slot.key[1], socket=socket, description=description)
         self._publish_hosts()
         await self._connections.until_connected(socket)

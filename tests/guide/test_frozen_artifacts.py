@@ -12,7 +12,7 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 
 from tests.guide.blocks import LOG_MODEL, MODEL, X_test, X_train, log_forest
-from tests.guide.served import predictions, wait_until_served
+from tests.guide.served import predictions, wait_until_problem, wait_until_served
 
 pytestmark = [
     pytest.mark.e2e,
@@ -92,7 +92,11 @@ def test_a_version_registered_before_its_files_is_served_once_they_are_there(url
     client.set_registered_model_alias(MODEL, "champion", "1")
 
     mlflow.sklearn.save_model(model, tmp_path / "late", **LOG_MODEL)
-    client.log_artifacts(run.info.run_id, tmp_path / "late", "late")
+    # The small file that makes the folder a model's comes first, and is tried before the large one is there.
+    client.log_artifact(run.info.run_id, tmp_path / "late" / "MLmodel", "late")
+    wait_until_problem(url, MODEL, "model.skops")
+    for path in sorted((tmp_path / "late").iterdir()):
+        client.log_artifact(run.info.run_id, path, "late")
     wait_until_served(url, MODEL, champion=1)
     assert predictions(url, inputs=X_test.tolist()) == model.predict(X_test).tolist()
     with refused_at_once(f"registered as {MODEL} version 1"):

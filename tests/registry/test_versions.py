@@ -6,6 +6,7 @@ from registry import aliases, epochs, manifests, models, serving, versions
 from registry.endpoints import VersionInService
 from registry.entities import SlotStatus
 from registry.errors import (
+    FilesStillComing,
     ModelVersionNotFound,
     NotAPromptSource,
     PromptAsSource,
@@ -301,7 +302,7 @@ def test_a_version_without_its_files_is_accepted_and_settled_later_for_good(data
     folder, _ = upload(database, logged.artifact_uri, conda="c")
     made = register(f"models:/{logged.model_id}", model_id=logged.model_id)
     assert made.digest is None
-    _, manifest = upload(database, logged.artifact_uri, MLmodel="a")
+    _, manifest = upload(database, logged.artifact_uri, MLmodel="a", conda="c")
     other = Manifest({ArtifactPath.parse("MLmodel"): FileDigest("f" * 64, 1)})
     with database.writing() as session:
         artifact_records.ensure_writable(session, folder)
@@ -309,6 +310,22 @@ def test_a_version_without_its_files_is_accepted_and_settled_later_for_good(data
         assert versions.settle_digest(session, "iris", 1, other).digest == manifest.digest
         with pytest.raises(ArtifactFrozen):
             artifact_records.ensure_writable(session, folder)
+
+
+def test_a_version_is_not_settled_on_files_that_others_have_joined_since(database, register, logged):
+    folder, manifest = upload(database, logged.artifact_uri, conda="c")
+    register(f"models:/{logged.model_id}", model_id=logged.model_id)
+    upload(database, logged.artifact_uri, MLmodel="a")
+    with database.writing() as session, pytest.raises(FilesStillComing):
+        versions.settle_digest(session, "iris", 1, manifest)
+    with database.reading() as session:
+        assert versions.get_version(session, "iris", 1).digest is None
+        artifact_records.ensure_writable(session, folder)
+    # What somebody put there by other means has no record, and is held like the rest.
+    _, whole = upload(database, logged.artifact_uri, MLmodel="a", conda="c")
+    files = {**whole.files, ArtifactPath.parse("model.bin"): FileDigest("f" * 64, 1)}
+    with database.writing() as session:
+        assert versions.settle_digest(session, "iris", 1, Manifest(files)).digest == Manifest(files).digest
 
 
 def test_a_folder_stays_frozen_until_the_last_version_of_it_is_deleted(database, register, logged):
