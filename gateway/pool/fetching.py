@@ -12,8 +12,7 @@ from loaders.cache import ModelCache
 from loaders.catalog import Flavor, required_flavor
 from loaders.mlmodel import read_mlmodel
 from registry import manifests, versions
-from registry.entities import ModelVersion
-from registry.routing_plan import VersionKey
+from registry.entities import ModelVersion, VersionKey
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_stores import open_store
 from tracking.artifact_uris import FileUri, S3Uri, parse_artifact_uri

@@ -18,8 +18,7 @@ from gateway.pool.hosts import HostProcess, WarmParents
 from gateway.pool.messages import HostAddress, Spawn
 from gateway.pool.version_policy import IN_PROGRESS, Forget, Load, Slot, SlotState, Unload, next_action
 from gateway.settings import Settings
-from registry.entities import SlotStatus
-from registry.routing_plan import VersionKey
+from registry.entities import SlotStatus, VersionKey
 from tracking.errors import ServingError
 
 _log = logging.getLogger(__name__)
