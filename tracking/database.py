@@ -40,7 +40,7 @@ class DatabaseNeedsMigration(InvalidParameter):
     def __init__(self, found: str | None, wanted: str | None) -> None:
         super().__init__(
             f"The database is at revision {found or 'none (it is empty)'}, and this program needs {wanted}. "
-            "Run `titlebout serve --migrate` once, or apply the migration Job."
+            "Run `titlebout db upgrade`, or `titlebout serve --migrate` once, or apply the migration Job."
         )
 
 

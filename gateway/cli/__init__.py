@@ -10,7 +10,7 @@ from tracking.errors import ServingError
 
 _VERBS = {
     "serve": ("gateway.cli.serve", "Serve models, tracking and registry."),
-    "migrate": ("gateway.cli.migrate", "Bring the database's tables up to date, and end."),
+    "db": ("gateway.cli.db", "Bring the database's tables up to date, or say what they are at."),
     "status": ("gateway.cli.status", "What is desired, what is served, what is in memory."),
     "resolve": ("gateway.cli.resolve", "The version, source and digest that a model's URI means."),
     "alias": ("gateway.cli.alias", "Point an alias at a version; an arm's alias moves traffic."),

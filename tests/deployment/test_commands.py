@@ -13,9 +13,11 @@ from tests.deployment.tools import ROOT
 
 def parse(arguments):
     """Read *arguments* as the program would, without running them."""
-    verb, *rest = arguments
-    command = cli.get_command(click.Context(cli), verb)
-    assert command is not None, f"there is no verb {verb}"
+    command, rest = cli, arguments
+    while isinstance(command, click.Group):
+        verb, *rest = rest
+        command = command.get_command(click.Context(command), verb)
+        assert command is not None, f"there is no verb {verb}"
     return command.make_context(verb, rest).params
 
 

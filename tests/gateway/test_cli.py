@@ -26,7 +26,7 @@ def titlebout(*arguments, environment=None, timeout_s=60):
 def test_help_lists_every_verb_and_each_verb_has_help():
     runner = CliRunner()
     listed = runner.invoke(cli, ["--help"]).output
-    for verb in ("serve", "migrate", "status", "resolve", "alias", "split", "doctor", "demo"):
+    for verb in ("serve", "db", "status", "resolve", "alias", "split", "doctor", "demo"):
         assert f"  {verb} " in listed
         shown = runner.invoke(cli, [verb, "--help"])
         assert shown.exit_code == 0
@@ -54,7 +54,7 @@ def test_a_server_that_is_not_there_is_said_in_a_sentence():
 
 
 def test_doctor_checks_a_line_each_and_fails_with_the_part_that_failed(tmp_path):
-    healthy = titlebout("migrate", "--data", str(tmp_path))
+    healthy = titlebout("db", "upgrade", "--data", str(tmp_path))
     assert healthy.returncode == 0, healthy.stderr
     healthy = titlebout("doctor", "--data", str(tmp_path))
     assert healthy.returncode == 0, healthy.stdout
@@ -63,6 +63,15 @@ def test_doctor_checks_a_line_each_and_fails_with_the_part_that_failed(tmp_path)
     assert broken.returncode == 1
     assert "FAIL" in broken.stdout
     assert "secret" not in broken.stdout + broken.stderr
+
+
+def test_db_upgrade_makes_the_tables_and_db_current_says_where_they_are(tmp_path):
+    empty = titlebout("db", "current", "--data", str(tmp_path))
+    assert empty.returncode == 1
+    assert "titlebout db upgrade" in empty.stderr
+    assert "went from empty to" in titlebout("db", "upgrade", "--data", str(tmp_path)).stdout
+    assert "was up to date" in titlebout("db", "upgrade", "--data", str(tmp_path)).stdout
+    assert "as this program needs it" in titlebout("db", "current", "--data", str(tmp_path)).stdout
 
 
 @pytest.mark.parametrize(
