@@ -76,6 +76,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     requests_waiting_max: Annotated[
         int, Meta(ge=1, description="Predictions that may wait for one version in one worker; more are 429.")
     ] = 1024
+    batch_rows_max: Annotated[
+        int, Meta(ge=1, description="Rows of several requests that may go to a model as one message.")
+    ] = 4096
+    batch_bytes_max: Annotated[int, Meta(ge=1, description="Bytes of such a message.")] = 16 * 1024**2
     frame_bytes_max: Annotated[int, Meta(ge=1, description="Largest message between a worker and a model host.")] = (
         256 * 1024**2
     )

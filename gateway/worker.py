@@ -32,6 +32,7 @@ from gateway.pool.messages import (
 )
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
+from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.settings import Settings
 from tracking.artifact_stores import open_store
@@ -43,6 +44,7 @@ _SETTINGS = msgspec.json.Decoder(Settings)
 _MESSAGES = msgspec.json.Decoder(ToWorker)
 # Connections that wait to be accepted, all workers together, and those that one worker holds open.
 _BACKLOG = 2048
+_RECONNECT_PAUSE_S = 0.05
 
 
 class Follower:
@@ -62,6 +64,7 @@ class Follower:
         self._metrics = metrics
         self._hosts = Hosts([])
         self._hosts_changed = asyncio.Event()
+        self._reconnecting: asyncio.TimerHandle | None = None
 
     def tell(self, message: ToSupervisor) -> None:
         if not self._writer.is_closing():
@@ -69,6 +72,14 @@ class Follower:
 
     def tell_connected(self, sockets: list[str]) -> None:
         self.tell(Connected(sockets))
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            self._reconnecting = None
+        if any(host.socket not in sockets for host in self._hosts.hosts):
+            # Either the host ended, and the next list won't hold it, or it broke off this connection and lives on:
+            # then nobody but us knows.
+            loop = asyncio.get_running_loop()
+            self._reconnecting = loop.call_later(_RECONNECT_PAUSE_S, self._hosts_changed.set)
 
     async def follow(self) -> None:
         """Until the supervisor hangs up, which is how it ends, too."""
@@ -115,7 +126,16 @@ async def _run(line_fd: int, listener_fd: int) -> None:
         changed=follower.tell_connected,
     )
     scoring = MlflowScoring(
-        Inference(current, pool, timeout_s=settings.predict_timeout_s),
+        Inference(
+            current,
+            pool,
+            limits=Limits(
+                rows_max=settings.batch_rows_max,
+                bytes_max=settings.batch_bytes_max,
+                waiting_max=settings.requests_waiting_max,
+            ),
+            timeout_s=settings.predict_timeout_s,
+        ),
         current,
         default_model=settings.model,
         body_bytes_max=settings.body_bytes_max,

@@ -22,11 +22,17 @@ _MAGIC = b"TBF1"
 _HEADER_BYTES_MAX = 4 * 1024**2
 # What may cross as raw bytes: booleans, integers, floats, times. Anything else is `object` and goes as a list.
 _RAW_KINDS = frozenset("biufMm")
+# What people read of a failure. A model may put anything into its exceptions, a whole payload too.
+_MESSAGE_CHARACTERS_MAX = 4_000
 _OBJECT = "O"
 
 
 class BrokenFrame(ValueError):
     """Bytes that aren't a frame, or a frame over its bound: the sender is wrong or hostile."""
+
+
+class FrameTooLarge(ValueError):
+    """A frame that its receiver would refuse, seen before it is sent: a refusal would cost the whole connection."""
 
 
 class _Column(msgspec.Struct, array_like=True):
@@ -81,7 +87,19 @@ def encode_answer(request_id: int, answer: Answer) -> list[bytes | memoryview]:
 
 
 def encode_failure(request_id: int, message: str, *, callers_fault: bool) -> list[bytes | memoryview]:
-    return _frame(FailureHeader(request_id, callers_fault, message), [])
+    # Half a surrogate pair, as in an undecodable file name, can't be encoded and must not stop the sentence.
+    sayable = message[:_MESSAGE_CHARACTERS_MAX].encode(errors="replace").decode()
+    return _frame(FailureHeader(request_id, callers_fault, sayable), [])
+
+
+def check_bounds(frame: Sequence[bytes | memoryview], body_bytes_max: int) -> None:
+    """Raise `FrameTooLarge` unless whoever receives *frame* would take it."""
+    body_bytes = sum(len(buffer) for buffer in frame[1:])
+    if body_bytes > body_bytes_max:
+        raise FrameTooLarge(f"{body_bytes} bytes, where {body_bytes_max} are the most (TITLEBOUT_FRAME_BYTES_MAX)")
+    header_bytes = len(frame[0]) - PREFIX_BYTES
+    if header_bytes > _HEADER_BYTES_MAX:
+        raise FrameTooLarge(f"{header_bytes} bytes of names and params, where {_HEADER_BYTES_MAX} are the most")
 
 
 def frame_lengths(prefix: bytes | bytearray | memoryview, body_bytes_max: int) -> tuple[int, int]:

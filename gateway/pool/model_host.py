@@ -43,7 +43,7 @@ def run(spawn: Spawn, supervisor: socket.socket) -> None:
         return
     except Exception as error:  # The model's own code ran: anything may have come of it.
         _log.exception("model_load_failed")
-        tell(Failed(f"{type(error).__name__}: {error}"))
+        tell(Failed(_described(error)))
         return
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(spawn.socket)
@@ -127,12 +127,23 @@ class _Answering:
     def _answer(self, header: frames.PredictHeader, body: bytearray) -> list[bytes | memoryview]:
         batch = frames.decode_batch(header, body)
         try:
-            return frames.encode_answer(header.id, self._model.predict(batch, header.params))
+            answer = frames.encode_answer(header.id, self._model.predict(batch, header.params))
+            frames.check_bounds(answer, self._frame_bytes_max)
         except BadInput as error:
             return frames.encode_failure(header.id, error.message, callers_fault=True)
+        except frames.FrameTooLarge as error:
+            return frames.encode_failure(header.id, f"The model's answer is too large: {error}.", callers_fault=False)
         except Exception as error:  # The model's own code ran: anything may have come of it.
             _log.exception("predict_failed")
-            return frames.encode_failure(header.id, f"{type(error).__name__}: {error}", callers_fault=False)
+            return frames.encode_failure(header.id, _described(error), callers_fault=False)
+        return answer
+
+
+def _described(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # The model's own exception, whose text is code of the model's too.
+        return type(error).__name__
 
 
 def _read_exactly(connection: socket.socket, count: int) -> bytearray | None:

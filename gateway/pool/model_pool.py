@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from gateway.pool import frames
@@ -11,8 +12,8 @@ from loaders.base import Answer, Batch, JsonAnswer
 from loaders.errors import BadInput
 from loaders.mlmodel import parse_mlmodel
 from loaders.signature import Signature
-from registry.routing_plan import VersionKey
-from tracking.errors import ErrorCode, Exhausted, ServingError, TemporarilyUnavailable
+from registry.entities import VersionKey
+from tracking.errors import ErrorCode, Exhausted, ServingError, TemporarilyUnavailable, TooLarge
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,11 @@ class PredictionTimedOut(ServingError):
 class TooManyWaiting(Exhausted):
     def __init__(self, key: VersionKey, waiting_max: int) -> None:
         super().__init__(f"{waiting_max} requests are waiting for version {key[1]} of {key[0]!r}; try again shortly.")
+
+
+class InputTooLarge(TooLarge):
+    def __init__(self, said: str) -> None:
+        super().__init__(f"The input is too large for the model's process: {said}. Send fewer rows at a time.")
 
 
 class HostGone(TemporarilyUnavailable):
@@ -62,6 +68,7 @@ class ModelConnection:
         self._frame_bytes_max = frame_bytes_max
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._next_id = 0
+        self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -85,6 +92,7 @@ class ModelConnection:
 
         Raises:
             TooManyWaiting: at once, when the bound on waiting requests is reached.
+            InputTooLarge: if *batch* is over the bound on what is sent to a host.
             HostGone: if the host ended before it answered.
             PredictionTimedOut: if it took longer than *timeout_s*.
             BadInput: if the model found the input unusable.
@@ -96,18 +104,33 @@ class ModelConnection:
             raise TooManyWaiting(self.key, self._waiting_max)
         self._next_id += 1
         request_id = self._next_id
+        frame = frames.encode_predict(request_id, batch, dict(params))
+        try:
+            frames.check_bounds(frame, self._frame_bytes_max)
+        except frames.FrameTooLarge as error:
+            raise InputTooLarge(str(error)) from error
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = future
-        self._idle.clear()
         try:
-            self._writer.writelines(frames.encode_predict(request_id, batch, dict(params)))
-            async with asyncio.timeout(timeout_s):
-                return await future
+            with self.leased():
+                self._writer.writelines(frame)
+                async with asyncio.timeout(timeout_s):
+                    return await future
         except TimeoutError:
             raise PredictionTimedOut(self.key, timeout_s) from None
         finally:
             self._waiting.pop(request_id, None)
-            if not self._waiting:
+
+    @contextmanager
+    def leased(self) -> Iterator[None]:
+        """Keep the connection open for as long as the block lasts, also when its host is to be left."""
+        self._leases += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._leases -= 1
+            if not self._leases:
                 self._idle.set()
 
     async def drain_and_close(self, timeout_s: float) -> None:
@@ -143,7 +166,9 @@ class ModelConnection:
             _log.info("host_gone", extra={"model": self.key[0], "version": self.key[1]})
         except frames.BrokenFrame as error:
             _log.error("broken_frame", extra={"model": self.key[0], "version": self.key[1], "wrong": str(error)})
-        self.close()
+        finally:
+            # Whatever ended it, nobody may wait for answers that no one reads any more.
+            self.close()
 
     def _settle(self, header: frames.Header, body: bytes) -> None:
         if isinstance(header, frames.PredictHeader):

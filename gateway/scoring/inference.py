@@ -1,4 +1,4 @@
-"""The life of a prediction, top to bottom: endpoint, arm, version, signature, predict.
+"""The life of a prediction, top to bottom: endpoint, arm, version, signature, batch, predict.
 
 Reads one immutable routing table and memory. Never the database, never a store: with both down, predictions go on.
 """
@@ -6,11 +6,13 @@ Reads one immutable routing table and memory. Never the database, never a store:
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from gateway.pool.model_pool import ModelConnection, ModelPool
 from gateway.routing_table import CurrentTable, LiveRoute
+from gateway.scoring.batching import Batcher, Limits
 from gateway.scoring.routing import choose_arm
 from loaders.base import Answer
 from loaders.payload import Data
@@ -36,6 +38,11 @@ class EndpointNotServed(NotFound):
 class NoSuchArm(InvalidParameter):
     def __init__(self, arm: str, route: LiveRoute) -> None:
         super().__init__(f"Endpoint {route.name!r} has no arm {arm!r}; its arms are: {', '.join(sorted(route.arms))}.")
+
+
+class StageIsNoRoute(InvalidParameter):
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"Stages such as {stage!r} are labels and route nothing; name an alias or a version.")
 
 
 class VersionNotInMemory(NotFound):
@@ -76,10 +83,13 @@ class Choice(msgspec.Struct, frozen=True):
 class Inference:
     """Answers predictions from the current table with the models in memory."""
 
-    def __init__(self, current: CurrentTable, pool: ModelPool, *, timeout_s: float) -> None:
+    def __init__(self, current: CurrentTable, pool: ModelPool, *, limits: Limits, timeout_s: float) -> None:
         self._current = current
         self._pool = pool
+        self._limits = limits
         self._timeout_s = timeout_s
+        # One for each connection, and gone with it.
+        self._batchers: WeakKeyDictionary[ModelConnection, Batcher] = WeakKeyDictionary()
 
     def choose(self, target: Target) -> Choice:
         """Who answers *target*, from the table in force at this instant.
@@ -87,12 +97,15 @@ class Inference:
         Raises:
             EndpointNotServed: if the table has no such endpoint.
             NoSuchArm: if it has, but not the arm that was asked for.
+            VersionNotInMemory: if a version was asked for by number and isn't held.
         """
         live = self._current.live
-        route, arm = self._find(target)
-        if target.version is not None:
+        route, arm, version = self._find(target)
+        if version is not None:
             # By number, whatever the split says; only what is in memory answers.
-            return Choice(route.name, route.model, target.version, "", live.epoch)
+            if self._pool.find((route.model, version)) is None and version not in route.arms.values():
+                raise VersionNotInMemory(route, version)
+            return Choice(route.name, route.model, version, "", live.epoch)
         if arm is None:
             unit = target.unit if target.unit is not None else secrets.token_hex(16)
             arm = choose_arm(route.owners, route.id, route.salt, unit)
@@ -104,39 +117,45 @@ class Inference:
         """The chosen version's answer, and how many rows it was asked for.
 
         Raises:
-            VersionNotInMemory: if a version was asked for by number and isn't held.
-            ModelNotReady: if the version of an arm lost its process and is on its way back.
+            ModelNotReady: if the version lost its process and is on its way back.
             BadInput: naming the field that the signature refuses.
         """
         connection = self._connection(choice)
         data, params = read_input()
         batch, accepted = enforce(connection.signature, data, params)
-        answer = await connection.predict(batch, accepted, timeout_s=self._timeout_s)
+        answer = await self._batcher(connection).predict(batch, accepted, timeout_s=self._timeout_s)
         return answer, batch.rows
 
-    def _find(self, target: Target) -> tuple[LiveRoute, str | None]:
-        """The route, and the arm if one was named beside it or in it, as in ``iris@challenger``."""
+    def _batcher(self, connection: ModelConnection) -> Batcher:
+        batcher = self._batchers.get(connection)
+        if batcher is None:
+            batcher = self._batchers[connection] = Batcher(connection, self._limits)
+        return batcher
+
+    def _find(self, target: Target) -> tuple[LiveRoute, str | None, int | None]:
+        """The route, and the arm or the version if one was named beside it or in it, as in ``iris@challenger``."""
         routes = self._current.live.routes
         if target.endpoint is None:
             if len(routes) == 1:
-                return next(iter(routes.values())), target.arm
+                return next(iter(routes.values())), target.arm, target.version
             raise EndpointNotServed("", sorted(routes))
         route = routes.get(target.endpoint)
         if route is not None:
-            return route, target.arm
+            return route, target.arm, target.version
         # `models:/NAME@ALIAS`, quoted or not; a whole name comes first, since nothing forbids an @ in one.
         reference = parse_model_uri(target.endpoint, routes.__contains__)
         route = routes.get(reference.name)
         if route is None:
             raise EndpointNotServed(reference.name, sorted(routes))
+        if reference.stage is not None:
+            raise StageIsNoRoute(reference.stage)
         # `@champion` is the endpoint itself, split and all; another alias pins its arm.
         pinned = None if reference.alias == CHAMPION else reference.alias
-        return route, target.arm or pinned
+        version = reference.version if target.version is None else target.version
+        return route, target.arm or pinned, version
 
     def _connection(self, choice: Choice) -> ModelConnection:
         connection = self._pool.find((choice.model, choice.version))
-        if connection is not None:
-            return connection
-        if choice.arm:
+        if connection is None:
             raise ModelNotReady(choice.model, choice.version)
-        raise VersionNotInMemory(self._current.live.routes[choice.endpoint], choice.version)
+        return connection

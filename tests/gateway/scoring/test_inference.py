@@ -6,6 +6,7 @@ import pytest
 
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
+from gateway.scoring.batching import Limits
 from gateway.scoring.inference import EndpointNotServed, Inference, ModelNotReady, NoSuchArm, Target, VersionNotInMemory
 from registry.entities import Route, RoutingTable
 
@@ -21,7 +22,8 @@ def inference():
     current = CurrentTable()
     current.switch(LiveTable(RoutingTable(epoch=7, routes=(route(), route("a@b", champion=1)))))
     pool = ModelPool(waiting_max=1, frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None)
-    return Inference(current, pool, timeout_s=1)
+    limits = Limits(rows_max=1, bytes_max=1, waiting_max=1)
+    return Inference(current, pool, limits=limits, timeout_s=1)
 
 
 @pytest.mark.parametrize(
