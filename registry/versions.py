@@ -18,6 +18,7 @@ from registry.names import (
 from registry.rows import get_model_row, get_version_row, to_version
 from registry.schema import ModelVersionRow, ModelVersionTagRow
 from registry.sources import PROMPT_SOURCES, Claim, Origin, SourcePolicy, trace
+from tracking import logged_models
 from tracking.errors import InvalidParameter
 from tracking.manifest import Manifest
 from tracking.names import check_text
@@ -79,6 +80,8 @@ def create_version(
         manifests.hold_as(session, row, origin.copied)
     elif not prompt:
         manifests.hold_what_was_uploaded(session, row)
+    if origin.model_id is not None:
+        logged_models.note_version(session, origin.model_id, name, row.version)
     return to_version(session, row)
 
 

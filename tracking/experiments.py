@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Row, String, Table, delete, select, update
+from sqlalchemy import CursorResult, Row, Select, String, Table, delete, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -138,8 +138,12 @@ def get_experiment(session: Session, experiment_id: str) -> Experiment:
         ExperimentNotFound: if there is none with this id.
         InvalidParameter: if *experiment_id* isn't a number.
     """
+    return _read_one(session, select(_EXPERIMENTS), experiment_id)
+
+
+def _read_one(session: Session, statement: Select[Any], experiment_id: str) -> Experiment:
     number = parse_experiment_id(experiment_id)
-    row = session.execute(select(_EXPERIMENTS).where(_EXPERIMENTS.c.experiment_id == number)).one_or_none()
+    row = session.execute(statement.where(_COLUMNS.experiment_id == number)).one_or_none()
     if row is None:
         raise ExperimentNotFound(experiment_id)
     return _to_experiments(session, [row])[0]
@@ -160,15 +164,30 @@ def get_experiment_by_name(session: Session, name: str) -> Experiment:
 
 
 def require_active_experiment(session: Session, experiment_id: str) -> Experiment:
-    """The experiment, if things may be added to it.
+    """The experiment, if it may be changed.
 
     Raises:
         ExperimentNotFound: if there is none with this id.
         ExperimentNotActive: if it is deleted.
     """
-    experiment = get_experiment(session, experiment_id)
+    return _ensure_active(get_experiment(session, experiment_id))
+
+
+def hold_active_experiment(session: Session, experiment_id: str) -> Experiment:
+    """The experiment, if things may be added to it; nobody can delete it before this transaction ends.
+
+    Raises:
+        ExperimentNotFound: if there is none with this id.
+        ExperimentNotActive: if it is deleted.
+    """
+    # A lock that many may share: those who add runs don't wait for each other, only who deletes waits for them all,
+    # and so meets every run.
+    return _ensure_active(_read_one(session, select(_EXPERIMENTS).with_for_update(read=True), experiment_id))
+
+
+def _ensure_active(experiment: Experiment) -> Experiment:
     if experiment.lifecycle_stage is not LifecycleStage.ACTIVE:
-        raise ExperimentNotActive(experiment_id, experiment.lifecycle_stage)
+        raise ExperimentNotActive(experiment.experiment_id, experiment.lifecycle_stage)
     return experiment
 
 

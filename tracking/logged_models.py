@@ -3,6 +3,7 @@
 What the registry registers as ``models:/m-…`` is one of these.
 """
 
+import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from tracking.entities import LifecycleStage, LoggedModel, LoggedModelStatus, Metric
 from tracking.errors import InvalidParameter, NotFound
-from tracking.experiments import parse_experiment_id, require_active_experiment
+from tracking.experiments import hold_active_experiment, parse_experiment_id
 from tracking.filters import compares
 from tracking.friendly_names import friendly_name
 from tracking.names import (
@@ -40,6 +41,9 @@ from tracking.search import (
     parse_filter,
 )
 from tracking.upserts import insert_new, upsert
+
+# mlflow/utils/mlflow_tags.py: the versions that were made from a model, as a JSON list.
+VERSIONS_TAG = "mlflow.modelVersions"
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
@@ -98,7 +102,7 @@ def create_logged_model(
         ExperimentNotFound: if there is no such experiment.
         ExperimentNotActive: if it is deleted.
     """
-    experiment = require_active_experiment(session, experiment_id)
+    experiment = hold_active_experiment(session, experiment_id)
     model_id = f"m-{uuid.uuid4().hex}"
     row = {
         "model_id": model_id,
@@ -161,6 +165,32 @@ def set_model_tags(session: Session, model_id: str, tags: Mapping[str, str], *, 
     _upsert_tags(session, model_id, tags)
     _update(session, model_id, updated_ms=now_ms)
     return get_logged_model(session, model_id)
+
+
+def note_version(session: Session, model_id: str, name: str, version: int) -> None:
+    """Say in the model's tag ``mlflow.modelVersions`` that it was registered; once is enough.
+
+    A tag that somebody overwrote with something else stays as it is, and so does one without room: the note is a
+    convenience of MLflow's pages, and no reason not to register a version.
+    """
+    # Locked, because the list is read, and written back longer.
+    session.execute(select(_COLUMNS.model_id).where(_COLUMNS.model_id == model_id).with_for_update())
+    tag = LoggedModelTagRow
+    known = session.scalar(select(tag.value).where(tag.model_id == model_id, tag.key == VERSIONS_TAG))
+    noted, entry = _read_versions(known), {"name": name, "version": version}
+    if noted is None or entry in noted:
+        return
+    value = json.dumps([*noted, entry])
+    if len(value) <= RUN_TAG_LENGTH_MAX:
+        _upsert_tags(session, model_id, {VERSIONS_TAG: value})
+
+
+def _read_versions(text: str | None) -> list[object] | None:
+    try:
+        noted = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return None
+    return noted if isinstance(noted, list) else None
 
 
 def delete_model_tag(session: Session, model_id: str, key: str, *, now_ms: int) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from tracking import run_inputs
 from tracking.entities import DatasetInput, LifecycleStage, Metric, ModelOutput, Run, RunInfo, RunStatus
 from tracking.errors import InvalidParameter, NotFound
-from tracking.experiments import require_active_experiment
+from tracking.experiments import hold_active_experiment
 from tracking.friendly_names import friendly_name
 from tracking.metrics import check_metric, write_metrics
 from tracking.names import PARAM_LENGTH_MAX, RUN_TAG_LENGTH_MAX, check_and_cut, check_key, check_text, is_storable
@@ -66,7 +66,7 @@ def create_run(
         ExperimentNotFound: if there is no such experiment.
         ExperimentNotActive: if it is deleted.
     """
-    experiment = require_active_experiment(session, experiment_id)
+    experiment = hold_active_experiment(session, experiment_id)
     run_id = uuid.uuid4().hex
     checked = _checked_tags(tags or {})
     named = checked.get(RUN_NAME_TAG, "")
@@ -226,7 +226,8 @@ def record_model(session: Session, run_id: str, model_json: str) -> None:
         InvalidParameter: if it isn't such a description, or the history outgrows a tag.
     """
     model = _read_model(model_json)
-    _require_active(session, run_id)
+    # Locked, because the history is read, and written back longer.
+    _require_active(session, run_id, lock=True)
     statement = select(RunTagRow.value).where(RunTagRow.run_id == run_id, RunTagRow.key == MODEL_HISTORY_TAG)
     known = session.execute(statement).scalar_one_or_none()
     history = json.dumps([*_read_history(known), model])
@@ -263,9 +264,11 @@ class _Stage(NamedTuple):
     lifecycle_stage: str
 
 
-def _require_active(session: Session, run_id: str) -> int:
+def _require_active(session: Session, run_id: str, *, lock: bool = False) -> int:
     """The number of the run's experiment, if the run may be written to."""
     statement = select(RUNS.c.experiment_id, RUNS.c.lifecycle_stage).where(RUNS.c.run_id == run_id)
+    if lock:
+        statement = statement.with_for_update()
     row = session.execute(statement).one_or_none() if is_storable(run_id) else None
     if row is None:
         raise RunNotFound(run_id)
