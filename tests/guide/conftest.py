@@ -33,6 +33,17 @@ def server(serve: Callable[..., ServerProcess]) -> ServerProcess:
     return serve()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url_on_both(request: pytest.FixtureRequest, serve: Callable[..., ServerProcess]) -> str:
+    """The same, once on each database: for what several clients do at once."""
+    options = []
+    if request.param == "postgresql":
+        options = ["--migrate", "--backend-store-uri", request.getfixturevalue("postgres_database_url")]
+    server = serve("--workers", "2", *options)
+    mlflow.set_tracking_uri(server.url)
+    return server.url
+
+
 @pytest.fixture
 def url(server: ServerProcess) -> str:
     """Where the server is; the client is pointed at it, as the first line of each example does."""

@@ -29,14 +29,18 @@ def client(url):
     return MlflowClient()
 
 
-@pytest.fixture
-def poor_and_good(client):
+def register_poor_and_good(client):
     """Version 1, a poor model, and version 2, a good one, registered from their runs."""
     poor, _, _ = log_forest("rf-poor", POOR_PARAMS)
     good, _, _ = log_forest("rf-baseline-v1")
     assert register(client, poor, "One stump").version == "1"
     assert register(client, good, "RandomForest baseline model with 100 trees").version == "2"
     return poor, good
+
+
+@pytest.fixture
+def poor_and_good(client):
+    return register_poor_and_good(client)
 
 
 def test_the_better_version_is_promoted_and_answers_as_the_loaded_model_does(url, client, poor_and_good):
@@ -146,7 +150,9 @@ def safe_transition_model(model_name, version, target_alias, max_retries=3):
     return None
 
 
-def test_an_alias_that_many_teams_move_at_once_is_moved_at_the_first_try_by_each(url, client, poor_and_good):
+def test_an_alias_that_many_teams_move_at_once_is_moved_at_the_first_try_by_each(url_on_both):
+    client = MlflowClient()
+    register_poor_and_good(client)
     together = threading.Barrier(6)
 
     def move(version):
@@ -157,19 +163,19 @@ def test_an_alias_that_many_teams_move_at_once_is_moved_at_the_first_try_by_each
         attempts = list(teams.map(move, [1, 2] * 3))
     assert attempts == [1] * 6
     settled = int(client.get_model_version_by_alias(MODEL, "champion").version)
-    wait_until_served(url, MODEL, champion=settled)
+    wait_until_served(url_on_both, MODEL, champion=settled)
     assert client.get_registered_model(MODEL).aliases == {"champion": str(settled)}
     assert safe_transition_model(MODEL, 99, "champion", max_retries=1) is None
 
 
-def test_versions_that_many_teams_register_at_once_have_numbers_of_their_own(url, client):
+def test_versions_that_many_teams_register_at_once_have_numbers_of_their_own(url_on_both):
     run, _, _ = log_forest("rf")
-    client.create_registered_model(MODEL)
 
     def register_again(_):
         return int(mlflow.register_model(f"runs:/{run.info.run_id}/model", MODEL).version)
 
     with ThreadPoolExecutor(4) as teams:
+        # The first four also make the model at once; three of them are told that it is there, and go on.
         assert sorted(teams.map(register_again, range(8))) == list(range(1, 9))
 
 

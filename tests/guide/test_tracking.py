@@ -22,6 +22,7 @@ from tests.guide.blocks import (
     search_good_runs,
     y_train,
 )
+from tests.guide.served import predictions, wait_until_served
 
 pytestmark = [
     pytest.mark.e2e,
@@ -83,6 +84,11 @@ def test_autologging_records_params_metrics_dataset_model_and_each_fold(url):
     assert info.signature.inputs.input_types()
     assert info.saved_input_example_info
     assert (mlflow.sklearn.load_model(model_uri).predict(X_test) == model.predict(X_test)).all()
+
+    mlflow.register_model(model_uri, MODEL)
+    MlflowClient().set_registered_model_alias(MODEL, "champion", "1")
+    wait_until_served(url, MODEL, champion=1)
+    assert predictions(url, inputs=X_test.tolist()) == model.predict(X_test).tolist()
 
 
 def test_runs_are_found_by_metric_and_param_best_first_and_compared(url):
@@ -146,8 +152,8 @@ def test_of_several_workers_only_rank_zero_logs(url, monkeypatch):
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
 
 
-def test_workers_that_log_to_one_run_at_once_lose_nothing(url):
-    client = MlflowClient(url)
+def test_workers_that_log_to_one_run_at_once_lose_nothing(url_on_both):
+    client = MlflowClient(url_on_both)
     run = client.create_run(client.create_experiment("many-workers"))
 
     def log(rank):
