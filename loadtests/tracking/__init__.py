@@ -1,0 +1,1 @@
+"""Titlebout's tracking and registry beside the genuine MLflow server: `make bench-tracking`."""
