@@ -6,13 +6,18 @@ from pathlib import Path
 
 from tracking.artifact_uris import FileUri, InvalidArtifactUri, S3Uri, parse_artifact_uri
 from tracking.artifacts import ArtifactStore
+from tracking.encryption import Encryption
 from tracking.folder_artifacts import FolderArtifactStore
 
 
-def open_store(root: str, environment: Mapping[str, str] = os.environ) -> ArtifactStore:
+def open_store(
+    root: str,
+    environment: Mapping[str, str] = os.environ,
+    encryption: Encryption = Encryption(),  # noqa: B008  (frozen)
+) -> ArtifactStore:
     """The store at *root*: a folder, ``file:///…``, or ``s3://bucket/prefix`` with AWS's variables in *environment*.
 
-    Touches nothing yet.
+    *encryption* is S3's matter; a folder is encrypted by what it lies on. Touches nothing yet.
 
     Raises:
         InvalidArtifactUri: if *root* is none of these.
@@ -24,8 +29,9 @@ def open_store(root: str, environment: Mapping[str, str] = os.environ) -> Artifa
             return FolderArtifactStore(path)
         case S3Uri(bucket, prefix):
             # boto3 takes a third of a second and 30 MB to import; only who keeps artifacts in S3 pays for it.
-            from tracking.s3_artifacts import S3ArtifactStore, S3Settings  # noqa: PLC0415
+            from tracking.s3_artifacts import S3ArtifactStore  # noqa: PLC0415
+            from tracking.s3_client import S3Settings  # noqa: PLC0415
 
-            return S3ArtifactStore(bucket, prefix, S3Settings.from_environment(environment))
+            return S3ArtifactStore(bucket, prefix, S3Settings.from_environment(environment), encryption)
         case _:
             raise InvalidArtifactUri(root, "artifacts can't be kept there")

@@ -29,7 +29,8 @@ from tracking.errors import InvalidParameter
 from tracking.filters import InvalidPageToken
 from tracking.folder_artifacts import FolderArtifactStore
 from tracking.manifest import FileDigest
-from tracking.s3_artifacts import S3ArtifactStore, S3Settings, S3SettingsUnusable
+from tracking.s3_artifacts import S3ArtifactStore
+from tracking.s3_client import S3Settings, S3SettingsUnusable
 
 PATH = ArtifactPath.parse
 FAR_FUTURE_MS = 2**45
