@@ -16,6 +16,7 @@ from gateway.api import (
     metrics,
     mlflow_artifacts,
     mlflow_logged_models,
+    mlflow_metrics,
     mlflow_registry,
     mlflow_tracking,
     titlebout,
@@ -36,6 +37,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     titlebout,
     mlflow_tracking,
     mlflow_logged_models,
+    mlflow_metrics,
     mlflow_registry,
     mlflow_artifacts,
 )

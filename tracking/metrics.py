@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Insert, Table, select, tuple_
+from sqlalchemy import Insert, Row, Table, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from tracking.entities import Metric
@@ -76,6 +76,54 @@ def metric_history(
         token=page_token,
     )
     return Page([_to_metric(key, row) for row in page.items], page.next_page_token)
+
+
+def metric_histories(session: Session, run_ids: Sequence[str], key: str, *, max_results: int) -> list[Metric]:
+    """A metric's points in several runs, by run and timestamp, each with its run's id; the first *max_results*."""
+    if not is_storable(key):
+        return []
+    of_runs = [_POINTS.run_id.in_([run_id for run_id in run_ids if is_storable(run_id)]), _POINTS.key == key]
+    in_order = (_POINTS.run_id, _POINTS.timestamp_ms, _POINTS.step, _POINTS.value, _POINTS.is_nan)
+    found = session.execute(select(MetricRow.__table__).where(*of_runs).order_by(*in_order).limit(max_results))
+    return [_to_metric(key, row, run_id=row.run_id) for row in found]
+
+
+def sample_history(
+    session: Session, run_id: str, key: str, *, points_max: int, steps: tuple[int, int] | None = None
+) -> list[Metric]:
+    """At most *points_max* of a metric's points, evenly spaced by number, in the order of their steps.
+
+    The last one is always there, and the first if there is room for two. With *steps*, only points from the first to
+    the last of them count.
+    """
+    if not is_storable(key):
+        return []
+    conditions = [_POINTS.run_id == run_id, _POINTS.key == key]
+    if steps is not None:
+        conditions.append(_POINTS.step.between(*steps))
+    place = func.row_number().over(order_by=(_POINTS.step, _POINTS.timestamp_ms, _POINTS.value, _POINTS.is_nan))
+    numbered = (
+        select(
+            *(_POINTS[name] for name in ("value", "is_nan", "timestamp_ms", "step")),
+            place.label("place"),
+            func.count().over().label("total"),
+        )
+        .where(*conditions)
+        .subquery()
+    )
+    number, total = numbered.c.place, numbered.c.total
+    # Of total places the spaced ones are those at which this rises: points_max of them, and the last among them.
+    rank, rank_before = number * points_max // total, (number - 1) * points_max // total
+    chosen = rank > rank_before
+    if points_max > 1:
+        chosen = or_(chosen, number == 1)
+    rows = session.execute(select(numbered).where(chosen).order_by(number)).all()
+    return [_to_metric(key, row) for row in _without_one_too_many(rows, points_max)]
+
+
+def _without_one_too_many(rows: Sequence[Row[Any]], points_max: int) -> Sequence[Row[Any]]:
+    # The first place may have come on top of the spaced ones; its neighbour is missed least.
+    return rows if len(rows) <= points_max else [rows[0], *rows[2:]]
 
 
 def latest_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, list[Metric]]:
@@ -153,8 +201,9 @@ def _write_model_metrics(session: Session, run_id: str, metrics: Sequence[Metric
     insert_new(session, LoggedModelMetricRow, rows)
 
 
-def _to_metric(key: str, row: Any) -> Metric:
+def _to_metric(key: str, row: Any, run_id: str | None = None) -> Metric:
     return Metric(
+        run_id=run_id,
         key=key,
         value=math.nan if row.is_nan else row.value,
         timestamp_ms=row.timestamp_ms,

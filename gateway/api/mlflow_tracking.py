@@ -1,4 +1,4 @@
-"""MLflow's tracking API: experiments, runs and their metrics. Translates, and nothing else.
+"""MLflow's tracking API: experiments and runs. Translates, and nothing else.
 
 Every path answers under ``/ajax-api`` too, where MLflow's pages ask.
 """
@@ -26,7 +26,6 @@ from gateway.api.mlflow_tracking_wire import (
     LogModel,
     LogOutputs,
     LogParam,
-    MetricsAnswer,
     OfRun,
     RunAnswer,
     RunInfoAnswer,
@@ -41,7 +40,6 @@ from gateway.api.mlflow_tracking_wire import (
     as_dict,
     dataset_input_sent,
     experiment_on_wire,
-    metric_on_wire,
     metric_sent,
     model_output_sent,
     run_info_on_wire,
@@ -50,7 +48,7 @@ from gateway.api.mlflow_tracking_wire import (
     view_of,
 )
 from gateway.auth import Permission, needs
-from tracking import experiments, metrics, run_search, runs
+from tracking import experiments, run_search, runs
 from tracking.database import Database
 from tracking.errors import InvalidParameter
 
@@ -340,22 +338,6 @@ def log_model(data: JSONBody[LogModel], database: NamedDependency[Database]) -> 
     return Empty()
 
 
-@get(_paths("metrics/get-history"), sync_to_thread=True, opt=needs(Permission.TRACKING_READ))
-def get_metric_history(
-    metric_key: FromQuery[str],
-    database: NamedDependency[Database],
-    run_id: FromQuery[str | None] = None,
-    run_uuid: FromQuery[str | None] = None,
-    max_results: FromQuery[int | None] = None,
-    page_token: FromQuery[str | None] = None,
-) -> MetricsAnswer:
-    with database.reading() as session:
-        page = metrics.metric_history(
-            session, _either(run_id, run_uuid), metric_key, max_results=max_results, page_token=page_token or None
-        )
-    return MetricsAnswer([metric_on_wire(point) for point in page.items], page.next_page_token)
-
-
 @get(
     ["/api/3.0/mlflow/server-info", "/ajax-api/3.0/mlflow/server-info"],
     sync_to_thread=False,
@@ -390,6 +372,5 @@ handlers = [
     log_inputs,
     log_outputs,
     log_model,
-    get_metric_history,
     get_server_info,
 ]
