@@ -118,6 +118,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
             clock=time.time,
             changed=reconciler_nudge.set,
         )
+        workers.on_stuck = slots.stop_stuck
         reconciler = Reconciler(
             settings,
             replica_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",

@@ -1,10 +1,12 @@
 """Logs and metrics. Events have fixed names and carry their facts as fields; payloads are never logged."""
 
+import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import msgspec
@@ -13,6 +15,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 # What a LogRecord has by itself; everything else on it came through `extra`.
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id")
+"""The id of the request being answered, which every line logged on its way carries."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,7 +38,11 @@ class JsonFormatter(logging.Formatter):
         line.update(_fields(record))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return self._encoder.encode(line).decode()
+        try:
+            return self._encoder.encode(line).decode()
+        except UnicodeEncodeError:
+            # Half a surrogate pair in what a model or a caller said: escaped, rather than the line lost.
+            return json.dumps(line, default=str)
 
     @staticmethod
     def _time(created: float) -> str:
@@ -52,7 +62,10 @@ class TextFormatter(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> Iterable[tuple[str, Any]]:
-    return ((name, value) for name, value in vars(record).items() if name not in _OWN_FIELDS)
+    request_id = REQUEST_ID.get(None)
+    if request_id is not None:
+        yield "request_id", request_id
+    yield from ((name, value) for name, value in vars(record).items() if name not in _OWN_FIELDS)
 
 
 def configure_logging(level: str, log_format: str) -> None:

@@ -19,9 +19,11 @@ from gateway.api.unserved import explain_unserved
 from gateway.app import create_app
 from gateway.observability import RequestMetrics, configure_logging
 from gateway.pool.messages import (
+    Begin,
     Connected,
     Freshness,
     Hosts,
+    Stuck,
     Switch,
     Switched,
     ToSupervisor,
@@ -65,6 +67,7 @@ class Follower:
         self._hosts = Hosts([])
         self._hosts_changed = asyncio.Event()
         self._reconnecting: asyncio.TimerHandle | None = None
+        self._begun = asyncio.Event()
 
     def tell(self, message: ToSupervisor) -> None:
         if not self._writer.is_closing():
@@ -83,18 +86,37 @@ class Follower:
 
     async def follow(self) -> None:
         """Until the supervisor hangs up, which is how it ends, too."""
-        loop = asyncio.get_running_loop()
         while (message := await receive(self._reader, _MESSAGES)) is not None:
-            match message:
-                case Hosts():
-                    self._hosts = message
-                    self._hosts_changed.set()
-                case Switch():
-                    # Expanded now, so that the instant itself is one assignment.
-                    table = LiveTable(message.table)
-                    loop.call_later(max(0.0, message.at_s - time.time()), self._switch, table)
-                case Freshness():
-                    self._current.stale_since_s = message.stale_since_s
+            self._heed(message)
+        # Whoever waits for the beginning needn't any more.
+        self._begun.set()
+
+    def _heed(self, message: ToWorker) -> None:
+        match message:
+            case Hosts():
+                self._hosts = message
+                self._hosts_changed.set()
+            case Switch():
+                # Expanded now, so that the instant itself is one assignment.
+                table = LiveTable(message.table)
+                loop = asyncio.get_running_loop()
+                loop.call_later(max(0.0, message.at_s - time.time()), self._switch, table)
+            case Freshness():
+                self._current.stale_since_s = message.stale_since_s
+            case Begin():
+                self._begun.set()
+
+    def tell_stuck(self, socket: str) -> None:
+        self.tell(Stuck(socket))
+
+    async def until_begun(self, pool: ModelPool) -> None:
+        """Wait until all that the supervisor knows has been said, and connect to the hosts there are.
+
+        A worker that takes a dead one's place must not take requests before it can answer them.
+        """
+        await self._begun.wait()
+        self._hosts_changed.clear()
+        await pool.set_hosts(self._hosts.hosts)
 
     async def keep_connected(self, pool: ModelPool) -> None:
         """Follow the newest list of hosts; lists that came while one was being worked through are skipped."""
@@ -115,44 +137,28 @@ async def _run(line_fd: int, listener_fd: int) -> None:
     if settings is None:
         return
     configure_logging(settings.log_level, settings.log_format)
-    database = Database(settings.database, pool_size=settings.database_threads)
-    current = CurrentTable()
-    metrics = RequestMetrics(REGISTRY)
+    current, metrics = CurrentTable(), RequestMetrics(REGISTRY)
     follower = Follower(reader, writer, current=current, metrics=metrics)
     pool = ModelPool(
         waiting_max=settings.requests_waiting_max,
         frame_bytes_max=settings.frame_bytes_max,
         drain_timeout_s=settings.drain_timeout_s,
         changed=follower.tell_connected,
+        stuck=follower.tell_stuck,
     )
-    scoring = MlflowScoring(
-        Inference(
-            current,
-            pool,
-            limits=Limits(
-                rows_max=settings.batch_rows_max,
-                bytes_max=settings.batch_bytes_max,
-                waiting_max=settings.requests_waiting_max,
-            ),
-            timeout_s=settings.predict_timeout_s,
-        ),
-        current,
-        default_model=settings.model,
-        body_bytes_max=settings.body_bytes_max,
-        explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
-        metrics=metrics,
-    )
+    database = Database(settings.database, pool_size=settings.database_threads)
     app = create_app(
         settings,
         database=database,
         artifact_store=open_store(settings.artifacts),
         readiness=current,
         clock=time.time,
-        scoring=scoring,
+        scoring=_scoring(settings, database, current, pool, metrics),
     )
     server = uvicorn.Server(_uvicorn_config(app, settings))
-    connecting = asyncio.create_task(follower.keep_connected(pool))
     following = asyncio.create_task(follower.follow())
+    await follower.until_begun(pool)
+    connecting = asyncio.create_task(follower.keep_connected(pool))
 
     def supervisor_gone(_: object) -> None:
         # Without a supervisor nobody would replace hosts or move the table: finish what is in flight and end.
@@ -166,6 +172,24 @@ async def _run(line_fd: int, listener_fd: int) -> None:
         connecting.cancel()
         await pool.close()
         database.dispose()
+
+
+def _scoring(
+    settings: Settings, database: Database, current: CurrentTable, pool: ModelPool, metrics: RequestMetrics
+) -> MlflowScoring:
+    limits = Limits(
+        rows_max=settings.batch_rows_max,
+        bytes_max=settings.batch_bytes_max,
+        waiting_max=settings.requests_waiting_max,
+    )
+    return MlflowScoring(
+        Inference(current, pool, limits=limits, timeout_s=settings.predict_timeout_s),
+        current,
+        default_model=settings.model,
+        body_bytes_max=settings.body_bytes_max,
+        explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
+        metrics=metrics,
+    )
 
 
 def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:

@@ -11,10 +11,12 @@ from pathlib import Path
 import msgspec
 
 from gateway.pool.messages import (
+    Begin,
     Connected,
     Freshness,
     HostAddress,
     Hosts,
+    Stuck,
     Switch,
     Switched,
     ToSupervisor,
@@ -75,6 +77,8 @@ class WorkerGroup:
         self._switch: Switch | None = None
         self._freshness = Freshness(None)
         self._keeping: list[asyncio.Task[None]] = []
+        self.on_stuck: Callable[[str], None] = lambda _: None
+        """Called with the socket of a host that let a request run into its time-out."""
 
     # --- what the reconciler and the slots say (`Switches`, `Connections`)
 
@@ -168,6 +172,7 @@ class WorkerGroup:
         worker.tell(self._freshness)
         if self._switch is not None:
             worker.tell(self._switch)
+        worker.tell(Begin())
         self._workers.add(worker)
         return worker
 
@@ -178,6 +183,8 @@ class WorkerGroup:
                     worker.sockets = frozenset(message.sockets)
                 case Switched():
                     worker.epoch = message.epoch
+                case Stuck():
+                    self.on_stuck(message.socket)
             await self._notify()
 
     async def _notify(self) -> None:

@@ -4,14 +4,20 @@ It stands in front because a prediction handled here costs about two thirds of t
 function costs mounted inside Litestar (measured on one row: 103 µs against 150 µs).
 """
 
+import re
+import uuid
+from collections.abc import Iterable
+
 import msgspec
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.browser_guard import BrowserGuard
 from gateway.errors import error_body, headers_of, status_of
+from gateway.observability import REQUEST_ID
 from tracking.errors import ServingError
 
+_REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
 _SCORING_PREFIXES = ("/invocations", "/endpoints/")
 
 
@@ -26,6 +32,8 @@ class Front:
             await self._app(scope, receive, send)
             return
         path = scope["path"]
+        request_id = _request_id(scope["headers"])
+        REQUEST_ID.set(request_id)
         try:
             self._guard.check(scope["method"], path, scope["headers"])
         except ServingError as error:
@@ -34,7 +42,24 @@ class Front:
         if self._scoring is not None and path.startswith(_SCORING_PREFIXES):
             await self._scoring(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _naming(request_id, send))
+
+
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The caller's own id, if it is one that a log line can hold, else a new one; echoed and never interpreted."""
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.match(value):
+            return value.decode("ascii")
+    return uuid.uuid4().hex
+
+
+def _naming(request_id: str, send: Send) -> Send:
+    async def send_with_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+        await send(message)
+
+    return send_with_id
 
 
 async def send_error(send: Send, error: ServingError) -> None:

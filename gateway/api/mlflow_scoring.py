@@ -8,7 +8,6 @@ import base64
 import logging
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -20,7 +19,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 
 from gateway.api.request_body import read_body
 from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
-from gateway.observability import RequestMetrics
+from gateway.observability import REQUEST_ID, RequestMetrics
 from gateway.routing_table import CurrentTable
 from gateway.scoring.inference import Choice, EndpointNotServed, Inference, ReadInput, Target
 from loaders.base import Answer, Batch, Form, JsonAnswer
@@ -32,9 +31,7 @@ from tracking.errors import BadRequest, ErrorCode, InvalidParameter, NotFound, S
 _log = logging.getLogger(__name__)
 
 _PATH = re.compile(r"^/(?:endpoints/(?P<endpoint>[^/]+)/(?:versions/(?P<version>[^/]+)/)?)?invocations/?$")
-_REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
 _UNIT_BYTES_MAX = 1024
-_NESTING_MAX = 64
 _JSON_TYPE = (b"content-type", b"application/json")
 
 Headers = Mapping[bytes, bytes]
@@ -77,8 +74,7 @@ class MlflowScoring:
         assert scope["type"] == ScopeType.HTTP  # noqa: S101  (for the type checker: the front sends nothing else)
         started = time.perf_counter()
         headers: Headers = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id"))
-        said = [(b"x-request-id", request_id)]
+        said = [(b"x-request-id", REQUEST_ID.get().encode())]
         choice: Choice | None = None
         rows = 0
         try:
@@ -93,12 +89,12 @@ class MlflowScoring:
         except ServingError as error:
             status, content = _encode_error(error, said)
         except Exception:  # The HTTP edge: a bug of ours is a 500 with its cause in the log, never a broken connection.
-            _log.exception("prediction_crashed", extra={"request_id": request_id.decode()})
+            _log.exception("prediction_crashed")
             status, content = 500, msgspec.json.encode(error_body(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE))
         if self._current.stale_since_s is not None:
             said.append((b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()))
         await _send(send, status, content, said)
-        self._account(choice, status, rows, time.perf_counter() - started, request_id)
+        self._account(choice, status, rows, time.perf_counter() - started)
 
     def _target(self, scope: HTTPScope, headers: Headers) -> Target:
         if scope["method"] != "POST":
@@ -114,12 +110,11 @@ class MlflowScoring:
         # Decoded once, and only here: a name may hold a quoted slash or an @.
         return Target(unquote(match["endpoint"]), arm, _version(match["version"]), unit)
 
-    def _account(self, choice: Choice | None, status: int, rows: int, took_s: float, request_id: bytes) -> None:
+    def _account(self, choice: Choice | None, status: int, rows: int, took_s: float) -> None:
         self._metrics.observe(choice, status, took_s)
         if not _log.isEnabledFor(logging.INFO):
             return
         facts: dict[str, Any] = {
-            "request_id": request_id.decode(),
             "status": status,
             "rows": rows,
             "took_ms": round(took_s * 1000, 3),
@@ -219,10 +214,6 @@ def _text(headers: Headers, name: bytes) -> str | None:
         raise InvalidParameter(f"{name.decode()} is longer than {_UNIT_BYTES_MAX} bytes.")
     # Names that aren't ASCII come percent-encoded; whatever else the bytes are, they still mean one unit.
     return unquote(value.decode("utf-8", "surrogateescape"))
-
-
-def _request_id(given: bytes | None) -> bytes:
-    return given if given and _REQUEST_ID.match(given) else uuid.uuid4().hex.encode()
 
 
 # --- what goes out

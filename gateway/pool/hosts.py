@@ -85,12 +85,13 @@ class HostProcess:
                 async with asyncio.timeout(timeout_s):
                     await self._ended.wait()
         if not self._ended.is_set():
-            self._kill()
+            self.kill()
         if self._watching is not None:
             self._watching.cancel()
         self._writer.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End it now, whatever it is doing."""
         # Its line is still open, so it lives and the number is still its own.
         if self._pid is not None and not self._reader.at_eof():
             with contextlib.suppress(ProcessLookupError):

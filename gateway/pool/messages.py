@@ -60,7 +60,11 @@ class Freshness(msgspec.Struct, frozen=True, tag=True):
     stale_since_s: float | None
 
 
-ToWorker = Hosts | Switch | Freshness
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """All that is known has been said: connect, and take requests."""
+
+
+ToWorker = Hosts | Switch | Freshness | Begin
 
 
 # --- worker to supervisor
@@ -78,7 +82,13 @@ class Switched(msgspec.Struct, frozen=True, tag=True):
     epoch: int
 
 
-ToSupervisor = Connected | Switched
+class Stuck(msgspec.Struct, frozen=True, tag=True):
+    """The host at *socket* let a request run into its time-out."""
+
+    socket: str
+
+
+ToSupervisor = Connected | Switched | Stuck
 
 
 # --- supervisor to warm parent, and host to supervisor

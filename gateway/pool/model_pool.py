@@ -71,6 +71,8 @@ class ModelConnection:
         self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self.when_stuck: Callable[[str], None] = lambda _: None
+        """Called with the socket when the host lets a request run into its time-out."""
         self._closed = False
         self._receiving = asyncio.create_task(self._receive())
 
@@ -117,6 +119,7 @@ class ModelConnection:
                 async with asyncio.timeout(timeout_s):
                     return await future
         except TimeoutError:
+            self.when_stuck(self.socket)
             raise PredictionTimedOut(self.key, timeout_s) from None
         finally:
             self._waiting.pop(request_id, None)
@@ -197,11 +200,13 @@ class ModelPool:
         frame_bytes_max: int,
         drain_timeout_s: float,
         changed: Callable[[list[str]], None],
+        stuck: Callable[[str], None],
     ) -> None:
         self._waiting_max = waiting_max
         self._frame_bytes_max = frame_bytes_max
         self._drain_timeout_s = drain_timeout_s
         self._changed = changed
+        self._stuck = stuck
         self._connections: dict[VersionKey, ModelConnection] = {}
         self._draining: dict[str, asyncio.Task[None]] = {}
 
@@ -235,6 +240,7 @@ class ModelPool:
             return
         self._connections[key] = connection
         connection.when_gone(self._forget)
+        connection.when_stuck = self._stuck
 
     def _leave(self, connection: ModelConnection) -> None:
         task = asyncio.create_task(connection.drain_and_close(self._drain_timeout_s))

@@ -53,6 +53,7 @@ class _Slot:
         self.retry_at_s = 0.0
         self.address: HostAddress | None = None
         self.digest: str | None = None
+        self.host: HostProcess | None = None
         self.task: asyncio.Task[None] | None = None
         self.resources = AsyncExitStack()
 
@@ -108,6 +109,13 @@ class ModelSlots:
 
     def digests(self) -> dict[VersionKey, str]:
         return {key: slot.digest for key, slot in self._slots.items() if slot.digest is not None}
+
+    def stop_stuck(self, socket: str) -> None:
+        """End the host at *socket*, which doesn't answer any more; it is replaced like one that ended by itself."""
+        for slot in self._slots.values():
+            if slot.address is not None and slot.address.socket == socket and slot.host is not None:
+                _log.error("host_stuck", extra={"model": slot.key[0], "version": slot.key[1], "pid": slot.host.pid})
+                slot.host.kill()
 
     def step_towards(self, aspired: frozenset[VersionKey]) -> None:
         """Begin whatever the policy says is next, for each model."""
@@ -168,7 +176,7 @@ class ModelSlots:
         slot.digest = fetched.digest
         self._change(slot, SlotState.LOADING)
         socket = self._new_socket(slot)
-        host = await self._fork(slot, fetched, socket)
+        host = slot.host = await self._fork(slot, fetched, socket)
         description = await host.until_ready(partial(self._change, slot))
         for warning in description.warnings:
             _log.warning("model_warning", extra={"model": slot.key[0], "version": slot.key[1], "warning": warning})
@@ -219,7 +227,7 @@ class ModelSlots:
         )
 
     async def _failed(self, slot: _Slot, reason: str) -> None:
-        slot.address = None
+        slot.address = slot.host = None
         self._publish_hosts()
         slot.failures += 1
         pause_s = min(self._settings.retry_max_s, self._settings.retry_first_s * 2 ** (slot.failures - 1))

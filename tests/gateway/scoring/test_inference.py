@@ -7,7 +7,15 @@ import pytest
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Limits
-from gateway.scoring.inference import EndpointNotServed, Inference, ModelNotReady, NoSuchArm, Target, VersionNotInMemory
+from gateway.scoring.inference import (
+    EndpointNotServed,
+    Inference,
+    ModelNotReady,
+    NoSuchArm,
+    StageIsNoRoute,
+    Target,
+    VersionNotInMemory,
+)
 from registry.entities import Route, RoutingTable
 
 
@@ -21,7 +29,7 @@ def route(name="iris", **arms):
 def inference():
     current = CurrentTable()
     current.switch(LiveTable(RoutingTable(epoch=7, routes=(route(), route("a@b", champion=1)))))
-    pool = ModelPool(waiting_max=1, frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None)
+    pool = ModelPool(waiting_max=1, frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
     limits = Limits(rows_max=1, bytes_max=1, waiting_max=1)
     return Inference(current, pool, limits=limits, timeout_s=1)
 
@@ -35,6 +43,7 @@ def inference():
         pytest.param(Target("iris@challenger", arm="champion"), "champion", 3, id="the header wins"),
         pytest.param(Target("a@b"), "champion", 1, id="a whole name with an @ comes first"),
         pytest.param(Target("iris", version=4), "", 4, id="by number"),
+        pytest.param(Target("models:/iris/4"), "", 4, id="by number in a URI"),
     ],
 )
 def test_a_target_is_answered_by(inference, target, arm, version):
@@ -57,6 +66,8 @@ def test_what_is_not_there_is_named(inference):
         inference.choose(Target("nothing"))
     with pytest.raises(EndpointNotServed):
         inference.choose(Target(None))
+    with pytest.raises(StageIsNoRoute, match="Production"):
+        inference.choose(Target("models:/iris/Production"))
     with pytest.raises(NoSuchArm, match="challenger, champion"):
         inference.choose(Target("iris", arm="third"))
 
