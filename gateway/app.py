@@ -90,8 +90,11 @@ def create_app(
             title="Titlebout",
             version="1",
             # The document only: the pages that Litestar knows load their scripts from elsewhere.
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-            openapi_router=Router("/", route_handlers=[], opt=needs(Permission.PUBLIC)),
+            # Under a path of its own: beside the others, Litestar's page for "no such document" would answer
+            # every unknown path of one name.
+            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            openapi_router=Router("/openapi.json", route_handlers=[], opt=needs(Permission.PUBLIC)),
+            operation_id_creator=_operation_id,
         ),
         on_startup=[use_executor],
         on_shutdown=[lambda: executor.shutdown(wait=False, cancel_futures=True), transfers.close],
@@ -100,6 +103,12 @@ def create_app(
     require_declared_permissions(app.routes)
     guard = BrowserGuard(settings.host, settings.allowed_hosts.split(","))
     return Front(app, scoring=scoring, guard=guard)
+
+
+def _operation_id(_: Any, method: Any, components: list[Any]) -> str:
+    # By method too: the same call of MLflow's may be a GET and a POST.
+    names = [component if isinstance(component, str) else component.name for component in components]
+    return "_".join([method.lower(), *names]).replace("-", "_")
 
 
 def _provided(value: Any) -> Provide:

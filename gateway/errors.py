@@ -48,6 +48,9 @@ _CODE_OF_STATUS: dict[int, ErrorCode] = {
     503: ErrorCode.TEMPORARILY_UNAVAILABLE,
 }
 
+# What Litestar says, as a 500, when a caller hangs up in the middle of a body (litestar/connection/request.py).
+_CALLER_LEFT = "client disconnected prematurely"
+
 # What a caller reads when the fault is ours; the cause is in the log, under the request's id.
 INTERNAL_MESSAGE = "Something went wrong here, and it has been logged under the request id."
 
@@ -77,6 +80,9 @@ def _answer_serving_error(request: Request[Any, Any, Any], error: ServingError) 
 
 def _answer_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, str]]:
     status = error.status_code
+    if error.detail == _CALLER_LEFT:
+        # Nobody reads this answer, and nobody needs to be woken by it.
+        return Response(error_body(ErrorCode.BAD_REQUEST, "The body ended before its end."), status_code=400)
     if status >= 500:
         return _answer_unexpected(request, error)
     if isinstance(error, ValidationException):

@@ -78,7 +78,12 @@ class BrowserGuard:
     @staticmethod
     def _check_origin(origin: bytes, host: bytes) -> None:
         text = origin.decode("latin-1")
-        if urlsplit(text).netloc.lower() != host.decode("latin-1").lower():
+        try:
+            place = urlsplit(text).netloc.lower()
+        except ValueError:
+            # No browser sends what can't be read.
+            raise ForeignOrigin(text) from None
+        if place != host.decode("latin-1").lower():
             raise ForeignOrigin(text)
 
 

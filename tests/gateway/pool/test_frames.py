@@ -72,6 +72,28 @@ def test_answers_failures_and_json_are_told_apart():
 
 
 @pytest.mark.parametrize(
+    "message",
+    [pytest.param("x" * (5 << 20), id="longer than a header"), pytest.param("\udcff", id="half a surrogate pair")],
+)
+def test_a_failure_arrives_whatever_the_model_said(message):
+    header, _ = split(frames.encode_failure(3, message, callers_fault=False))
+    assert isinstance(header, frames.FailureHeader)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        pytest.param({"x" * (5 << 20): np.zeros(1)}, "names and params", id="header"),
+        pytest.param({"x": np.zeros(BOUND)}, "TITLEBOUT_FRAME_BYTES_MAX", id="body"),
+    ],
+)
+def test_a_frame_that_its_receiver_would_refuse_is_seen_before_it_is_sent(columns, said):
+    frames.check_bounds(frames.encode_predict(1, Batch(Form.TABLE, {"x": np.zeros(1)}), {}), BOUND)
+    with pytest.raises(frames.FrameTooLarge, match=said):
+        frames.check_bounds(frames.encode_predict(1, Batch(Form.TABLE, columns), {}), BOUND)
+
+
+@pytest.mark.parametrize(
     "prefix",
     [
         pytest.param(b"HTTP" + bytes(12), id="not a frame"),
