@@ -44,7 +44,6 @@ def inference():
         pytest.param(Target("a@b"), "champion", 1, id="a whole name with an @ comes first"),
         pytest.param(Target("iris", version=4), "", 4, id="by number"),
         pytest.param(Target("models:/iris/4"), "", 4, id="by number in a URI"),
-        pytest.param(Target("models:/iris/4"), "", 4, id="by number in a URI"),
     ],
 )
 def test_a_target_is_answered_by(inference, target, arm, version):
@@ -67,8 +66,6 @@ def test_what_is_not_there_is_named(inference):
         inference.choose(Target("nothing"))
     with pytest.raises(EndpointNotServed):
         inference.choose(Target(None))
-    with pytest.raises(StageIsNoRoute, match="Production"):
-        inference.choose(Target("models:/iris/Production"))
     with pytest.raises(StageIsNoRoute, match="Production"):
         inference.choose(Target("models:/iris/Production"))
     with pytest.raises(NoSuchArm, match="challenger, champion"):
