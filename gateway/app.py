@@ -24,6 +24,7 @@ from gateway.api import (
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.front import Front
 from gateway.api.health import Readiness
+from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
 from gateway.settings import Settings
@@ -62,6 +63,7 @@ def create_app(
         "settings": settings,
         "database": database,
         "artifact_store": artifact_store,
+        "new_artifacts_root": root_of_new_artifacts(settings, artifact_store),
         "transfers": transfers,
         "readiness": readiness,
         "clock": clock,

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.pool.fetching import Fetcher
 from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
@@ -24,7 +25,6 @@ from gateway.pool.reconciler import Reconciler
 from gateway.settings import Settings
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
-from tracking.artifact_stores import open_store
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database, DatabaseUnavailable
 from tracking.errors import InvalidParameter, ServingError
@@ -40,7 +40,7 @@ class AddressTaken(InvalidParameter):
         super().__init__(f"Can't listen on {host}:{port}: {reason}. Another program may have it; try --port.")
 
 
-def prepare_database(settings: Settings) -> Database:
+def prepare_database(settings: Settings, store: ArtifactStore) -> Database:
     """The database, its tables checked: an embedded one is brought up to date, another only when told.
 
     A database that can't be reached is no reason not to start: what was served last is on disk.
@@ -55,7 +55,7 @@ def prepare_database(settings: Settings) -> Database:
         else:
             database.check_revision()
         with database.writing() as session:
-            ensure_default_experiment(session, now_ms=int(time.time() * 1000))
+            ensure_default_experiment(session, root_of_new_artifacts(settings, store), now_ms=int(time.time() * 1000))
     except DatabaseUnavailable:
         _log.warning("database_away_at_start", extra={"serving": "the last table on disk"})
     return database
@@ -89,7 +89,8 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as life:
         listener = life.enter_context(contextlib.closing(listen(settings.host, settings.port)))
-        database = life.enter_context(_disposing(prepare_database(settings)))
+        store = open_artifact_store(settings)
+        database = life.enter_context(_disposing(prepare_database(settings, store)))
         run_dir = life.enter_context(_run_dir())
         parents = await life.enter_async_context(
             warm_parents(
@@ -99,7 +100,6 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
                 environment=os.environ,
             )
         )
-        store = open_store(settings.artifacts)
         workers = WorkerGroup(
             settings, listener, environment=os.environ, metrics_dir=run_dir / "metrics", clock=time.time
         )

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from loaders.code_policy import CodePolicy
+from tracking.encryption import Encryption, S3Encryption
 from tracking.errors import InvalidParameter
 
 ENVIRONMENT_PREFIX = "TITLEBOUT_"
@@ -22,6 +23,15 @@ ENVIRONMENT_PREFIX = "TITLEBOUT_"
 class LogFormat(StrEnum):
     JSON = "json"
     TEXT = "text"
+
+
+class ArtifactMode(StrEnum):
+    """How clients reach the artifacts of new experiments."""
+
+    PROXIED = "proxied"
+    """Through this server, by ``mlflow-artifacts:`` URIs."""
+    DIRECT = "direct"
+    """Past it, by the artifact root's own URIs and with credentials of their own."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +47,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     artifact_root: Annotated[
         str, Meta(description="Folder or `s3://bucket/prefix`; empty means `artifacts` in the data folder.")
     ] = ""
+    artifact_mode: Annotated[
+        ArtifactMode,
+        Meta(description="New experiments' artifacts: `proxied` through this server, or `direct` to the root."),
+    ] = ArtifactMode.PROXIED
+    s3_encryption: Annotated[
+        S3Encryption, Meta(description="Encryption at rest asked for on every write to S3: none, AES256 or aws:kms.")
+    ] = S3Encryption.AES256
+    s3_kms_key_id: Annotated[
+        str, Meta(description="Key for `aws:kms`, by id, ARN or alias; empty means the account's own.")
+    ] = ""
     workers: Annotated[int, Meta(ge=1, le=64, description="HTTP worker processes.")] = 1
     model: Annotated[
         str, Meta(description="What bare `/invocations` serves: `models:/NAME@ALIAS`; empty means the only endpoint.")
@@ -51,6 +71,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="Names that Host may have, by comma; empty: loopback's own, or any on an open address."),
     ] = ""
+    presigned: Annotated[
+        bool, Meta(description="Sign S3 URLs for clients, which then send and take large files past this server.")
+    ] = False
     source_prefixes: Annotated[
         str, Meta(description="URI prefixes outside the artifact root that versions may be registered from, by comma.")
     ] = ""
@@ -101,6 +124,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, description="Longest silence of who sends or takes an artifact; then it is broken off.")
     ] = 60.0
 
+    presigned_url_s: Annotated[
+        int, Meta(ge=1, le=604_800, description="Longest life of a signed URL for a whole file, up or down.")
+    ] = 300
+    presigned_part_url_s: Annotated[
+        int, Meta(ge=1, le=604_800, description="Life of the signed URLs for the parts of one upload.")
+    ] = 3600
+
     # --- space
     cache_bytes_max: Annotated[int, Meta(ge=1, description="Disk for fetched model artifacts.")] = 20 * 1024**3
 
@@ -119,6 +149,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def artifacts(self) -> str:
         return self.artifact_root or str(self.data_dir / "artifacts")
+
+    @property
+    def encryption(self) -> Encryption:
+        return Encryption(self.s3_encryption, self.s3_kms_key_id or None)
 
 
 def environment_name(field: str) -> str:

@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 from gateway.api.mlflow_scoring import MlflowScoring
 from gateway.api.unserved import explain_unserved
 from gateway.app import create_app
+from gateway.artifact_access import open_artifact_store
 from gateway.observability import RequestMetrics, configure_logging
 from gateway.pool.messages import (
     Begin,
@@ -37,7 +38,6 @@ from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.settings import Settings
-from tracking.artifact_stores import open_store
 from tracking.database import Database
 
 _log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ async def _run(line_fd: int, listener_fd: int) -> None:
     app = create_app(
         settings,
         database=database,
-        artifact_store=open_store(settings.artifacts),
+        artifact_store=open_artifact_store(settings),
         readiness=current,
         clock=time.time,
         scoring=_scoring(settings, database, current, pool, metrics),

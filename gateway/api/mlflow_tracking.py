@@ -81,12 +81,16 @@ def _either(run_id: str | None, run_uuid: str | None) -> str:
 
 @post(_paths("experiments/create"), status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.TRACKING_WRITE))
 def create_experiment(
-    data: JSONBody[CreateExperiment], database: NamedDependency[Database], clock: NamedDependency[Clock]
+    data: JSONBody[CreateExperiment],
+    database: NamedDependency[Database],
+    new_artifacts_root: NamedDependency[str],
+    clock: NamedDependency[Clock],
 ) -> ExperimentId:
     with database.writing() as session:
         experiment_id = experiments.create_experiment(
             session,
             data.name,
+            artifact_root=new_artifacts_root,
             artifact_location=data.artifact_location,
             tags=as_dict(data.tags),
             now_ms=_now_ms(clock),

@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from sqlalchemy import text
 
+from gateway.artifact_access import open_artifact_store
 from gateway.cli.options import store_options
 from gateway.settings import Settings, load_settings
-from tracking.artifact_stores import open_store
 from tracking.artifacts import CheckStep, check_store
 from tracking.database import Database
 from tracking.errors import ServingError
@@ -47,7 +47,7 @@ def _check_database(settings: Settings) -> Iterator[CheckStep]:
 
 def _check_artifacts(settings: Settings) -> Iterator[CheckStep]:
     try:
-        store = open_store(settings.artifacts)
+        store = open_artifact_store(settings)
     except ServingError as error:
         yield CheckStep("open", ok=False, detail=error.message)
     else:

@@ -12,7 +12,7 @@ from rich.console import Console
 from gateway.api.browser_guard import is_loopback
 from gateway.cli.options import store_options
 from gateway.observability import configure_logging
-from gateway.settings import LogFormat, Settings, environment_name, load_settings
+from gateway.settings import ArtifactMode, LogFormat, Settings, environment_name, load_settings
 from tracking.errors import InvalidParameter
 
 
@@ -28,6 +28,11 @@ class OpenAddress(InvalidParameter):
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [default: 8080]")
 @store_options
+@click.option(
+    "--artifact-mode",
+    type=click.Choice(list(ArtifactMode)),
+    help="How clients reach new experiments' artifacts.  [default: proxied]",
+)
 @click.option("--workers", type=int, help="HTTP worker processes.  [default: 1]")
 @click.option("--model", metavar="models:/NAME@ALIAS", help="What bare /invocations serves.  [default: the only one]")
 @click.option("--migrate", is_flag=True, default=None, help="Bring a PostgreSQL's tables up to date first.")
