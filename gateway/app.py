@@ -17,6 +17,7 @@ from gateway.api import (
     mlflow_artifacts,
     mlflow_logged_models,
     mlflow_metrics,
+    mlflow_owned_artifacts,
     mlflow_registry,
     mlflow_tracking,
     titlebout,
@@ -39,6 +40,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     mlflow_tracking,
     mlflow_logged_models,
     mlflow_metrics,
+    mlflow_owned_artifacts,
     mlflow_registry,
     mlflow_artifacts,
 )

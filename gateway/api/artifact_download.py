@@ -12,9 +12,12 @@ from litestar.types import Receive, Scope, Send
 
 from gateway.api.byte_ranges import ByteRange, RangeNotSatisfiable, read_range
 from gateway.errors import error_body
+from gateway.settings import Settings
 from gateway.transfers import Transfers
+from tracking import artifact_records
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactReader, ArtifactStore
+from tracking.database import Database
 from tracking.errors import ErrorCode
 from tracking.manifest import FileDigest
 
@@ -111,6 +114,32 @@ class ArtifactDownload:
             gone.cancel()
             with suppress(asyncio.CancelledError):
                 await gone
+
+
+async def begin_download(
+    path: ArtifactPath,
+    *,
+    headers: Mapping[str, str],
+    database: Database,
+    store: ArtifactStore,
+    transfers: Transfers,
+    settings: Settings,
+) -> ArtifactDownload:
+    """The answer that sends *path*, with what the database knows of it."""
+    recorded = await asyncio.to_thread(_find_digest, database, path)
+    return ArtifactDownload(
+        path,
+        store=store,
+        transfers=transfers,
+        recorded=recorded,
+        headers=headers,
+        idle_timeout_s=settings.artifact_idle_timeout_s,
+    )
+
+
+def _find_digest(database: Database, path: ArtifactPath) -> FileDigest | None:
+    with database.reading() as session:
+        return artifact_records.find_digest(session, path)
 
 
 async def _start(send: Send, status: HTTPStatus, headers: Mapping[str, str]) -> None:

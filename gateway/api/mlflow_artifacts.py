@@ -9,24 +9,22 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import msgspec
 from litestar import Request, delete, get, put, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.params import FromQuery
 from litestar.status_codes import HTTP_200_OK
 
-from gateway.api.artifact_download import ArtifactDownload
+from gateway.api.artifact_download import ArtifactDownload, begin_download
+from gateway.api.mlflow_artifacts_wire import ListedArtifacts, file_info, folder_named
 from gateway.auth import Permission, needs
 from gateway.settings import Settings
 from gateway.transfers import Transfers
-from tracking import artifact_records, runs
+from tracking import artifact_records
 from tracking.artifact_paths import ArtifactPath
-from tracking.artifact_uris import parse_artifact_uri
-from tracking.artifacts import ArtifactStore, Entry, Upload, list_all
+from tracking.artifacts import ArtifactStore, Upload, list_all
 from tracking.database import Database
 from tracking.errors import BadRequest, InvalidParameter, TooLarge
-from tracking.manifest import FileDigest
 
 _PROXY = "/mlflow-artifacts/artifacts"
 _API, _AJAX = "/api/2.0", "/ajax-api/2.0"
@@ -48,29 +46,6 @@ class UploadBrokenOff(BadRequest):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"The upload broke off: {why}. Nothing of it was kept.")
-
-
-class RunOutsideStore(InvalidParameter):
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"The artifacts of run '{run_id}' don't lie in this server's artifact store.")
-
-
-class FileInfo(msgspec.Struct, omit_defaults=True):
-    """A name in a folder; ``file_size`` is there for files alone."""
-
-    path: str
-    is_dir: bool
-    file_size: int | None = None
-
-
-class ListedArtifacts(msgspec.Struct):
-    files: list[FileInfo]
-
-
-class RunArtifacts(msgspec.Struct, omit_defaults=True):
-    root_uri: str
-    files: list[FileInfo]
-    next_page_token: str | None = None
 
 
 @put(
@@ -124,21 +99,14 @@ async def download_artifact(
     transfers: NamedDependency[Transfers],
     settings: NamedDependency[Settings],
 ) -> ArtifactDownload:
-    path = _path_of(request)
-    recorded = await asyncio.to_thread(_find_digest, database, path)
-    return ArtifactDownload(
-        path,
+    return await begin_download(
+        _path_of(request),
+        headers=request.headers,
+        database=database,
         store=artifact_store,
         transfers=transfers,
-        recorded=recorded,
-        headers=request.headers,
-        idle_timeout_s=settings.artifact_idle_timeout_s,
+        settings=settings,
     )
-
-
-def _find_digest(database: Database, path: ArtifactPath) -> FileDigest | None:
-    with database.reading() as session:
-        return artifact_records.find_digest(session, path)
 
 
 @delete(
@@ -164,68 +132,10 @@ def list_artifacts(
     artifact_store: NamedDependency[ArtifactStore], path: FromQuery[str | None] = None
 ) -> ListedArtifacts:
     """One level of a folder, by names alone; a file or nothing gives an empty list, as the genuine server's does."""
-    entries = list(itertools.islice(list_all(artifact_store, _folder(path)), _LISTED_MAX + 1))
+    entries = list(itertools.islice(list_all(artifact_store, folder_named(path)), _LISTED_MAX + 1))
     if len(entries) > _LISTED_MAX:
         raise TooLarge(f"The folder holds more than {_LISTED_MAX} names; list it in pages by mlflow/artifacts/list.")
-    return ListedArtifacts([_file_info(entry.name, entry) for entry in entries])
-
-
-@get(
-    [f"{_API}/mlflow/artifacts/list", f"{_AJAX}/mlflow/artifacts/list"],
-    sync_to_thread=True,
-    opt=needs(Permission.ARTIFACT_READ),
-)
-def list_run_artifacts(
-    database: NamedDependency[Database],
-    artifact_store: NamedDependency[ArtifactStore],
-    run_id: FromQuery[str | None] = None,
-    run_uuid: FromQuery[str | None] = None,
-    path: FromQuery[str | None] = None,
-    page_token: FromQuery[str | None] = None,
-) -> RunArtifacts:
-    """One level of a folder of a run, in pages, by paths from the run's artifact root."""
-    root_uri, root = _run_root(database, artifact_store, run_id or run_uuid)
-    below = _folder(path)
-    page = artifact_store.list_folder(root / below if below else root, token=page_token or None)
-    files = [_file_info(f"{below}/{entry.name}" if below else entry.name, entry) for entry in page.entries]
-    return RunArtifacts(root_uri=root_uri, files=files, next_page_token=page.next_token)
-
-
-@get("/get-artifact", opt=needs(Permission.ARTIFACT_READ))
-async def get_run_artifact(
-    request: Request[Any, Any, Any],
-    database: NamedDependency[Database],
-    artifact_store: NamedDependency[ArtifactStore],
-    transfers: NamedDependency[Transfers],
-    settings: NamedDependency[Settings],
-    path: FromQuery[str],
-    run_id: FromQuery[str | None] = None,
-    run_uuid: FromQuery[str | None] = None,
-) -> ArtifactDownload:
-    """One file of a run, as the genuine server's pages link to it."""
-    _, root = await asyncio.to_thread(_run_root, database, artifact_store, run_id or run_uuid)
-    whole = root / ArtifactPath.parse(path)
-    recorded = await asyncio.to_thread(_find_digest, database, whole)
-    return ArtifactDownload(
-        whole,
-        store=artifact_store,
-        transfers=transfers,
-        recorded=recorded,
-        headers=request.headers,
-        idle_timeout_s=settings.artifact_idle_timeout_s,
-    )
-
-
-def _run_root(database: Database, store: ArtifactStore, run_id: str | None) -> tuple[str, ArtifactPath]:
-    """A run's artifact URI, and where that lies in the store."""
-    if not run_id:
-        raise InvalidParameter("Missing value for required parameter 'run_id'")
-    with database.reading() as session:
-        uri = runs.get_run_info(session, run_id).artifact_uri
-    root = store.locate(parse_artifact_uri(uri))
-    if root is None:
-        raise RunOutsideStore(run_id)
-    return uri, root
+    return ListedArtifacts([file_info(entry.name, entry) for entry in entries])
 
 
 def _path_of(request: Request[Any, Any, Any]) -> ArtifactPath:
@@ -238,16 +148,6 @@ def _raw_path_of(request: Request[Any, Any, Any]) -> bytes:
     if not found:
         raise InvalidParameter(f"The path must hold '{_PROXY}/' as it is, not percent-encoded.")
     return rest
-
-
-def _folder(path: str | None) -> ArtifactPath | None:
-    # A slash at the end of a folder's name is common, and harmless.
-    text = (path or "").removesuffix("/")
-    return ArtifactPath.parse(text) if text else None
-
-
-def _file_info(path: str, entry: Entry) -> FileInfo:
-    return FileInfo(path, is_dir=entry.is_dir, file_size=entry.size)
 
 
 async def _body_blocks(request: Request[Any, Any, Any], settings: Settings) -> AsyncIterator[bytes]:
@@ -294,6 +194,4 @@ handlers = [
     download_artifact,
     delete_artifact,
     list_artifacts,
-    list_run_artifacts,
-    get_run_artifact,
 ]

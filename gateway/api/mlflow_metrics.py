@@ -81,7 +81,7 @@ def _points(page: Page[Metric]) -> bytes:
     return msgspec.json.encode([metric_on_wire(point) for point in page.items])[1:-1]
 
 
-@get("/ajax-api/2.0/mlflow/metrics/get-history-bulk", sync_to_thread=True, opt=needs(Permission.TRACKING_READ))
+@get(_paths("metrics/get-history-bulk"), sync_to_thread=True, opt=needs(Permission.TRACKING_READ))
 def get_metric_histories(
     database: NamedDependency[Database],
     run_id: FromQuery[list[str] | None] = None,

@@ -2,11 +2,26 @@
 
 import re
 
-from gateway.api import health, mlflow_artifacts, mlflow_logged_models, mlflow_registry, mlflow_tracking
+from gateway.api import (
+    health,
+    mlflow_artifacts,
+    mlflow_logged_models,
+    mlflow_metrics,
+    mlflow_owned_artifacts,
+    mlflow_registry,
+    mlflow_tracking,
+)
 from tests.deployment.tools import ROOT
 
 DOCS = (ROOT / "docs/mlflow.md").read_text()
-PROTOCOLS = (mlflow_tracking, mlflow_logged_models, mlflow_registry, mlflow_artifacts)
+PROTOCOLS = (
+    mlflow_tracking,
+    mlflow_metrics,
+    mlflow_logged_models,
+    mlflow_registry,
+    mlflow_artifacts,
+    mlflow_owned_artifacts,
+)
 
 
 def answered():
