@@ -10,9 +10,12 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
+from sklearn.ensemble import RandomForestClassifier
 
-from tests.guide.blocks import LOG_MODEL, MODEL, X_test, X_train, log_forest
+from tests.guide.blocks import LOG_MODEL, MODEL, X_test, X_train, log_forest, y_train
 from tests.guide.served import predictions, wait_until_problem, wait_until_served
+from tracking.artifact_paths import ArtifactPath
+from tracking.artifact_stores import open_store
 
 pytestmark = [
     pytest.mark.e2e,
@@ -80,6 +83,31 @@ def test_a_source_outside_the_store_is_refused_by_the_name_of_the_setting(url, s
     with refused_at_once("TITLEBOUT_SOURCE_PREFIXES", status=400):
         client.create_model_version(MODEL, source)
     assert list(client.search_model_versions(f"name = '{MODEL}'")) == []
+
+
+@pytest.mark.parametrize("kept_in", ["folder", "bucket"])
+def test_a_source_below_a_prefix_of_that_setting_is_served(serve, request, tmp_path, kept_in):
+    model = RandomForestClassifier(n_estimators=3, random_state=0).fit(X_train, y_train)
+    mlflow.sklearn.save_model(model, tmp_path / "shared" / "forest", **LOG_MODEL)
+    prefix, environment = (tmp_path / "shared").as_uri(), {}
+    if kept_in == "bucket":
+        prefix, environment = f"s3://titlebout-test/{tmp_path.name}", request.getfixturevalue("s3_environment")
+        bucket = open_store(prefix, environment)
+        for path in (tmp_path / "shared" / "forest").iterdir():
+            with bucket.upload(ArtifactPath.parse(f"forest/{path.name}")) as upload:
+                upload.write(path.read_bytes())
+                upload.finish()
+                upload.publish()
+    url = serve(environment={**environment, "TITLEBOUT_SOURCE_PREFIXES": prefix}).url
+    mlflow.set_tracking_uri(url)
+    client = MlflowClient()
+    client.create_registered_model(MODEL)
+    with refused_at_once("TITLEBOUT_SOURCE_PREFIXES", status=400):
+        client.create_model_version(MODEL, f"{prefix}-beside-it/forest")
+    client.create_model_version(MODEL, f"{prefix}/forest")
+    client.set_registered_model_alias(MODEL, "champion", "1")
+    wait_until_served(url, MODEL, champion=1)
+    assert predictions(url, inputs=X_test.tolist()) == model.predict(X_test).tolist()
 
 
 def test_a_version_registered_before_its_files_is_served_once_they_are_there(url, tmp_path):

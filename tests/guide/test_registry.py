@@ -1,6 +1,9 @@
 """The registry and what it serves: versions, aliases, promotion, stages, approval, and many who change one alias."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +169,21 @@ def test_an_alias_that_many_teams_move_at_once_is_moved_at_the_first_try_by_each
     wait_until_served(url_on_both, MODEL, champion=settled)
     assert client.get_registered_model(MODEL).aliases == {"champion": str(settled)}
     assert safe_transition_model(MODEL, 99, "champion", max_retries=1) is None
+
+
+def test_a_pipeline_that_knows_the_server_by_its_environment_moves_the_alias(url, client, poor_and_good):
+    job = f"""
+from mlflow.tracking import MlflowClient
+client = MlflowClient()
+client.set_registered_model_alias(
+    name='{MODEL}',
+    alias='champion',
+    version=2
+)
+"""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": url}
+    subprocess.run([sys.executable, "-c", job], env=environment, check=True, timeout=120)
+    wait_until_served(url, MODEL, champion=2)
 
 
 def test_versions_that_many_teams_register_at_once_have_numbers_of_their_own(url_on_both):

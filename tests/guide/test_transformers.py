@@ -36,7 +36,8 @@ def sentiment(tmp_path):
     return transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
 
 
-def test_a_text_model_is_served_by_its_alias(url, sentiment):
+@pytest.mark.parametrize("example", [{"input_example": ["a text"]}, {}], ids=["with an example", "without one"])
+def test_a_text_model_is_served_by_its_alias(url, sentiment, example):
     mlflow.set_experiment("sentiment-analysis")
     with mlflow.start_run(run_name="distilbert-sentiment") as run:
         mlflow.log_metrics({"eval_loss": 0.7, "eval_runtime": 1.5, "epoch": 3.0})
@@ -44,8 +45,8 @@ def test_a_text_model_is_served_by_its_alias(url, sentiment):
             sentiment,
             name="sentiment",
             registered_model_name="sentiment",
-            input_example=["a text"],
             pip_requirements=["transformers", "torch"],
+            **example,
         )
     client = MlflowClient()
     assert client.get_run(run.info.run_id).data.metrics["eval_loss"] == 0.7
