@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Row, Select, String, Table, delete, select, update
+from sqlalchemy import CursorResult, Row, Select, String, Table, bindparam, delete, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -138,12 +138,22 @@ def get_experiment(session: Session, experiment_id: str) -> Experiment:
         ExperimentNotFound: if there is none with this id.
         InvalidParameter: if *experiment_id* isn't a number.
     """
-    return _read_one(session, select(_EXPERIMENTS), experiment_id)
+    return _read_one(session, _BY_ID, experiment_id)
+
+
+# Built once, as every new run asks: building a statement takes longer than running it.
+_BY_ID = select(_EXPERIMENTS).where(_COLUMNS.experiment_id == bindparam("id"))
+_BY_ID_HELD = _BY_ID.with_for_update(read=True)
+_TAGS = (
+    select(ExperimentTagRow.experiment_id, ExperimentTagRow.key, ExperimentTagRow.value)
+    .where(ExperimentTagRow.experiment_id.in_(bindparam("ids", expanding=True)))
+    .order_by(ExperimentTagRow.key)
+)
 
 
 def _read_one(session: Session, statement: Select[Any], experiment_id: str) -> Experiment:
     number = parse_experiment_id(experiment_id)
-    row = session.execute(statement.where(_COLUMNS.experiment_id == number)).one_or_none()
+    row = session.connection().execute(statement, {"id": number}).first()
     if row is None:
         raise ExperimentNotFound(experiment_id)
     return _to_experiments(session, [row])[0]
@@ -182,7 +192,7 @@ def hold_active_experiment(session: Session, experiment_id: str) -> Experiment:
     """
     # A lock that many may share: those who add runs don't wait for each other, only who deletes waits for them all,
     # and so meets every run.
-    return _ensure_active(_read_one(session, select(_EXPERIMENTS).with_for_update(read=True), experiment_id))
+    return _ensure_active(_read_one(session, _BY_ID_HELD, experiment_id))
 
 
 def _ensure_active(experiment: Experiment) -> Experiment:
@@ -317,11 +327,10 @@ def _write_tags(session: Session, experiment_id: int, tags: dict[str, str]) -> N
 
 def _to_experiments(session: Session, rows: list[Row[Any]]) -> list[Experiment]:
     tags: dict[int, dict[str, str]] = {row.experiment_id: {} for row in rows}
-    ids, tag = list(tags), ExperimentTagRow
+    ids = list(tags)
     for start in range(0, len(ids), _IDS_PER_STATEMENT):
-        some = tag.experiment_id.in_(ids[start : start + _IDS_PER_STATEMENT])
-        found = select(tag.experiment_id, tag.key, tag.value).where(some).order_by(tag.key)
-        for experiment_id, key, value in session.execute(found):
+        some = {"ids": ids[start : start + _IDS_PER_STATEMENT]}
+        for experiment_id, key, value in session.connection().execute(_TAGS, some):
             tags[experiment_id][key] = value
     return [
         Experiment(

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import CursorResult, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from tracking import run_inputs
@@ -264,12 +264,15 @@ class _Stage(NamedTuple):
     lifecycle_stage: str
 
 
+# Built once, as all that run with every point logged: building a statement takes longer than running it.
+_STAGE = select(RUNS.c.experiment_id, RUNS.c.lifecycle_stage).where(RUNS.c.run_id == bindparam("id"))
+_STAGE_HELD = _STAGE.with_for_update()
+
+
 def _require_active(session: Session, run_id: str, *, lock: bool = False) -> int:
     """The number of the run's experiment, if the run may be written to."""
-    statement = select(RUNS.c.experiment_id, RUNS.c.lifecycle_stage).where(RUNS.c.run_id == run_id)
-    if lock:
-        statement = statement.with_for_update()
-    row = session.execute(statement).one_or_none() if is_storable(run_id) else None
+    statement = _STAGE_HELD if lock else _STAGE
+    row = session.connection().execute(statement, {"id": run_id}).first() if is_storable(run_id) else None
     if row is None:
         raise RunNotFound(run_id)
     stage = _Stage(*row)

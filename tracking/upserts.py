@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import Insert
+from sqlalchemy import JSON, Insert
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.orm import Session
 
 from tracking.schema import Base
@@ -34,11 +36,17 @@ Clause: TypeAlias = Callable[[DialectInsert, type[Base]], Insert]
 def _execute(session: Session, row: type[Base], values: Sequence[Mapping[str, Any]], clause: Clause) -> None:
     if not values:
         return
-    statement = _statement(session.get_bind().dialect.name, row, clause)
+    connection = session.connection()
     key_names = [column.key for column in row.__table__.primary_key]
     # Two transactions that touch the same rows in different order would lock each other out.
     ordered = sorted(values, key=lambda one: tuple(one.get(name, "") for name in key_names))
-    session.connection().execute(statement, ordered)
+    text = _text(connection.dialect.name, row, clause, tuple(ordered[0]))
+    if text is None:
+        connection.execute(_statement(connection.dialect.name, row, clause), ordered)
+    elif text.positions is None:
+        connection.exec_driver_sql(text.sql, ordered)
+    else:
+        connection.exec_driver_sql(text.sql, list(map(text.positions, ordered)))
 
 
 @cache
@@ -46,6 +54,30 @@ def _statement(dialect: str, row: type[Base], clause: Clause) -> Insert:
     # Built once: making the statement would cost more than running it.
     insert: DialectInsert = sqlite.insert(row) if dialect == "sqlite" else postgresql.insert(row)
     return clause(insert, row)
+
+
+class _Text(NamedTuple):
+    """A statement as the driver takes it."""
+
+    sql: str
+    # Makes a row's parameters of its values by name; None where the driver takes them by name itself.
+    positions: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None
+
+
+@cache
+def _text(dialect: str, row: type[Base], clause: Clause, names: tuple[str, ...]) -> _Text | None:
+    """The statement for rows of *names*, to go past SQLAlchemy: for a hundred points that halves what they cost.
+
+    None where SQLAlchemy has something to add to the values: a default, or a conversion.
+    """
+    columns = row.__table__.columns
+    speaks = sqlite.dialect() if dialect == "sqlite" else psycopg.dialect()  # type: ignore[no-untyped-call]  # theirs
+    compiled = _statement(dialect, row, clause).compile(dialect=speaks, column_keys=list(names))
+    converted = any(isinstance(columns[name].type, JSON) for name in names)
+    if converted or compiled.params.keys() != set(names):
+        return None
+    positions = compiled.positiontup
+    return _Text(compiled.string, itemgetter(*positions) if positions else None)
 
 
 def _do_nothing(insert: DialectInsert, _row: type[Base]) -> Insert:
