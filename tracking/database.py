@@ -4,9 +4,10 @@ Synchronous on purpose (docs/decisions/0003): callers on an event loop come thro
 transaction is a `with` that the caller can see; it is committed when the block ends, before any answer exists.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,16 +134,41 @@ class Database:
             sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
         return int(session.execute(text(sql)).scalar_one())
 
+    @contextmanager
+    def snapshot(self, scratch: Path) -> Iterator[Connection]:
+        """Everything as of one moment, however long it is read and whoever writes meanwhile: for backups.
+
+        SQLite is copied into *scratch* first, because who reads for long keeps its log from being emptied.
+        """
+        with _translated_errors():
+            if self.is_sqlite:
+                with self._copied(scratch / "snapshot.db") as connection:
+                    yield connection
+                return
+            with self._engine.connect() as connection:
+                options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                with connection.execution_options(**options).begin():
+                    yield connection
+
+    @contextmanager
+    def _copied(self, file: Path) -> Iterator[Connection]:
+        # SQLite's online backup, all pages in one go: a consistent copy, for which no writer has to wait.
+        with closing(sqlite3.connect(file)) as copy, self._engine.connect() as connection:
+            source: Any = connection.connection.driver_connection
+            source.backup(copy)
+        engine = create_engine(URL.create("sqlite+pysqlite", database=str(file)))
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            engine.dispose()
+            file.unlink()
+
     def upgrade(self) -> None:
         """Bring the tables to this program's revision; two processes at once are safe."""
         with _translated_errors(), self._writing_connection() as connection:
             with connection.begin():
-                if not self.is_sqlite:
-                    # Held to the end of the transaction, so that of two replicas one migrates and one finds it done.
-                    connection.execute(text("SELECT pg_advisory_xact_lock(7217001)"))
-                config = _alembic_config()
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                migrate(connection)
 
     def revision(self) -> str | None:
         """The revision that the tables are at, None if there are none."""
@@ -162,6 +188,21 @@ class Database:
 
     def dispose(self) -> None:
         self._engine.dispose()
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the tables to *revision*, as a part of the transaction that *connection* is in."""
+    if connection.dialect.name != "sqlite":
+        # Held to the end of the transaction, so that of two replicas one migrates and one finds it done.
+        connection.execute(text("SELECT pg_advisory_xact_lock(7217001)"))
+    config = _alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def is_known_revision(revision: str) -> bool:
+    """Whether this program has a way from *revision* to its own."""
+    return any(known.revision == revision for known in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
 
 
 def _alembic_config() -> Config:

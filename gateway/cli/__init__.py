@@ -16,6 +16,8 @@ _VERBS = {
     "alias": ("gateway.cli.alias", "Point an alias at a version; an arm's alias moves traffic."),
     "split": ("gateway.cli.split", "Share an endpoint's traffic between its arms."),
     "doctor": ("gateway.cli.doctor", "Check the database and the artifact store, a line each."),
+    "backup": ("gateway.cli.backup", "Back up database and artifacts, beside running servers."),
+    "restore": ("gateway.cli.restore", "Put a backup into a database and an artifact root."),
     "demo": ("gateway.cli.demo", "The tour: train, register, serve, split, flip under load."),
 }
 

@@ -1,0 +1,28 @@
+"""Progress bars for operations that take their time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+
+class _Shown:
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task = bars.add_task("", visible=False)
+
+    def begin(self, step: str, total: int | None = None) -> None:
+        self._task = self._bars.add_task(step, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        self._bars.advance(self._task, count)
+
+
+@contextmanager
+def shown_progress(console: Console) -> Iterator[_Shown]:
+    """A bar for each step, on a terminal; elsewhere nothing but the bars as they stood at the end."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console) as bars:
+        yield _Shown(bars)

@@ -1,0 +1,21 @@
+"""How long operations say how far they are."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """One step at a time: a name, how much there is of it if that is known, and how much of it is done."""
+
+    def begin(self, step: str, total: int | None = None) -> None: ...
+
+    def advance(self, count: int = 1) -> None: ...
+
+
+class Silent:
+    """For tests and programs."""
+
+    def begin(self, step: str, total: int | None = None) -> None:
+        pass
+
+    def advance(self, count: int = 1) -> None:
+        pass
