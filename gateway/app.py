@@ -15,10 +15,12 @@ from gateway.api import (
     health,
     metrics,
     mlflow_artifacts,
+    mlflow_datasets,
     mlflow_logged_models,
     mlflow_metrics,
     mlflow_owned_artifacts,
     mlflow_registry,
+    mlflow_signed_urls,
     mlflow_tracking,
     titlebout,
 )
@@ -43,6 +45,8 @@ _PROTOCOLS: tuple[Any, ...] = (
     mlflow_owned_artifacts,
     mlflow_registry,
     mlflow_artifacts,
+    mlflow_datasets,
+    mlflow_signed_urls,
 )
 
 

@@ -67,7 +67,7 @@ def hold_what_was_loaded(session: Session, row: ModelVersionRow, manifest: Manif
     folder = folder_of(row.artifact_uri)
     if folder is not None:
         artifact_records.hold(session, folder)
-        uploaded = artifact_records.manifest_of(session, folder)
+        uploaded = artifact_records.known_below(session, folder)
         # Files that were put into the store by other means have no record, and no say.
         if uploaded is not None and not uploaded.files.items() <= manifest.files.items():
             raise FilesStillComing(row.name, row.version)

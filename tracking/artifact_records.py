@@ -17,6 +17,9 @@ from tracking.manifest import FileDigest, Manifest
 from tracking.schema import ArtifactFileRow, FrozenFolderRow
 from tracking.upserts import upsert
 
+# In the place of a SHA-256, which it can't be taken for.
+_UNREAD = ""
+
 # The first half of PostgreSQL's two-number advisory locks; the migrations' lock is of the one-number kind.
 _LOCK_CLASS = 7_217_002
 
@@ -47,6 +50,20 @@ def publish_upload(session: Session, upload: Upload, now_ms: int) -> FileDigest:
     record_file(session, upload.path, digest, now_ms)
     upload.publish()
     return digest
+
+
+def expect_unread(session: Session, path: ArtifactPath, now_ms: int) -> None:
+    """Know that the file at *path* may from now on be one that didn't come through us, unless its folder is frozen.
+
+    Call it before a client is told where to put the file, and again, as with `publish_upload`, in the transaction
+    that makes it visible, where we do that.
+
+    Raises:
+        ArtifactFrozen: and nothing has changed.
+    """
+    _lock(session, path, shared=True)
+    ensure_writable(session, path)
+    record_file(session, path, FileDigest(_UNREAD, 0), now_ms)
 
 
 def delete_artifact(session: Session, store: ArtifactStore, path: ArtifactPath) -> None:
@@ -98,12 +115,21 @@ def forget(session: Session, path: ArtifactPath) -> None:
 def find_digest(session: Session, path: ArtifactPath) -> FileDigest | None:
     """What the file at *path* held when it was uploaded; None if it didn't come through us."""
     row = session.get(ArtifactFileRow, str(path))
-    return None if row is None else FileDigest(row.sha256, row.size)
+    return None if row is None or row.sha256 == _UNREAD else FileDigest(row.sha256, row.size)
 
 
 def manifest_of(session: Session, folder: ArtifactPath) -> Manifest | None:
-    """The manifest of the files that were uploaded below *folder*; None if none was."""
-    query = select(ArtifactFileRow).where(_is_below(ArtifactFileRow.path, folder))
+    """The manifest of the files that were uploaded below *folder*; None if none was, or one that we didn't read."""
+    below = _is_below(ArtifactFileRow.path, folder)
+    unread = select(ArtifactFileRow.path).where(below, ArtifactFileRow.sha256 == _UNREAD)
+    if session.scalar(unread.limit(1)) is not None:
+        return None
+    return known_below(session, folder)
+
+
+def known_below(session: Session, folder: ArtifactPath) -> Manifest | None:
+    """The files below *folder* whose bytes came through us, with others beside them or not; None if there is none."""
+    query = select(ArtifactFileRow).where(_is_below(ArtifactFileRow.path, folder), ArtifactFileRow.sha256 != _UNREAD)
     files = {
         ArtifactPath.parse(row.path).relative_to(folder): FileDigest(row.sha256, row.size)
         for row in session.scalars(query)

@@ -18,6 +18,7 @@ from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_uris import ArtifactUri
 from tracking.errors import Conflict, Exhausted, NotFound, ServingError, TemporarilyUnavailable
 from tracking.manifest import FileDigest, Manifest, digest_chunks
+from tracking.signed_urls import UrlSigner
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a file is in memory at once while it is read."""
@@ -166,6 +167,11 @@ class ArtifactStore(Protocol):
 
     uri: str
     """Where it is, without secrets: what a run's ``artifact_uri`` starts with in direct mode."""
+
+    @property
+    def signer(self) -> UrlSigner | None:
+        """Lets clients come to it themselves; None if they can't."""
+        ...
 
     def upload(self, path: ArtifactPath) -> Upload:
         """Begin a file. Nothing is visible until it is published.

@@ -51,6 +51,7 @@ class FolderArtifactStore:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.uri = self.root.as_uri()
+        self.signer = None
 
     def upload(self, path: ArtifactPath) -> Upload:
         with _translated():

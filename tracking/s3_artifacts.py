@@ -28,6 +28,7 @@ from tracking.artifacts import (
 )
 from tracking.encryption import Encryption
 from tracking.s3_client import S3Settings, connect, translated
+from tracking.s3_signing import S3UrlSigner
 from tracking.s3_uploads import PartSenders, S3Upload, Target
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class S3ArtifactStore:
         self.prefix = prefix
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self.client = connect(settings)
+        self.signer = S3UrlSigner(self.client, bucket, self.key, encryption)
         self._encryption = encryption
         self._settings = settings
         self._upload_slots = threading.BoundedSemaphore(settings.uploads_max)

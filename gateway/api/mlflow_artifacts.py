@@ -1,8 +1,4 @@
-"""MLflow's artifact proxy: files up and down, listings and deletes, as ``mlflow-artifacts:`` URIs need them.
-
-Paths are read from the URL as it came over the wire. The path that a framework hands out is decoded, and its repeated
-slashes are folded; what was asked for could no longer be told.
-"""
+"""MLflow's artifact proxy: files up and down, listings and deletes, as ``mlflow-artifacts:`` URIs need them."""
 
 import asyncio
 import itertools
@@ -17,6 +13,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from gateway.api.artifact_download import ArtifactDownload, begin_download
 from gateway.api.mlflow_artifacts_wire import ListedArtifacts, file_info, folder_named
+from gateway.api.raw_paths import raw_path_below
 from gateway.auth import Permission, needs
 from gateway.settings import Settings
 from gateway.transfers import Transfers
@@ -24,7 +21,7 @@ from tracking import artifact_records
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactStore, Upload, list_all
 from tracking.database import Database
-from tracking.errors import BadRequest, InvalidParameter, TooLarge
+from tracking.errors import BadRequest, TooLarge
 
 _PROXY = "/mlflow-artifacts/artifacts"
 _API, _AJAX = "/api/2.0", "/ajax-api/2.0"
@@ -121,7 +118,7 @@ def delete_artifact(
     artifact_store: NamedDependency[ArtifactStore],
 ) -> dict[str, str]:
     # The client names a whole folder, such as a run's, with a slash at its end.
-    path = ArtifactPath.from_url(_raw_path_of(request).removesuffix(b"/"))
+    path = ArtifactPath.from_url(raw_path_below(request, f"{_PROXY}/").removesuffix(b"/"))
     with database.writing() as session:
         artifact_records.delete_artifact(session, artifact_store, path)
     return {}
@@ -139,15 +136,7 @@ def list_artifacts(
 
 
 def _path_of(request: Request[Any, Any, Any]) -> ArtifactPath:
-    return ArtifactPath.from_url(_raw_path_of(request))
-
-
-def _raw_path_of(request: Request[Any, Any, Any]) -> bytes:
-    raw: bytes = request.scope["raw_path"]
-    _, found, rest = raw.partition(f"{_PROXY}/".encode())
-    if not found:
-        raise InvalidParameter(f"The path must hold '{_PROXY}/' as it is, not percent-encoded.")
-    return rest
+    return ArtifactPath.from_url(raw_path_below(request, f"{_PROXY}/"))
 
 
 async def _body_blocks(request: Request[Any, Any, Any], settings: Settings) -> AsyncIterator[bytes]:

@@ -53,7 +53,7 @@ def list_run_artifacts(
     page_token: FromQuery[str | None] = None,
 ) -> OwnedArtifacts:
     """One level of a folder of a run, in pages."""
-    uri, root = _run_root(database, artifact_store, run_id or run_uuid)
+    uri, root = run_root(database, artifact_store, run_id or run_uuid)
     return _listed(artifact_store, uri, root, path, page_token)
 
 
@@ -68,7 +68,7 @@ async def get_run_artifact(
     run_id: FromQuery[str | None] = None,
     run_uuid: FromQuery[str | None] = None,
 ) -> ArtifactDownload:
-    _, root = await asyncio.to_thread(_run_root, database, artifact_store, run_id or run_uuid)
+    _, root = await asyncio.to_thread(run_root, database, artifact_store, run_id or run_uuid)
     return await begin_download(
         root / ArtifactPath.parse(path),
         headers=request.headers,
@@ -99,7 +99,7 @@ def upload_run_artifact(
         raise InvalidParameter("Missing value for required parameter 'path'")
     if not body:
         raise InvalidParameter("The file is expected in the body; there is none.")
-    _, root = _run_root(database, artifact_store, run_uuid)
+    _, root = run_root(database, artifact_store, run_uuid)
     with artifact_store.upload(root / ArtifactPath.parse(path)) as upload:
         upload.write(body)
         upload.finish()
@@ -124,7 +124,7 @@ def list_logged_model_artifacts(
     page_token: FromQuery[str | None] = None,
 ) -> OwnedArtifacts:
     """One level of a folder of a logged model, in pages."""
-    uri, root = _logged_model_root(database, artifact_store, model_id)
+    uri, root = logged_model_root(database, artifact_store, model_id)
     return _listed(artifact_store, uri, root, artifact_directory_path, page_token)
 
 
@@ -138,7 +138,7 @@ async def get_logged_model_artifact(
     settings: NamedDependency[Settings],
     artifact_file_path: FromQuery[str],
 ) -> ArtifactDownload:
-    _, root = await asyncio.to_thread(_logged_model_root, database, artifact_store, model_id)
+    _, root = await asyncio.to_thread(logged_model_root, database, artifact_store, model_id)
     return await begin_download(
         root / ArtifactPath.parse(artifact_file_path),
         headers=request.headers,
@@ -177,7 +177,7 @@ async def get_model_version_artifact(
 # --- where they lie
 
 
-def _run_root(database: Database, store: ArtifactStore, run_id: str | None) -> tuple[str, ArtifactPath]:
+def run_root(database: Database, store: ArtifactStore, run_id: str | None) -> tuple[str, ArtifactPath]:
     """A run's artifact URI, and where that lies in the store."""
     if not run_id:
         raise InvalidParameter("Missing value for required parameter 'run_id'")
@@ -186,7 +186,7 @@ def _run_root(database: Database, store: ArtifactStore, run_id: str | None) -> t
     return uri, _located(store, uri, f"run {run_id!r}")
 
 
-def _logged_model_root(database: Database, store: ArtifactStore, model_id: str) -> tuple[str, ArtifactPath]:
+def logged_model_root(database: Database, store: ArtifactStore, model_id: str) -> tuple[str, ArtifactPath]:
     with database.reading() as session:
         uri = logged_models.get_logged_model(session, model_id).artifact_uri
     return uri, _located(store, uri, f"logged model {model_id!r}")

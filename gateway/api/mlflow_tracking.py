@@ -11,6 +11,7 @@ from litestar.params import FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from gateway.api.mlflow_numbers import int64
+from gateway.api.mlflow_signed_urls import signs_urls
 from gateway.api.mlflow_tracking_wire import (
     CreateExperiment,
     CreateRun,
@@ -48,7 +49,9 @@ from gateway.api.mlflow_tracking_wire import (
     view_of,
 )
 from gateway.auth import Permission, needs
+from gateway.settings import Settings
 from tracking import experiments, run_search, runs
+from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 from tracking.errors import InvalidParameter
 
@@ -347,8 +350,14 @@ def log_model(data: JSONBody[LogModel], database: NamedDependency[Database]) -> 
     sync_to_thread=False,
     opt=needs(Permission.PUBLIC),
 )
-def get_server_info() -> ServerInfo:
-    return ServerInfo()
+def get_server_info(settings: NamedDependency[Settings], artifact_store: NamedDependency[ArtifactStore]) -> ServerInfo:
+    past_the_proxy = signs_urls(settings, artifact_store)
+    return ServerInfo(
+        multipart_uploads_enabled=past_the_proxy,
+        multipart_downloads_enabled=past_the_proxy,
+        presigned_upload_run_id_supported=past_the_proxy,
+        presigned_upload_model_id_supported=past_the_proxy,
+    )
 
 
 handlers = [
