@@ -88,6 +88,8 @@ class Reconciler:
         self._nudged = nudged
         self._clock_offset_s = 0.0
         self._announced_epoch = -1
+        # From the table that the slowest worker answers from to the newest that was announced.
+        self._answered_from: list[RoutingTable] = []
         self._said: tuple[list[SlotStatus], int] | None = None
         self._said_at_s = 0.0
         self._heard_at_s = clock()
@@ -153,13 +155,16 @@ class Reconciler:
             # doesn't hold up the rest.
             return
         self._announced_epoch = table.epoch
+        self._answered_from.append(table)
         self._workers.switch(table, table.activate_at_ms / 1000 - self._clock_offset_s)
         self._save_table(table)
 
     def _step(self) -> None:
+        while len(self._answered_from) > 1 and self._answered_from[1].epoch <= self._workers.epoch:
+            del self._answered_from[0]
         aspired = aspired_versions(
             self._desired.routes,
-            self._desired.table,
+            [self._desired.table, *self._answered_from],
             self._desired.pins,
             now_ms=int((self._clock() + self._clock_offset_s) * 1000),
             warm_ms=int(self._settings.former_champion_warm_s * 1000),

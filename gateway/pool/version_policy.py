@@ -57,10 +57,14 @@ Action = Load | Unload | Forget
 
 
 def aspired_versions(
-    desired: Iterable[DesiredRoute], table: RoutingTable, pins: Iterable[Pin], *, now_ms: int, warm_ms: int
+    desired: Iterable[DesiredRoute], tables: Iterable[RoutingTable], pins: Iterable[Pin], *, now_ms: int, warm_ms: int
 ) -> frozenset[VersionKey]:
-    """(model, version) that should be in memory: arms, the current epoch, the former champion for a while, pins."""
-    wanted = {(route.model, version) for route in table.routes for version in route.arms.values()}
+    """(model, version) that should be in memory: arms, what is answered from, the former champion for a while, pins.
+
+    *tables* are the newest, and with it those that a worker still answers from: a new epoch is committed some time
+    before the instant at which it is switched to, and until then requests are sent to versions that it doesn't name.
+    """
+    wanted = {(route.model, version) for table in tables for route in table.routes for version in route.arms.values()}
     wanted |= {(pin.model, pin.version) for pin in pins}
     for wish in desired:
         endpoint = wish.endpoint

@@ -49,7 +49,25 @@ def test_aspired_are_arms_the_epoch_the_warm_former_champion_and_pins():
         owners=(("champion", 10_000),),
     )
     pins = [Pin(model="other", version=7, author="", created_ms=0)]
-    aspired = aspired_versions([wish], RoutingTable(epoch=1, routes=(route,)), pins, now_ms=1_500, warm_ms=1_000)
+    aspired = aspired_versions([wish], [RoutingTable(epoch=1, routes=(route,))], pins, now_ms=1_500, warm_ms=1_000)
     assert aspired == {("iris", 1), ("iris", 3), ("iris", 4), ("iris", 5), ("other", 7)}
-    later = aspired_versions([wish], RoutingTable(epoch=1, routes=(route,)), pins, now_ms=2_000, warm_ms=1_000)
+    later = aspired_versions([wish], [RoutingTable(epoch=1, routes=(route,))], pins, now_ms=2_000, warm_ms=1_000)
     assert later == aspired - {("iris", 1)}
+
+
+def test_what_is_still_answered_from_stays_until_every_worker_has_switched():
+    def table(epoch, challenger):
+        route = Route(
+            id="e",
+            name="iris",
+            model="iris",
+            salt="",
+            fallback=False,
+            period=1,
+            arms={"champion": 1, "challenger": challenger},
+            owners=(("challenger", 10_000),),
+        )
+        return RoutingTable(epoch=epoch, routes=(route,))
+
+    aspired = aspired_versions([], [table(2, challenger=3), table(1, challenger=2)], [], now_ms=0, warm_ms=0)
+    assert aspired == {("iris", 1), ("iris", 2), ("iris", 3)}
