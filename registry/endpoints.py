@@ -33,6 +33,14 @@ class ArmWithoutAlias(InvalidParameter):
         super().__init__(f"Arm {arm!r} is no alias of {model!r}; its aliases are: {known}.")
 
 
+class NameInService(Conflict):
+    def __init__(self, name: str, endpoint: str) -> None:
+        super().__init__(
+            f"Endpoint {endpoint!r} still answers from versions under the name {name!r}, whose model was renamed. "
+            "Try again once they are in memory under the new name; `titlebout status` says when."
+        )
+
+
 class VersionInService(Conflict):
     def __init__(self, model: str, version: int, endpoint: str) -> None:
         super().__init__(
@@ -188,6 +196,18 @@ def ensure_version_deletable(session: Session, model: str, version: int) -> None
 def ensure_model_deletable(session: Session, model: str) -> None:
     """Raise `VersionInService` if any version of *model* answers in the newest epoch."""
     _ensure_not_served(session, model, None)
+
+
+def ensure_name_unserved(session: Session, name: str, *, renamed_from: str | None = None) -> None:
+    """Raise `NameInService` if the newest epoch answers from a model that had *name* until it was renamed.
+
+    Until its versions are loaded under their new name, version 1 of *name* means theirs; another model of that name
+    would be answered for by them. Giving a model (*renamed_from*) its own old name back is fine.
+    """
+    models = {endpoint.id: endpoint.model for endpoint in session.scalars(select(EndpointRow))}
+    for route in serving.newest_table(session).routes:
+        if route.model == name and models.get(route.id, name) not in {name, renamed_from}:
+            raise NameInService(name, route.name)
 
 
 def model_was_deleted(session: Session, model: str) -> None:

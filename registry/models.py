@@ -99,12 +99,13 @@ def rename_model(session: Session, name: str, new_name: str, *, now_ms: int) -> 
     Raises:
         RegisteredModelNotFound: if there is no model *name*.
         NameTaken: if another has *new_name*.
+        NameInService: if another had it until just now, and is still answered from under it.
     """
     check_model_name(new_name, "new_name")
     get_model_row(session, name, lock=True)
     if new_name != name:
         prompt = is_prompt(session, name)
-        _ensure_free(session, new_name, wanted_for_prompt=prompt)
+        _ensure_free(session, new_name, wanted_for_prompt=prompt, renamed_from=name)
         try:
             # The rows that refer to the name follow by ON UPDATE CASCADE, so this is one statement and no gap.
             session.execute(
@@ -153,6 +154,7 @@ def delete_tag(session: Session, name: str, key: str) -> None:
     session.execute(delete(RegisteredModelTagRow).where(matching))
 
 
-def _ensure_free(session: Session, name: str, *, wanted_for_prompt: bool) -> None:
+def _ensure_free(session: Session, name: str, *, wanted_for_prompt: bool, renamed_from: str | None = None) -> None:
     if session.get(RegisteredModelRow, name) is not None:
         raise NameTaken(name, taken_by_prompt=is_prompt(session, name), wanted_for_prompt=wanted_for_prompt)
+    endpoints.ensure_name_unserved(session, name, renamed_from=renamed_from)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry import endpoints, epochs, serving
+from registry import endpoints, epochs, models, serving
 from registry.entities import SlotStatus
 from registry.schema import AliasRow, ModelVersionRow, RegisteredModelRow
 from registry.splits import SharesDoNotAddUp
@@ -160,3 +160,27 @@ def test_renaming_the_model_keeps_the_endpoints_id_and_name(session):
     session.flush()
     after = endpoints.get_endpoint(session, "iris")
     assert (after.id, after.name, after.model) == (before.id, "iris", "flower")
+
+
+def test_a_name_is_taken_for_as_long_as_the_model_that_had_it_is_answered_from_under_it(session):
+    set_alias(session, "champion", 1)
+    hold_ready(session, 1)
+    commit(session)
+    models.rename_model(session, "iris", "flower", now_ms=NOW)
+    session.flush()
+    with pytest.raises(endpoints.NameInService, match="'iris'"):
+        models.create_model(session, "iris", now_ms=NOW)
+    # Its own old name back, and away again, is the same model throughout.
+    models.rename_model(session, "flower", "iris", now_ms=NOW)
+    models.rename_model(session, "iris", "flower", now_ms=NOW)
+    serving.heartbeat(
+        session,
+        "a",
+        slots=[SlotStatus(model="flower", version=1, state="READY")],
+        epoch=0,
+        now_ms=NOW,
+        lease_ms=5_000,
+    )
+    session.flush()
+    assert commit(session).routes[0].model == "flower"
+    models.create_model(session, "iris", now_ms=NOW)
