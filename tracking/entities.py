@@ -1,6 +1,7 @@
 """The values that come out of tracking: frozen, compared by ``==``, free of any session."""
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -126,3 +127,53 @@ class LoggedModel(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
     metrics: tuple[Metric, ...] = ()
+
+
+class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One use of a dataset by runs of an experiment, whichever run."""
+
+    experiment_id: str
+    name: str
+    digest: str
+    context: str | None = None
+
+
+class EvaluationDataset(msgspec.Struct, frozen=True, kw_only=True):
+    """Named records to evaluate on, in any number of experiments; the records themselves are asked for apart."""
+
+    dataset_id: str
+    name: str
+    digest: str
+    """Another one after every change of records."""
+    schema: str | None = None
+    profile: str | None = None
+    created_ms: int
+    updated_ms: int
+    created_by: str | None = None
+    updated_by: str | None = None
+    tags: dict[str, str] = {}
+    experiment_ids: tuple[str, ...] = ()
+
+
+class RecordSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a record came from, as a client says it."""
+
+    kind: str
+    """TRACE, HUMAN, DOCUMENT, CODE or UNSPECIFIED (mlflow/entities/dataset_record_source.py)."""
+    data: dict[str, Any] = {}
+
+
+class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One example of an evaluation dataset. Its values are any JSON."""
+
+    record_id: str
+    dataset_id: str
+    inputs: dict[str, Any]
+    outputs: Any = None
+    expectations: dict[str, Any] | None = None
+    tags: dict[str, Any] = {}
+    source: RecordSource | None = None
+    created_ms: int
+    updated_ms: int
+    created_by: str | None = None
+    updated_by: str | None = None

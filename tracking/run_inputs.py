@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from tracking.entities import Dataset, DatasetInput, ModelOutput
+from tracking.entities import Dataset, DatasetInput, DatasetSummary, ModelOutput
 from tracking.errors import InvalidParameter
+from tracking.experiments import parse_experiment_id
 from tracking.names import check_text
 from tracking.schema import DatasetInputRow, DatasetRow, ModelInputRow, ModelOutputRow
 from tracking.upserts import insert_new
@@ -33,6 +34,19 @@ def write_dataset_inputs(session: Session, run_id: str, experiment_id: int, inpu
         for one in inputs
     ]
     insert_new(session, DatasetInputRow, rows)
+
+
+def search_datasets(session: Session, experiment_ids: Sequence[str]) -> list[DatasetSummary]:
+    """What runs of these experiments used, each dataset once for each context; at most a thousand."""
+    link, row = DatasetInputRow, DatasetRow
+    summary = (row.experiment_id, row.name, row.digest, link.context)
+    used = select(*summary).join(link, link.dataset_id == row.dataset_id).distinct()
+    in_experiments = used.where(row.experiment_id.in_([parse_experiment_id(one) for one in experiment_ids]))
+    found = session.execute(in_experiments.order_by(*summary).limit(DATASETS_PER_REQUEST_MAX))
+    return [
+        DatasetSummary(experiment_id=str(number), name=name, digest=digest, context=context)
+        for number, name, digest, context in found
+    ]
 
 
 def write_model_inputs(session: Session, run_id: str, model_ids: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ import re
 from gateway.api import (
     health,
     mlflow_artifacts,
+    mlflow_datasets,
     mlflow_logged_models,
     mlflow_metrics,
     mlflow_owned_artifacts,
@@ -21,6 +22,7 @@ PROTOCOLS = (
     mlflow_registry,
     mlflow_artifacts,
     mlflow_owned_artifacts,
+    mlflow_datasets,
 )
 
 
