@@ -56,8 +56,8 @@ def prepare_database(settings: Settings, store: ArtifactStore) -> Database:
             database.check_revision()
         with database.writing() as session:
             ensure_default_experiment(session, root_of_new_artifacts(settings, store), now_ms=int(time.time() * 1000))
-    except DatabaseUnavailable:
-        _log.warning("database_away_at_start", extra={"serving": "the last table on disk"})
+    except DatabaseUnavailable as error:
+        _log.warning("database_away_at_start", extra={"serving": "the last table on disk", "reason": error.reason})
     return database
 
 
@@ -154,7 +154,7 @@ async def _sweep_uploads(store: ArtifactStore) -> None:
         try:
             swept = await asyncio.to_thread(store.sweep, int(time.time() * 1000))
         except ServingError as error:
-            _log.warning("uploads_not_swept", extra={"reason": error.message})
+            _log.warning("uploads_not_swept", extra={"reason": error.reason})
         else:
             if swept:
                 _log.info("uploads_swept", extra={"count": swept})

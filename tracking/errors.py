@@ -41,6 +41,15 @@ class ServingError(Exception):
     def message(self) -> str:
         return str(self)
 
+    @property
+    def reason(self) -> str:
+        """For who runs the program, never for a caller: the first line of what a driver or the system said."""
+        cause = self.__cause__
+        if cause is None:
+            return self.message
+        # SQLAlchemy wraps the driver's words in a statement and a link; its `orig` has them plain.
+        return str(getattr(cause, "orig", cause)).split("\n")[0]
+
 
 class InvalidParameter(ServingError):
     """A value that the caller must change."""

@@ -79,7 +79,4 @@ def _step(name: str, check: Callable[[], str]) -> CheckStep:
     try:
         return CheckStep(name, ok=True, detail=check())
     except ServingError as error:
-        cause = error.__cause__
-        # The first line of the driver's own words says what a person needs: which host, which role, which file.
-        detail = str(getattr(cause, "orig", cause)).split("\n")[0] if cause else error.message
-        return CheckStep(name, ok=False, detail=detail)
+        return CheckStep(name, ok=False, detail=error.reason)

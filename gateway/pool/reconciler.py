@@ -207,7 +207,7 @@ class Reconciler:
 
     def _mark_stale(self, error: ServingError) -> None:
         if not self._stale:
-            _log.warning("database_away", extra={"reason": error.message})
+            _log.warning("database_away", extra={"reason": error.reason})
             self._stale = True
             self._workers.set_stale_since(self._heard_at_s)
 

@@ -2,12 +2,14 @@
 when one of them can't be reached.
 """
 
+import json
 import os
 import subprocess
 import sys
 import uuid
 from pathlib import Path
 
+import httpx
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
@@ -174,3 +176,20 @@ def test_doctor_says_in_one_line_what_cant_be_reached(
     assert tuple(line.split()[1:3]) == failed
     assert said in line
     assert "hidden" not in line
+
+
+def test_the_log_says_why_a_store_cant_be_reached_and_no_caller_is_told(serve, s3_environment):
+    server = serve(
+        *("--backend-store-uri", "postgresql://mlflow:hidden@127.0.0.1:1/mlflow"),
+        *("--default-artifact-root", "s3://titlebout-test/experiments"),
+        environment={**s3_environment, "AWS_SECRET_ACCESS_KEY": "wrong"},
+    )
+    answer = httpx.get(f"{server.url}/api/2.0/mlflow-artifacts/artifacts", timeout=60)
+    assert (answer.status_code, answer.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+    assert "403" not in answer.text
+    logged = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+    reasons = {line["event"]: line["reason"] for line in logged if "reason" in line}
+    assert "Connection refused" in reasons["database_away_at_start"]
+    assert "Connection refused" in reasons["database_away"]
+    assert "403" in reasons["uploads_not_swept"] or "SignatureDoesNotMatch" in reasons["uploads_not_swept"]
+    assert "hidden" not in server.log
