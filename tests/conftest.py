@@ -5,18 +5,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
 
 from gateway.app import create_app
+from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.cli.server_process import ServerProcess, free_port, server_process
 from gateway.main import listen
 from gateway.settings import Settings
 from tests.servers import running_postgres, running_s3
-from tracking.artifact_stores import open_store
 from tracking.database import Database
 from tracking.experiments import ensure_default_experiment
 
@@ -72,12 +72,18 @@ class AlwaysReady:
 @pytest.fixture
 def api_server(tmp_path: Path) -> Iterator[str]:
     """The URL of the tracking, registry and artifact APIs on a fresh SQLite and folder, in a thread of this process."""
-    settings = Settings(data=str(tmp_path / "data"))
+    with running_api(Settings(data=str(tmp_path / "data"))) as url:
+        yield url
+
+
+@contextmanager
+def running_api(settings: Settings) -> Iterator[str]:
+    """The same with settings of one's own."""
     database = Database(settings.database)
     database.upgrade()
+    store = open_artifact_store(settings)
     with database.writing() as session:
-        ensure_default_experiment(session, now_ms=0)
-    store = open_store(settings.artifacts)
+        ensure_default_experiment(session, root_of_new_artifacts(settings, store), now_ms=0)
     app = create_app(settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time)
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))

@@ -30,7 +30,7 @@ class OpenAddress(InvalidParameter):
 @store_options
 @click.option(
     "--artifact-mode",
-    type=click.Choice(list(ArtifactMode)),
+    type=click.Choice([mode.value for mode in ArtifactMode]),
     help="How clients reach new experiments' artifacts.  [default: proxied]",
 )
 @click.option("--workers", type=int, help="HTTP worker processes.  [default: 1]")
