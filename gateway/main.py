@@ -25,6 +25,7 @@ from gateway.pool.reconciler import Reconciler
 from gateway.settings import Settings
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
+from registry.uri import parse_model_uri
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database, DatabaseUnavailable
 from tracking.errors import InvalidParameter, ServingError
@@ -35,9 +36,36 @@ _log = logging.getLogger(__name__)
 _SWEEP_INTERVAL_S = 3600.0
 
 
-class AddressTaken(InvalidParameter):
+class AddressUnusable(InvalidParameter):
     def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(f"Can't listen on {host}:{port}: {reason}. Another program may have it; try --port.")
+        super().__init__(f"Can't listen on {host}:{port}: {reason}; try --port, or another --host.")
+
+
+class DataFolderUnusable(InvalidParameter):
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"The data folder {folder} can't be written: {reason}. Choose another with --data.")
+
+
+class StageIsNoModel(InvalidParameter):
+    def __init__(self, model: str) -> None:
+        super().__init__(f"--model {model} names a stage, which routes nothing; expected models:/NAME@ALIAS.")
+
+
+def check_surroundings(settings: Settings) -> None:
+    """Find out before anything is started what would otherwise end each worker again and again.
+
+    Raises:
+        DataFolderUnusable: if nothing can be written there.
+        UnreadableModelUri, StageIsNoModel: if the model for bare ``/invocations`` can't be one.
+    """
+    if settings.model and parse_model_uri(settings.model).stage is not None:
+        raise StageIsNoModel(settings.model)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        raise DataFolderUnusable(settings.data_dir, error.strerror or str(error)) from error
 
 
 def prepare_database(settings: Settings, store: ArtifactStore) -> Database:
@@ -65,16 +93,17 @@ def listen(host: str, port: int) -> socket.socket:
     """The one listening socket, which workers inherit.
 
     Raises:
-        AddressTaken: if the address can't be had.
+        AddressUnusable: if the address can't be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, TypeError) as error:
+        # TypeError is what Python says of a host that can't be written as a domain name.
         listener.close()
-        raise AddressTaken(host, port, error.strerror or str(error)) from error
+        raise AddressUnusable(host, port, getattr(error, "strerror", None) or str(error)) from error
     listener.setblocking(False)
     listener.listen(2048)
     listener.set_inheritable(True)
@@ -83,6 +112,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _: None) -> None:
     """Run until SIGTERM or SIGINT. *started* is called with the URL once requests are answered."""
+    check_surroundings(settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

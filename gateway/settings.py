@@ -4,6 +4,7 @@ A field ``foo_s`` is read from ``TITLEBOUT_FOO_S``. Some settings are also known
 set-up written for its server starts this one. Options on the command line win over the environment.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -40,7 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # --- where it listens and keeps things
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8080
-    data: Annotated[str, Meta(description="Folder for the embedded database, artifacts, cache and state.")] = "data"
+    data: Annotated[
+        str, Meta(min_length=1, description="Folder for the embedded database, artifacts, cache and state.")
+    ] = "data"
     database_url: Annotated[
         str, Meta(description="SQLite or PostgreSQL URL; empty means `titlebout.db` in the data folder.")
     ] = ""
@@ -83,7 +86,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = CodePolicy.REGISTERED
 
     # --- what it says
-    log_level: Annotated[str, Meta(description="Python's name of the lowest level that is logged.")] = "INFO"
+    log_level: Annotated[
+        str,
+        Meta(
+            pattern="(?i)^(debug|info|warning|error|critical)$",
+            description="Python's name of the lowest level that is logged.",
+        ),
+    ] = "INFO"
     log_format: Annotated[LogFormat, Meta(description="`json`, one object a line, or `text` for people.")] = (
         LogFormat.JSON
     )
@@ -195,6 +204,9 @@ def _convert(field: str, value: Any, *, origin: str) -> Any:
     if isinstance(value, str):
         value = value.strip()
     try:
-        return msgspec.convert(value, types[field], strict=False)
+        converted = msgspec.convert(value, types[field], strict=False)
     except msgspec.ValidationError as error:
         raise InvalidParameter(f"{origin}={value!r} can't be used: {error}") from error
+    if converted in {math.inf, -math.inf}:
+        raise InvalidParameter(f"{origin}={value!r} can't be used: Expected a finite number")
+    return converted

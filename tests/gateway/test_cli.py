@@ -26,7 +26,7 @@ def titlebout(*arguments, environment=None, timeout_s=60):
 def test_help_lists_every_verb_and_each_verb_has_help():
     runner = CliRunner()
     listed = runner.invoke(cli, ["--help"]).output
-    for verb in ("serve", "db", "status", "resolve", "alias", "split", "doctor", "demo"):
+    for verb in ("serve", "db", "status", "resolve", "alias", "split", "doctor", "backup", "restore", "gc", "demo"):
         assert f"  {verb} " in listed
         shown = runner.invoke(cli, [verb, "--help"])
         assert shown.exit_code == 0
@@ -44,6 +44,23 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(api_server, tmp_path):
     done = titlebout("serve", "--port", api_server.rsplit(":", 1)[1], "--data", str(tmp_path))
     assert done.returncode == 1
     assert "try --port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param(("--data", "/dev/null/data"), "can't be written: Not a directory", id="no folder"),
+        pytest.param(("--host", "nobody.invalid", "--insecure"), "Can't listen on nobody.invalid", id="no such host"),
+        pytest.param(("--host", "ü" * 80, "--insecure"), "Can't listen on", id="a host that is no name"),
+        pytest.param(("--model", "models:/iris/Production"), "names a stage", id="a stage"),
+        pytest.param(("--model", "models:/@"), "Not a proper models:/ URI", id="no model"),
+    ],
+)
+def test_what_would_keep_it_from_serving_is_said_in_a_sentence_at_the_start(tmp_path, options, said):
+    done = titlebout("serve", "--port", "0", "--data", str(tmp_path), *options)
+    assert done.returncode == 1
+    assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -38,6 +38,9 @@ def test_where_a_setting_comes_from(options, environment, field, value):
         pytest.param({}, {"TITLEBOUT_PORT": "70000"}, "TITLEBOUT_PORT", id="out of range"),
         pytest.param({"workers": 0}, {}, "--workers", id="an option out of range"),
         pytest.param({}, {"TITLEBOUT_CODE_POLICY": "maybe"}, "TITLEBOUT_CODE_POLICY", id="none of the choices"),
+        pytest.param({}, {"TITLEBOUT_LOG_LEVEL": "loud"}, "TITLEBOUT_LOG_LEVEL", id="no level"),
+        pytest.param({}, {"TITLEBOUT_POLL_INTERVAL_S": "inf"}, "TITLEBOUT_POLL_INTERVAL_S", id="no end"),
+        pytest.param({"data": ""}, {}, "--data", id="no folder"),
     ],
 )
 def test_what_cannot_be_used_is_named(options, environment, named):
