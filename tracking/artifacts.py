@@ -95,6 +95,8 @@ class StoredArtifact(msgspec.Struct, frozen=True):
 
     path: ArtifactPath
     size: int
+    modified_ms: int
+    """When it was written, by the store's clock."""
 
 
 class Upload(ABC):

@@ -105,7 +105,7 @@ class FolderArtifactStore:
             if stat.S_ISDIR(status.st_mode):
                 yield from self._walk((*segments, name))
             elif stat.S_ISREG(status.st_mode):
-                yield StoredArtifact(ArtifactPath((*segments, name)), status.st_size)
+                yield StoredArtifact(ArtifactPath((*segments, name)), status.st_size, status.st_mtime_ns // 1_000_000)
 
     def delete(self, path: ArtifactPath) -> None:
         with _translated(), _absent_is_fine(), self.folder(path.folder_segments) as folder:

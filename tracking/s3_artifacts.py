@@ -33,7 +33,7 @@ from tracking.s3_uploads import PartSenders, S3Upload, Target
 
 if TYPE_CHECKING:
     # Only the type checker has the stubs.
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ObjectTypeDef
 
 _DELETE_KEYS_MAX = 1000  # what one DeleteObjects takes
 
@@ -123,22 +123,23 @@ class S3ArtifactStore:
         return Page(tuple(entries), listed.get("NextContinuationToken"))
 
     def walk(self, folder: ArtifactPath | None) -> Iterator[StoredArtifact]:
-        for key, size in self._keys(self._folder_prefix(folder)):
-            if not key.endswith("/"):
-                yield StoredArtifact(ArtifactPath.parse(key.removeprefix(self._folder_prefix(None))), size)
+        for found in self._objects(self._folder_prefix(folder)):
+            if not found["Key"].endswith("/"):
+                path = ArtifactPath.parse(found["Key"].removeprefix(self._folder_prefix(None)))
+                yield StoredArtifact(path, found["Size"], int(found["LastModified"].timestamp() * 1000))
 
-    def _keys(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def _objects(self, prefix: str) -> "Iterator[ObjectTypeDef]":
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         with translated():
             for page in pages:
-                yield from ((found["Key"], found["Size"]) for found in page.get("Contents", ()))
+                yield from page.get("Contents", ())
 
     def delete(self, path: ArtifactPath) -> None:
         with translated():
             self.client.delete_object(Bucket=self.bucket, Key=self.key(path))
         batch: list[str] = []
-        for key, _ in self._keys(self._folder_prefix(path)):
-            batch.append(key)
+        for found in self._objects(self._folder_prefix(path)):
+            batch.append(found["Key"])
             if len(batch) == _DELETE_KEYS_MAX:
                 self._delete_keys(batch)
                 batch = []

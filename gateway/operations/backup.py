@@ -201,7 +201,8 @@ class _Record(msgspec.Struct, array_like=True):
 
 
 def _recorded(folder: BackupFolder) -> dict[str, FileDigest]:
-    return {record.path: FileDigest(record.sha256, record.size) for record in _records(folder)}
+    # A file that didn't pass through us has a record without a digest, which says nothing.
+    return {record.path: FileDigest(record.sha256, record.size) for record in _records(folder) if record.sha256}
 
 
 def _records(folder: BackupFolder) -> Iterator[_Record]:
