@@ -4,13 +4,13 @@ Every change is made under the lock of the model's row, so concurrent writers ta
 of them meets an error.
 """
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from registry import endpoints, models
 from registry.entities import ModelVersion
 from registry.errors import AliasNotFound, ModelVersionNotFound
-from registry.names import LATEST, check_alias, check_alias_may_be_set
+from registry.names import LATEST, check_alias, check_alias_may_be_set, check_model_name
 from registry.rows import get_model_row, get_version_row, to_version
 from registry.schema import AliasRow, ModelVersionRow
 
@@ -61,13 +61,24 @@ def get_version_by_alias(session: Session, name: str, alias: str) -> ModelVersio
         AliasNotFound: if the model has no such alias.
     """
     check_alias(alias)
-    get_model_row(session, name)
+    check_model_name(name)
     if alias.lower() == LATEST:
+        get_model_row(session, name)
         return _highest_version(session, name)
-    row = session.get(AliasRow, (name, alias))
+    row = session.connection().execute(_MEANT, {"name": name, "alias": alias}).first()
     if row is None:
+        # Which of the two there isn't.
+        get_model_row(session, name)
         raise AliasNotFound(alias)
-    return to_version(session, get_version_row(session, name, row.version))
+    return to_version(session, row)
+
+
+# One statement and built once, because it is what callers that resolve a model for every job ask.
+_MEANT = (
+    select(ModelVersionRow.__table__)
+    .join(AliasRow, (AliasRow.name == ModelVersionRow.name) & (AliasRow.version == ModelVersionRow.version))
+    .where(AliasRow.name == bindparam("name"), AliasRow.alias == bindparam("alias"))
+)
 
 
 def _highest_version(session: Session, name: str) -> ModelVersion:

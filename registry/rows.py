@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, func, select, tuple_
+from sqlalchemy import Executable, Row, bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from registry.entities import ModelVersion, RegisteredModel, VersionKey
@@ -53,11 +53,11 @@ def get_version_row(session: Session, name: str, version: int, *, lock: bool = F
     return row
 
 
-def to_version(session: Session, row: ModelVersionRow) -> ModelVersion:
+def to_version(session: Session, row: ModelVersionRow | Row[Any]) -> ModelVersion:
     return to_versions(session, [row])[0]
 
 
-def to_versions(session: Session, rows: Sequence[ModelVersionRow] | Sequence[Row[Any]]) -> list[ModelVersion]:
+def to_versions(session: Session, rows: Sequence[ModelVersionRow | Row[Any]]) -> list[ModelVersion]:
     """The versions in the order of *rows* (or of what a page read of them), tags and aliases fetched together."""
     session.flush()
     keys = [(row.name, row.version) for row in rows]
@@ -132,35 +132,50 @@ def latest_versions(session: Session, names: Sequence[str]) -> list[ModelVersion
     return to_versions(session, found)
 
 
+# Built once, as almost every call of the registry runs them: building a statement takes longer than running it.
+_VERSION_TAGS = (
+    select(ModelVersionTagRow.name, ModelVersionTagRow.version, ModelVersionTagRow.key, ModelVersionTagRow.value)
+    .where(tuple_(ModelVersionTagRow.name, ModelVersionTagRow.version).in_(bindparam("keys", expanding=True)))
+    .order_by(ModelVersionTagRow.key)
+)
+_MODEL_TAGS = (
+    select(RegisteredModelTagRow.name, RegisteredModelTagRow.key, RegisteredModelTagRow.value)
+    .where(RegisteredModelTagRow.name.in_(bindparam("keys", expanding=True)))
+    .order_by(RegisteredModelTagRow.key)
+)
+_ALIASES = (
+    select(AliasRow.name, AliasRow.alias, AliasRow.version)
+    .where(AliasRow.name.in_(bindparam("keys", expanding=True)))
+    .order_by(AliasRow.alias)
+)
+
+
 def _version_tags(session: Session, keys: Sequence[VersionKey]) -> dict[VersionKey, dict[str, str]]:
     found: dict[VersionKey, dict[str, str]] = defaultdict(dict)
-    row = ModelVersionTagRow
-    for some in _slices(keys):
-        matching = tuple_(row.name, row.version).in_(some)
-        for name, version, key, value in session.execute(
-            select(row.name, row.version, row.key, row.value).where(matching).order_by(row.key)
-        ):
-            found[name, version][key] = value
+    for name, version, key, value in _rows_of(session, _VERSION_TAGS, keys):
+        found[name, version][key] = value
     return found
 
 
 def _model_tags(session: Session, names: Sequence[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = defaultdict(dict)
-    row = RegisteredModelTagRow
-    for some in _slices(names):
-        matching = select(row.name, row.key, row.value).where(row.name.in_(some))
-        for name, key, value in session.execute(matching.order_by(row.key)):
-            found[name][key] = value
+    for name, key, value in _rows_of(session, _MODEL_TAGS, names):
+        found[name][key] = value
     return found
 
 
 def _aliases(session: Session, names: Sequence[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = defaultdict(dict)
-    for some in _slices(names):
-        matching = select(AliasRow.name, AliasRow.alias, AliasRow.version).where(AliasRow.name.in_(some))
-        for name, alias, version in session.execute(matching.order_by(AliasRow.alias)):
-            found[name][alias] = version
+    for name, alias, version in _rows_of(session, _ALIASES, names):
+        found[name][alias] = version
     return found
+
+
+def _rows_of(session: Session, statement: Executable, keys: Sequence[_Item]) -> Iterable[Row[*tuple[Any, ...]]]:
+    """What *statement* finds for *keys*, a slice of them at a time."""
+    connection = session.connection()
+    for some in _slices(keys):
+        yield from connection.execute(statement, {"keys": list(some)})
 
 
 def _slices(items: Sequence[_Item]) -> Iterable[Sequence[_Item]]:

@@ -6,8 +6,10 @@ writer at a time, PostgreSQL gets `_lock`.
 """
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from tracking.artifact_paths import ArtifactPath
@@ -120,19 +122,32 @@ def find_digest(session: Session, path: ArtifactPath) -> FileDigest | None:
 
 def manifest_of(session: Session, folder: ArtifactPath) -> Manifest | None:
     """The manifest of the files that were uploaded below *folder*; None if none was, or one that we didn't read."""
-    below = _is_below(ArtifactFileRow.path, folder)
-    unread = select(ArtifactFileRow.path).where(below, ArtifactFileRow.sha256 == _UNREAD)
-    if session.scalar(unread.limit(1)) is not None:
-        return None
-    return known_below(session, folder)
+    rows = _rows_below(session, folder)
+    return None if any(row.sha256 == _UNREAD for row in rows) else _known(rows, folder)
 
 
 def known_below(session: Session, folder: ArtifactPath) -> Manifest | None:
     """The files below *folder* whose bytes came through us, with others beside them or not; None if there is none."""
-    query = select(ArtifactFileRow).where(_is_below(ArtifactFileRow.path, folder), ArtifactFileRow.sha256 != _UNREAD)
+    return _known(_rows_below(session, folder), folder)
+
+
+# Built once, as every version that is made asks: building a statement takes longer than running it. The range is that
+# of `_is_below`.
+_BELOW = select(ArtifactFileRow.path, ArtifactFileRow.sha256, ArtifactFileRow.size).where(
+    ArtifactFileRow.path > bindparam("first"), ArtifactFileRow.path < bindparam("last")
+)
+
+
+def _rows_below(session: Session, folder: ArtifactPath) -> list[Any]:
+    session.flush()
+    return list(session.connection().execute(_BELOW, {"first": f"{folder}/", "last": f"{folder}0"}))
+
+
+def _known(rows: Iterable[Any], folder: ArtifactPath) -> Manifest | None:
     files = {
         ArtifactPath.parse(row.path).relative_to(folder): FileDigest(row.sha256, row.size)
-        for row in session.scalars(query)
+        for row in rows
+        if row.sha256 != _UNREAD
     }
     return Manifest(files) if files else None
 

@@ -104,7 +104,7 @@ def get_run_info(session: Session, run_id: str) -> RunInfo:
     Raises:
         RunNotFound: if there is none with this id.
     """
-    row = session.execute(select(RUNS).where(RUNS.c.run_id == run_id)).one_or_none() if is_storable(run_id) else None
+    row = session.connection().execute(_BY_ID, {"id": run_id}).first() if is_storable(run_id) else None
     if row is None:
         raise RunNotFound(run_id)
     return row_to_info(row)
@@ -265,6 +265,7 @@ class _Stage(NamedTuple):
 
 
 # Built once, as all that run with every point logged: building a statement takes longer than running it.
+_BY_ID = select(RUNS).where(RUNS.c.run_id == bindparam("id"))
 _STAGE = select(RUNS.c.experiment_id, RUNS.c.lifecycle_stage).where(RUNS.c.run_id == bindparam("id"))
 _STAGE_HELD = _STAGE.with_for_update()
 
