@@ -62,6 +62,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     model_id: str | None
     copied: ModelVersion | None = None
     """The version that was copied, if one was."""
+    proxied: bool = False
+    """Whether its files came through us, so that all of their digests are known."""
 
 
 def trace(session: Session, claim: Claim, policy: SourcePolicy) -> Origin:
@@ -80,9 +82,12 @@ def trace(session: Session, claim: Claim, policy: SourcePolicy) -> Origin:
         case ModelUri(model_id):
             return _from_logged_model(session, model_id, claim, policy)
         case ProxiedUri() as uri:
-            _ensure_owned(session, uri, claim)
+            _ensure_owned(session, uri, claim, policy)
             return _from_folder(session, uri, claim, policy)
         case uri:
+            # Where a direct mode's client has put its files. What was put there by hand is nobody's.
+            if (claim.run_id or claim.model_id) and policy.locate(uri) is not None:
+                _ensure_owned(session, uri, claim, policy)
             return _from_folder(session, uri, claim, policy)
 
 
@@ -156,15 +161,22 @@ def _from_folder(session: Session, folder: ArtifactUri, claim: Claim, policy: So
         artifact_uri=_admitted(folder, claim, policy),
         run_id=run_id or None,
         model_id=claim.model_id or None,
+        proxied=isinstance(folder, ProxiedUri),
     )
 
 
-def _ensure_owned(session: Session, uri: ProxiedUri, claim: Claim) -> None:
+def _ensure_owned(session: Session, uri: ArtifactUri, claim: Claim, policy: SourcePolicy) -> None:
     if claim.model_id:
-        if not _is_within(uri, _logged_model_folder(session, claim)):
+        if not _lies_in(uri, _logged_model_folder(session, claim), policy):
             raise SourceNotOwned(claim.source, "model_id")
-    elif not claim.run_id or not _is_within(uri, _run_folder(session, claim)):
+    elif not claim.run_id or not _lies_in(uri, _run_folder(session, claim), policy):
         raise SourceNotOwned(claim.source, "run_id")
+
+
+def _lies_in(uri: ArtifactUri, folder: ArtifactUri, policy: SourcePolicy) -> bool:
+    # By their places in the store: the one may be written as its own URI, and the other as the proxy's.
+    path, root = policy.locate(uri), policy.locate(folder)
+    return path is not None and root is not None and path.is_within(root)
 
 
 def _run_folder(session: Session, claim: Claim) -> ArtifactUri:

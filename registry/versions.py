@@ -78,7 +78,7 @@ def create_version(
     )
     if origin.copied is not None and origin.copied.digest is not None:
         manifests.hold_as(session, row, origin.copied)
-    elif not prompt:
+    elif origin.proxied:
         manifests.hold_what_was_uploaded(session, row)
     if origin.model_id is not None:
         logged_models.note_version(session, origin.model_id, name, row.version)

@@ -186,6 +186,34 @@ def test_what_lies_in_the_store_is_kept_under_the_stores_own_name(register, poli
         assert register(source).artifact_uri == "mlflow-artifacts:/by/hand"
 
 
+def test_what_is_named_by_the_stores_own_uri_belongs_to_the_run_that_is_claimed(register, run, tmp_path):
+    root = f"file://{tmp_path}/artifacts"
+    path = run.artifact_uri.removeprefix("mlflow-artifacts:")
+    assert register(f"{root}{path}/model", run_id=run.run_id).artifact_uri == f"{run.artifact_uri}/model"
+    with pytest.raises(SourceNotOwned):
+        register(f"{root}/by/hand", run_id=run.run_id)
+
+
+def test_files_that_clients_put_there_themselves_are_held_only_once_they_are_loaded(database, register, tmp_path):
+    with database.writing() as session:
+        direct = experiments.create_experiment(
+            session, "direct", now_ms=NOW_MS, artifact_root=f"file://{tmp_path}/artifacts"
+        )
+        run = runs.create_run(session, direct, start_time_ms=NOW_MS).info
+    folder = f"{run.artifact_uri.removeprefix(f'file://{tmp_path}/artifacts')}/model".lstrip("/")
+    # One file of several was changed through us since.
+    upload(database, folder, MLmodel="a")
+    made = register(f"{run.artifact_uri}/model", run_id=run.run_id)
+    assert (made.artifact_uri, made.digest) == (f"mlflow-artifacts:/{folder}", None)
+
+
+def test_a_folder_with_a_file_that_nobody_here_has_read_is_held_only_once_it_is_loaded(database, register, run):
+    folder, _ = upload(database, f"{run.artifact_uri}/model", MLmodel="a")
+    with database.writing() as session:
+        artifact_records.expect_unread(session, folder / ArtifactPath.parse("weights"), NOW_MS)
+    assert register(f"{run.artifact_uri}/model", run_id=run.run_id).digest is None
+
+
 def test_what_lies_under_an_allowed_prefix_is_kept_as_it_is(register):
     assert register("s3://shared-models/iris/7").artifact_uri == "s3://shared-models/iris/7"
 

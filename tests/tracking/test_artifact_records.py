@@ -124,6 +124,27 @@ def test_a_folder_stays_frozen_until_its_last_version_is_gone(database, store):
     put(database, store, "1/m/MLmodel")
 
 
+def test_a_file_that_may_come_past_us_has_no_digest_until_it_is_uploaded_again(database, store):
+    put(database, store, "1/m/MLmodel")
+    with database.writing() as session:
+        records.expect_unread(session, PATH("1/m/MLmodel"), 1)
+    with database.reading() as session:
+        assert records.find_digest(session, PATH("1/m/MLmodel")) is None
+        assert records.manifest_of(session, PATH("1/m")) is None
+        assert records.known_below(session, PATH("1/m")) is None
+    digest = put(database, store, "1/m/MLmodel")
+    with database.reading() as session:
+        assert records.find_digest(session, PATH("1/m/MLmodel")) == digest
+        assert records.manifest_of(session, PATH("1/m")) == Manifest({PATH("MLmodel"): digest})
+
+
+def test_nothing_is_expected_in_a_frozen_folder(database, store):
+    put(database, store, "1/m/MLmodel")
+    freeze(database, "1/m")
+    with database.writing() as session, pytest.raises(ArtifactFrozen):
+        records.expect_unread(session, PATH("1/m/weights"), 1)
+
+
 def test_the_manifest_of_a_freeze_is_kept_as_it_was(database, store):
     put(database, store, "1/m/MLmodel")
     manifest = freeze(database, "1/m")
