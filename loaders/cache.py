@@ -44,8 +44,7 @@ class ModelCache:
         self._locks = root / "locks"
         self._incoming = root / "incoming"
         self._bytes_max = bytes_max
-        for folder in (self._entries, self._locks, self._incoming):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._ensure_folders()
         with self._locked("space"):
             self._sweep()
 
@@ -62,6 +61,7 @@ class ModelCache:
         """
         if not _DIGEST.fullmatch(digest):
             raise ValueError("A digest has 64 lower-case hexadecimal digits.")
+        self._ensure_folders()
         manifest = Manifest({ArtifactPath.parse(path): file for path, file in files.items()})
         entry = self._entries / digest
         with self._locked(f"{digest}.lease", fcntl.LOCK_SH):
@@ -77,6 +77,11 @@ class ModelCache:
 
     def used_bytes(self) -> int:
         return sum(_bytes_in(entry) for entry in self._entries.iterdir())
+
+    def _ensure_folders(self) -> None:
+        # At every lease: somebody may empty a cache to free a disk, and must not have to restart what serves.
+        for folder in (self._entries, self._locks, self._incoming):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _make(self, entry: Path, manifest: Manifest, fetch: Fetch) -> None:
         if entry.exists():

@@ -164,7 +164,9 @@ class ModelSlots:
             await self._failed(slot, error.message)
         except Exception as error:  # An edge: whatever a load runs into is this version's failure alone.
             _log.exception("model_load_crashed", extra={"model": slot.key[0], "version": slot.key[1]})
-            await self._failed(slot, f"{type(error).__name__}: {error}")
+            # Callers read this too: what the system says of a file, without where it lies on this machine.
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            await self._failed(slot, f"{type(error).__name__}: {said}")
         else:
             slot.failures = 0
             self._change(slot, SlotState.READY, took_s=round(self._clock() - started_s, 3))

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,6 +73,15 @@ def test_an_entry_that_changed_on_disk_is_fetched_anew(tmp_path, corrupt):
         assert (folder / "data" / "model.bin").read_bytes() == b"x" * 1000
         assert (folder / "MLmodel").read_bytes() == b"flavors: {}"
     assert len(store.fetched) == 4
+
+
+def test_a_cache_that_somebody_removed_is_made_anew(tmp_path):
+    store, root = iris(), tmp_path / "cache"
+    cache = ModelCache(root, 10_000)
+    with store.lease(cache):
+        shutil.rmtree(root)
+    with store.lease(cache) as folder:
+        assert (folder / "MLmodel").read_bytes() == b"flavors: {}"
 
 
 @pytest.mark.parametrize("content", [b"z" * 1000, b"x" * 999, b"x" * 1001])
