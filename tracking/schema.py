@@ -356,3 +356,24 @@ class EvaluationRecordRow(Base):
         UniqueConstraint("dataset_id", "input_hash"),
         Index("ix_evaluation_records_order", "dataset_id", "created_ms", "record_id"),
     )
+
+
+class ImportRow(Base):
+    """Something that was copied from another server, as it was there then: what needn't be copied again."""
+
+    __tablename__ = "imports"
+
+    # The server's URL.
+    source: Mapped[str] = mapped_column(_text(500), primary_key=True)
+    # `tracking.imports.Kind`, and what the server calls it.
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    id: Mapped[str] = mapped_column(_text(600), primary_key=True)
+    # What it is called here.
+    local_id: Mapped[str] = mapped_column(_text(600))
+    # SHA-256 of how the server describes it.
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    # What of it no description counts: points of metrics, artifacts, and their bytes.
+    points: Mapped[int] = mapped_column(BigInteger)
+    files: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int] = mapped_column(BigInteger)
+    done_ms: Mapped[int] = mapped_column(BigInteger)
