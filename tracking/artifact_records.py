@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from tracking.artifact_paths import ArtifactPath
-from tracking.artifacts import ArtifactStore, Upload
+from tracking.artifacts import DELETED_AT_ONCE, ArtifactStore, Upload
 from tracking.errors import Conflict
 from tracking.manifest import FileDigest, Manifest
 from tracking.schema import ArtifactFileRow, FrozenFolderRow
@@ -68,8 +68,13 @@ def expect_unread(session: Session, path: ArtifactPath, now_ms: int) -> None:
     record_file(session, path, FileDigest(_UNREAD, 0), now_ms)
 
 
-def delete_artifact(session: Session, store: ArtifactStore, path: ArtifactPath) -> None:
+def delete_artifact(
+    session: Session, store: ArtifactStore, path: ArtifactPath, *, files_max: int = DELETED_AT_ONCE
+) -> bool:
     """Delete the file or folder at *path* and its records; nothing happens if there is neither.
+
+    Of a large folder only *files_max* files go, so that nobody waits for this transaction for long. Whether there are
+    more: then begin another.
 
     Raises:
         ArtifactFrozen: if it is frozen, lies in a frozen folder or holds one; nothing has changed then.
@@ -77,7 +82,7 @@ def delete_artifact(session: Session, store: ArtifactStore, path: ArtifactPath) 
     _lock(session, path, shared=False)
     ensure_deletable(session, path)
     forget(session, path)
-    store.delete(path)
+    return store.delete_some(path, files_max)
 
 
 def ensure_writable(session: Session, path: ArtifactPath) -> None:

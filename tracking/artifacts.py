@@ -23,6 +23,11 @@ from tracking.signed_urls import UrlSigner
 CHUNK_BYTES = 1024 * 1024
 """How much of a file is in memory at once while it is read."""
 
+DELETED_AT_ONCE = 1_000
+"""Files that go in one step of deleting a folder; what one request to S3 takes."""
+
+_LISTED_AT_ONCE = 10_000
+
 ABANDONED_AFTER_MS = 24 * 3600 * 1000
 """A multipart upload that was begun so long ago has no sender any more."""
 
@@ -220,6 +225,10 @@ class ArtifactStore(Protocol):
         """Remove the file, or the folder with all that is in it; nothing happens if there is neither."""
         ...
 
+    def delete_some(self, path: ArtifactPath, files_max: int) -> bool:
+        """The same, but of a large folder about *files_max* files only; whether there are more."""
+        ...
+
     def locate(self, uri: ArtifactUri) -> ArtifactPath | None:
         """The path at which *uri* lies in this store; None if it lies elsewhere or is the root itself."""
         ...
@@ -241,7 +250,8 @@ def list_all(store: ArtifactStore, folder: ArtifactPath | None) -> Iterator[Entr
     """One level of *folder*, whole: for clients that know no pages."""
     token = None
     while True:
-        page = store.list_folder(folder, token=token)
+        # S3 gives a thousand, whatever is asked; a folder is read from its beginning for each page.
+        page = store.list_folder(folder, token=token, limit=_LISTED_AT_ONCE)
         yield from page.entries
         token = page.next_token
         if token is None:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from heapq import nsmallest
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ from tracking.artifact_paths import INCOMING, ArtifactPath, is_storable_name
 from tracking.artifact_uris import ArtifactUri, FileUri, ProxiedUri
 from tracking.artifacts import (
     CHUNK_BYTES,
+    DELETED_AT_ONCE,
     ArtifactChanged,
     ArtifactInTheWay,
     ArtifactIsFolder,
@@ -108,9 +110,16 @@ class FolderArtifactStore:
                 yield StoredArtifact(ArtifactPath((*segments, name)), status.st_size, status.st_mtime_ns // 1_000_000)
 
     def delete(self, path: ArtifactPath) -> None:
+        while self.delete_some(path, DELETED_AT_ONCE):
+            pass
+
+    def delete_some(self, path: ArtifactPath, files_max: int) -> bool:
         with _translated(), _absent_is_fine(), self.folder(path.folder_segments) as folder:
-            _remove(folder, path.name)
+            _remove(folder, path.name, files_max)
+            if _exists(folder, path.name):
+                return True
         self._prune(path.folder_segments)
+        return False
 
     def _prune(self, segments: tuple[str, ...]) -> None:
         # S3 has no empty folders, so there are none here either.
@@ -296,17 +305,33 @@ def _entry(name: str, status: os.stat_result) -> Entry | None:
     return None
 
 
-def _remove(folder: int, name: str) -> None:
+def _remove(folder: int, name: str, files_max: int) -> int:
+    """Remove up to *files_max* files at and below *name*, and the folders that are empty then; how many files went."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=folder)
-        return
+        return 1
+    removed = 0
     below = os.open(name, _FOLDER_FLAGS, dir_fd=folder)
     try:
-        for child in os.listdir(below):  # noqa: PTH208  (by descriptor, which pathlib can't)
-            _remove(below, child)
+        with os.scandir(below) as scan:
+            children = [entry.name for entry in islice(scan, files_max)]
+        for child in children:
+            if removed < files_max:
+                removed += _remove(below, child, files_max - removed)
     finally:
         os.close(below)
-    os.rmdir(name, dir_fd=folder)
+    # What is left in it, or has come since, is for the next step.
+    with suppress(OSError):
+        os.rmdir(name, dir_fd=folder)
+    return removed
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sweep_one(folder: int, name: str, now_ms: int) -> int:

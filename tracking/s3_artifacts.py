@@ -17,6 +17,7 @@ from tracking.artifact_uris import ArtifactUri, ProxiedUri, S3Uri
 from tracking.artifacts import (
     ABANDONED_AFTER_MS,
     CHUNK_BYTES,
+    DELETED_AT_ONCE,
     ArtifactIsFolder,
     ArtifactNotFound,
     Entry,
@@ -135,16 +136,18 @@ class S3ArtifactStore:
                 yield from page.get("Contents", ())
 
     def delete(self, path: ArtifactPath) -> None:
+        while self.delete_some(path, DELETED_AT_ONCE):
+            pass
+
+    def delete_some(self, path: ArtifactPath, files_max: int) -> bool:
+        # One key is kept free for a file of that very name: S3 may have both.
+        files_max = min(files_max, _DELETE_KEYS_MAX) - 1
         with translated():
-            self.client.delete_object(Bucket=self.bucket, Key=self.key(path))
-        batch: list[str] = []
-        for found in self._objects(self._folder_prefix(path)):
-            batch.append(found["Key"])
-            if len(batch) == _DELETE_KEYS_MAX:
-                self._delete_keys(batch)
-                batch = []
-        if batch:
-            self._delete_keys(batch)
+            listed = self.client.list_objects_v2(
+                Bucket=self.bucket, Prefix=self._folder_prefix(path), MaxKeys=max(files_max, 1)
+            )
+        self._delete_keys([self.key(path), *(found["Key"] for found in listed.get("Contents", ()))])
+        return listed["IsTruncated"]
 
     def _delete_keys(self, keys: list[str]) -> None:
         with translated():

@@ -21,13 +21,16 @@ from tracking import artifact_records
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactStore, Upload, list_all
 from tracking.database import Database
-from tracking.errors import BadRequest, TooLarge
+from tracking.errors import BadRequest, TemporarilyUnavailable, TooLarge
 
 _PROXY = "/mlflow-artifacts/artifacts"
 _API, _AJAX = "/api/2.0", "/ajax-api/2.0"
 
 # MLflow's client asks for a folder in one piece. Beyond this many names the answer itself would be too large.
 _LISTED_MAX = 100_000
+
+# 50,000 files, which takes a minute or so; clients wait two.
+_DELETE_STEPS_MAX = 50
 
 # A block is what one trip to a thread carries: large enough for the trip not to matter.
 _BLOCK_BYTES = 1024 * 1024
@@ -36,6 +39,13 @@ _BLOCK_BYTES = 1024 * 1024
 class ArtifactTooLarge(TooLarge):
     def __init__(self, bytes_max: int) -> None:
         super().__init__(f"The artifact is over the limit of {bytes_max} bytes (TITLEBOUT_ARTIFACT_BYTES_MAX).")
+
+
+class MoreToDelete(TemporarilyUnavailable):
+    """A tree so large that one request can't delete all of it. MLflow's client asks again by itself."""
+
+    def __init__(self, path: ArtifactPath) -> None:
+        super().__init__(f"Many files of {str(path)!r} were deleted, and there are more. Delete it again.")
 
 
 class UploadBrokenOff(BadRequest):
@@ -119,9 +129,12 @@ def delete_artifact(
 ) -> dict[str, str]:
     # The client names a whole folder, such as a run's, with a slash at its end.
     path = ArtifactPath.from_url(raw_path_below(request, f"{_PROXY}/").removesuffix(b"/"))
-    with database.writing() as session:
-        artifact_records.delete_artifact(session, artifact_store, path)
-    return {}
+    for _ in range(_DELETE_STEPS_MAX):
+        with database.writing() as session:
+            more = artifact_records.delete_artifact(session, artifact_store, path)
+        if not more:
+            return {}
+    raise MoreToDelete(path)
 
 
 @get([_API + _PROXY, _AJAX + _PROXY], sync_to_thread=True, opt=needs(Permission.ARTIFACT_READ))

@@ -166,6 +166,16 @@ def test_a_tree_is_deleted_by_its_name_with_a_slash_as_mlflow_s_client_does_it(c
     assert files_below(root) == ["2/d"]
 
 
+def test_a_tree_of_thousands_of_files_is_deleted_in_steps_that_others_can_write_between(client, root):
+    for number in range(2_500):
+        file = root / f"1/{number % 7}/{number}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    client.put(f"{PROXY}/2/d", content=b"x")
+    assert client.delete(f"{PROXY}/1").json() == {}
+    assert files_below(root) == ["2/d"]
+
+
 BAD_PATHS = {
     "up": "../up",
     "up in the middle": "a/../../b",

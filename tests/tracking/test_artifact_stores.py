@@ -191,6 +191,19 @@ def test_deleting_removes_a_file_or_a_tree_and_nothing_else(store):
     assert [str(stored.path) for stored in store.walk(None)] == ["mm/e"]
 
 
+def test_a_large_folder_is_deleted_in_steps(store):
+    for number in range(25):
+        put(store, f"m/{number % 3}/{number}")
+    put(store, "mm/e")
+    left = []
+    while store.delete_some(PATH("m"), 10):
+        left.append(len(list(store.walk(PATH("m")))))
+    assert left == sorted(left, reverse=True)
+    assert left
+    assert [str(stored.path) for stored in store.walk(None)] == ["mm/e"]
+    assert not store.delete_some(PATH("m"), 10)
+
+
 def test_a_manifest_by_reading_hashes_every_file(store):
     put(store, "m/MLmodel", b"flavors")
     put(store, "m/data/w", b"weights")
