@@ -27,6 +27,7 @@ from gateway.api import (
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.front import Front
 from gateway.api.health import Readiness
+from gateway.api.json_request import JSONRequest
 from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
@@ -93,6 +94,7 @@ def create_app(
         ],
         dependencies={name: _provided(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
+        request_class=JSONRequest,
         request_max_body_size=settings.api_body_bytes_max,
         openapi_config=OpenAPIConfig(
             title="Titlebout",
