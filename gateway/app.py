@@ -25,6 +25,7 @@ from gateway.api import (
     titlebout,
 )
 from gateway.api.browser_guard import BrowserGuard
+from gateway.api.express import Express
 from gateway.api.front import Front
 from gateway.api.health import Readiness
 from gateway.api.json_request import JSONRequest
@@ -48,6 +49,18 @@ _PROTOCOLS: tuple[Any, ...] = (
     mlflow_artifacts,
     mlflow_datasets,
     mlflow_signed_urls,
+)
+
+# What training jobs, and those who resolve models for them, call many times a second.
+_EXPRESS = (
+    mlflow_tracking.create_run,
+    mlflow_tracking.log_batch,
+    mlflow_tracking.log_metric,
+    mlflow_tracking.log_parameter,
+    mlflow_tracking.set_run_tag,
+    mlflow_registry.create_model_version,
+    mlflow_registry.get_version_by_alias,
+    mlflow_registry.set_alias,
 )
 
 
@@ -112,7 +125,14 @@ def create_app(
     )
     require_declared_permissions(app.routes)
     guard = BrowserGuard(settings.host, settings.allowed_hosts.split(","))
-    return Front(app, scoring=scoring, guard=guard)
+    express = Express(
+        app,
+        _EXPRESS,
+        dependencies=dependencies,
+        executor=executor,
+        body_bytes_max=settings.api_body_bytes_max,
+    )
+    return Front(express, scoring=scoring, guard=guard)
 
 
 def _operation_id(_: Any, method: Any, components: list[Any]) -> str:

@@ -5,7 +5,7 @@ MLflow's client retries 408, 429, 500, 502, 503 and 504 for minutes, so what a c
 
 import logging
 import re
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -148,3 +148,9 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     OverflowError: _answer_out_of_range,
     Exception: _answer_unexpected,
 }
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
+    """What the table answers to *error*, for those who stand before Litestar."""
+    handler = next(EXCEPTION_HANDLERS[kind] for kind in type(error).__mro__ if kind in EXCEPTION_HANDLERS)
+    return cast("Response[dict[str, str]]", handler(request, error))
