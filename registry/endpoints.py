@@ -12,9 +12,13 @@ from sqlalchemy.orm import Session
 
 from registry import serving
 from registry.entities import CHALLENGER, CHAMPION, DesiredRoute, Endpoint, Split
+from registry.names import check_model_name
 from registry.schema import AliasRow, EndpointRow, PinRow, SplitRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
 from tracking.errors import Conflict, InvalidParameter, NotFound
+from tracking.names import check_text
+
+_REASON_LENGTH_MAX = 1_000
 
 
 class EndpointNotFound(NotFound):
@@ -124,6 +128,7 @@ def change_split(
     """
     endpoint = _lock_endpoint(session, name)
     check_shares(shares_bp)
+    check_text(reason, "reason", _REASON_LENGTH_MAX)
     aliases = _aliases(session, endpoint.model)
     for arm in shares_bp:
         if arm not in aliases and arm != CHAMPION:
@@ -144,7 +149,8 @@ def stop_endpoint(session: Session, name: str) -> None:
 
 
 def rename_endpoint(session: Session, name: str, new_name: str) -> None:
-    """Answer under *new_name*. Assignments stay, because they hang on the endpoint's id."""
+    """Answer under *new_name*, which must be one that a model could have. Assignments stay: they hang on the id."""
+    check_model_name(new_name)
     endpoint = _lock_endpoint(session, name)
     taken = session.scalar(select(EndpointRow).where(EndpointRow.name == new_name))
     if taken is not None and taken.id != endpoint.id:

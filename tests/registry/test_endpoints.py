@@ -6,6 +6,7 @@ from registry import endpoints, epochs, models, serving
 from registry.entities import SlotStatus
 from registry.schema import AliasRow, ModelVersionRow, RegisteredModelRow
 from registry.splits import SharesDoNotAddUp
+from tracking.errors import InvalidParameter
 
 NOW = 1_700_000_000_000
 
@@ -184,3 +185,17 @@ def test_a_name_is_taken_for_as_long_as_the_model_that_had_it_is_answered_from_u
     session.flush()
     assert commit(session).routes[0].model == "flower"
     models.create_model(session, "iris", now_ms=NOW)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a/b", "..", "x" * 257])
+def test_an_endpoint_takes_no_name_that_a_path_could_not_hold(session, name):
+    set_alias(session, "champion", 1)
+    with pytest.raises(InvalidParameter, match="name"):
+        endpoints.rename_endpoint(session, "iris", name)
+
+
+def test_a_reason_is_bounded_and_storable(session):
+    set_alias(session, "champion", 1)
+    for reason in ("a\0b", "x" * 1_001):
+        with pytest.raises(InvalidParameter, match="'reason'"):
+            endpoints.change_split(session, "iris", {"champion": 10_000}, author="ann", now_ms=NOW, reason=reason)
