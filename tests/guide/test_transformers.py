@@ -81,7 +81,6 @@ class Reviews(torch.utils.data.Dataset):
 
 
 def test_a_trainer_logs_its_params_and_metrics_by_itself(url, sentiment, tmp_path):
-    pytest.importorskip("accelerate", reason="transformers' Trainer needs it")
     mlflow.set_experiment("sentiment-analysis")
     mlflow.transformers.autolog(log_models=True)
     reviews = Reviews(sentiment.tokenizer, [("good", 1), ("very good", 1), ("bad", 0), ("not good", 0)])
