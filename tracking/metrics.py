@@ -37,9 +37,12 @@ def check_metric(metric: Metric, path: str = "") -> Metric:
             f"Invalid value {metric.timestamp_ms} for parameter '{path}timestamp' supplied: "
             "Timestamp must be a nonnegative long (64-bit integer)"
         )
-    check_text(metric.model_id or "", f"{path}model_id", 256)
-    check_text(metric.dataset_name or "", f"{path}dataset_name", 500)
-    check_text(metric.dataset_digest or "", f"{path}dataset_digest", 36)
+    if metric.model_id:
+        check_text(metric.model_id, f"{path}model_id", 256)
+    if metric.dataset_name:
+        check_text(metric.dataset_name, f"{path}dataset_name", 500)
+    if metric.dataset_digest:
+        check_text(metric.dataset_digest, f"{path}dataset_digest", 36)
     return metric
 
 

@@ -17,6 +17,8 @@ EXPERIMENT_NAME_LENGTH_MAX = 500
 TEXT_LENGTH_MAX = 65_535
 
 _KEY = re.compile(r"[/\w.\- :]+")
+# Most keys: nothing in them that any of the rules below could mind.
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_]{1,250}")
 _LOGGED_MODEL_NAME_REFUSES = "/:.%\"'"
 
 
@@ -51,6 +53,8 @@ def check_key(key: str, field: str) -> str:
     Raises:
         InvalidParameter: if it has other signs than MLflow allows, reads as a path elsewhere, or is too long.
     """
+    if _PLAIN_KEY.fullmatch(key):
+        return key
     if not _KEY.fullmatch(key):
         raise InvalidParameter(
             f"Invalid value {key[:100]!r} for parameter '{field}' supplied: Names may only contain alphanumerics, "

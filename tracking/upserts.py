@@ -1,6 +1,7 @@
 """INSERT … ON CONFLICT, which both databases have, and which is what makes concurrent writers agree."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -37,9 +38,8 @@ def _execute(session: Session, row: type[Base], values: Sequence[Mapping[str, An
     if not values:
         return
     connection = session.connection()
-    key_names = [column.key for column in row.__table__.primary_key]
     # Two transactions that touch the same rows in different order would lock each other out.
-    ordered = sorted(values, key=lambda one: tuple(one.get(name, "") for name in key_names))
+    ordered = sorted(values, key=_place(row, values[0].keys())) if len(values) > 1 else list(values)
     text = _text(connection.dialect.name, row, clause, tuple(ordered[0]))
     if text is None:
         connection.execute(_statement(connection.dialect.name, row, clause), ordered)
@@ -47,6 +47,12 @@ def _execute(session: Session, row: type[Base], values: Sequence[Mapping[str, An
         connection.exec_driver_sql(text.sql, ordered)
     else:
         connection.exec_driver_sql(text.sql, list(map(text.positions, ordered)))
+
+
+def _place(row: type[Base], given: AbstractSet[str]) -> Callable[[Mapping[str, Any]], Any]:
+    """What to order rows by: their primary key, or nothing where the database numbers them."""
+    names = [column.key for column in row.__table__.primary_key if column.key in given]
+    return itemgetter(*names) if names else lambda _: 0
 
 
 @cache
