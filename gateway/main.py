@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -22,6 +21,7 @@ from gateway.pool.fetching import Fetcher
 from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
+from gateway.run_folder import run_folder
 from gateway.settings import Settings
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
@@ -121,7 +121,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         listener = life.enter_context(contextlib.closing(listen(settings.host, settings.port)))
         store = open_artifact_store(settings)
         database = life.enter_context(_disposing(prepare_database(settings, store)))
-        run_dir = life.enter_context(_run_dir())
+        run_dir = life.enter_context(run_folder())
         parents = await life.enter_async_context(
             warm_parents(
                 run_dir / "scratch",
@@ -208,15 +208,3 @@ def _disposing(database: Database) -> Iterator[Database]:
         yield database
     finally:
         database.dispose()
-
-
-@contextlib.contextmanager
-def _run_dir() -> Iterator[Path]:
-    """A short private folder for sockets, whose paths may have about 100 characters, and the workers' metrics."""
-    path = Path(tempfile.mkdtemp(prefix="titlebout-"))
-    (path / "metrics").mkdir()
-    (path / "scratch").mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

@@ -51,6 +51,9 @@ class Fetcher:
         # Manifests by digest. A version has one digest for good, so what was read once is true without the database.
         self._known = known
         known.mkdir(parents=True, exist_ok=True)
+        # What a predecessor was writing when it was killed.
+        for partial in known.glob("*.partial"):
+            partial.unlink(missing_ok=True)
 
     @contextmanager
     def fetched(self, key: VersionKey, known_digest: str | None = None) -> Iterator[FetchedModel]:
