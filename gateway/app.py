@@ -22,6 +22,7 @@ from gateway.api import (
     mlflow_registry,
     mlflow_signed_urls,
     mlflow_tracking,
+    mlflow_webhooks,
     titlebout,
 )
 from gateway.api.browser_guard import BrowserGuard
@@ -48,6 +49,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     mlflow_registry,
     mlflow_artifacts,
     mlflow_datasets,
+    mlflow_webhooks,
     mlflow_signed_urls,
 )
 

@@ -23,6 +23,7 @@ from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
+from gateway.webhooks import WebhookDeliverer
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
 from registry.uri import parse_model_uri
@@ -165,6 +166,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         workers.start()
         await life.enter_async_context(_running(reconciler.run()))
         await life.enter_async_context(_running(_sweep_uploads(store)))
+        await life.enter_async_context(_running(WebhookDeliverer(settings, database, clock=time.time).run()))
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         await life.enter_async_context(_running(_announce_start(workers, started, url)))

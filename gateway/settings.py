@@ -85,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Formats that run code at load (pickle, .pth, python_function): allow, registered or deny."),
     ] = CodePolicy.REGISTERED
 
+    webhook_allow_private: Annotated[
+        bool, Meta(description="Let webhooks call private and loopback addresses, and plain http.")
+    ] = False
+
     # --- what it says
     log_level: Annotated[
         str,
@@ -132,6 +136,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     artifact_idle_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest silence of who sends or takes an artifact; then it is broken off.")
     ] = 60.0
+
+    webhook_timeout_s: Annotated[float, Meta(gt=0, description="Longest wait for a webhook's receiver.")] = 10.0
+    webhook_tries_max: Annotated[
+        int, Meta(ge=1, description="Tries to tell a webhook of one event; the pause between them doubles.")
+    ] = 8
 
     presigned_url_s: Annotated[
         int, Meta(ge=1, le=604_800, description="Longest life of a signed URL for a whole file, up or down.")

@@ -38,7 +38,7 @@ from gateway.api.mlflow_registry_wire import (
 )
 from gateway.auth import Permission, needs
 from gateway.settings import Settings
-from registry import aliases, models, search, versions
+from registry import aliases, announcements, models, search, versions
 from registry.names import read_version
 from registry.search import Query
 from registry.sources import Claim, SourcePolicy
@@ -72,6 +72,7 @@ def create_registered_model(
         model = models.create_model(
             session, data.name, description=data.description, tags=tags_of(data.tags), now_ms=_now_ms(clock)
         )
+        announcements.model_was_created(session, model)
     return RegisteredModelAnswer(model_on_wire(model))
 
 
@@ -140,6 +141,7 @@ def delete_registered_model(data: JSONBody[DeleteRegisteredModel], database: Nam
 def set_registered_model_tag(data: JSONBody[SetRegisteredModelTag], database: NamedDependency[Database]) -> Empty:
     with database.writing() as session:
         models.set_tag(session, data.name, data.key, data.value)
+        announcements.model_tag_was_set(session, data.name, data.key, data.value)
     return Empty()
 
 
@@ -152,6 +154,7 @@ def set_registered_model_tag(data: JSONBody[SetRegisteredModelTag], database: Na
 def delete_registered_model_tag(data: JSONBody[DeleteRegisteredModelTag], database: NamedDependency[Database]) -> Empty:
     with database.writing() as session:
         models.delete_tag(session, data.name, data.key)
+        announcements.model_tag_was_deleted(session, data.name, data.key)
     return Empty()
 
 
@@ -194,6 +197,7 @@ def set_alias(
     version = read_version(data.version)
     with database.writing() as session:
         aliases.set_alias(session, data.name, data.alias, version, author=identity, now_ms=_now_ms(clock))
+        announcements.alias_was_set(session, data.name, data.alias, version)
     return Empty()
 
 
@@ -220,6 +224,7 @@ def delete_alias(
 ) -> Empty:
     with database.writing() as session:
         aliases.delete_alias(session, data.name, data.alias, author=identity, now_ms=_now_ms(clock))
+        announcements.alias_was_deleted(session, data.name, data.alias)
     return Empty()
 
 
@@ -250,6 +255,7 @@ def create_model_version(
             tags=tags_of(data.tags),
             now_ms=_now_ms(clock),
         )
+        announcements.version_was_created(session, version)
     return ModelVersionAnswer(version_on_wire(version))
 
 
@@ -352,6 +358,7 @@ def set_model_version_tag(data: JSONBody[SetModelVersionTag], database: NamedDep
     number = read_version(data.version)
     with database.writing() as session:
         versions.set_tag(session, data.name, number, data.key, data.value)
+        announcements.version_tag_was_set(session, data.name, number, data.key, data.value)
     return Empty()
 
 
@@ -365,6 +372,7 @@ def delete_model_version_tag(data: JSONBody[DeleteModelVersionTag], database: Na
     number = read_version(data.version)
     with database.writing() as session:
         versions.delete_tag(session, data.name, number, data.key)
+        announcements.version_tag_was_deleted(session, data.name, number, data.key)
     return Empty()
 
 

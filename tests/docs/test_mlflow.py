@@ -11,6 +11,7 @@ from gateway.api import (
     mlflow_owned_artifacts,
     mlflow_registry,
     mlflow_tracking,
+    mlflow_webhooks,
 )
 from tests.deployment.tools import ROOT
 
@@ -23,6 +24,7 @@ PROTOCOLS = (
     mlflow_artifacts,
     mlflow_owned_artifacts,
     mlflow_datasets,
+    mlflow_webhooks,
 )
 
 
