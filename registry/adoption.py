@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete
+import msgspec
+from sqlalchemy import ColumnElement, String, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from registry import manifests, models
 from registry.entities import ModelVersion
 from registry.names import canonical_stage, check_description, check_tag
 from registry.rows import get_model_row
-from registry.schema import ModelVersionRow, ModelVersionTagRow, RegisteredModelRow, RegisteredModelTagRow
+from registry.schema import AliasRow, ModelVersionRow, ModelVersionTagRow, RegisteredModelRow, RegisteredModelTagRow
 from tracking.errors import Conflict
+from tracking.imports import Kind
 from tracking.names import check_text
+from tracking.schema import ImportRow
 
 
 class VersionTaken(Conflict):
@@ -87,4 +90,37 @@ def _new_version(version: ModelVersion) -> ModelVersionRow:
         user_id=version.user_id,
         created_ms=version.created_ms,
         updated_ms=version.updated_ms,
+    )
+
+
+def version_id(name: str, version: int | str) -> str:
+    """How imports call a version."""
+    return f"{name}/{version}"
+
+
+def alias_id(name: str, alias: str) -> str:
+    """How imports call an alias."""
+    return f"{name}@{alias}"
+
+
+class RegistryCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is here of what was copied."""
+
+    registered_models: int
+    versions: int
+    aliases: int
+
+
+def count_registry(session: Session, source: str) -> RegistryCounts:
+    """Count the rows themselves, of every model, version and alias that was copied from *source*."""
+
+    def count(name: ColumnElement[str], kind: Kind) -> int:
+        copied = select(ImportRow.local_id).where(ImportRow.source == source, ImportRow.kind == kind)
+        return session.scalar(select(func.count()).where(name.in_(copied))) or 0
+
+    version, alias = ModelVersionRow, AliasRow
+    return RegistryCounts(
+        registered_models=count(cast(RegisteredModelRow.name, String), Kind.REGISTERED_MODEL),
+        versions=count(version.name + "/" + cast(version.version, String), Kind.VERSION),
+        aliases=count(alias.name + "@" + alias.alias, Kind.ALIAS),
     )

@@ -43,10 +43,8 @@ EXPERIMENTS = cast(Table, ExperimentRow.__table__)
 _NUMBER_MAX = 2**53
 
 
-def adopt_experiment(
-    session: Session, experiment: Experiment, *, artifact_root: str = DEFAULT_ARTIFACT_ROOT
-) -> tuple[str, str]:
-    """The id and the artifact location that *experiment* has here.
+def adopt_experiment(session: Session, experiment: Experiment, *, artifact_root: str = DEFAULT_ARTIFACT_ROOT) -> str:
+    """Have *experiment*, and return the id that it has here.
 
     One of the same name is taken for the same. Else it keeps its number if that is free, and gets a new one if not.
     """
@@ -60,7 +58,7 @@ def adopt_experiment(
     _replace(
         session, ExperimentTagRow, {"experiment_id": row.experiment_id}, experiment.tags, EXPERIMENT_TAG_LENGTH_MAX
     )
-    return str(row.experiment_id), row.artifact_location
+    return str(row.experiment_id)
 
 
 def _new_experiment(session: Session, experiment: Experiment, artifact_root: str) -> ExperimentRow:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from tracking.artifact_paths import ArtifactPath
 from tracking.schema import (
     ArtifactFileRow,
+    ExperimentRow,
     ImportRow,
     LoggedModelRow,
     MetricRow,
@@ -61,6 +62,7 @@ def list_imports(session: Session, source: str, kind: Kind) -> list[Import]:
 class TrackingCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What there is here of what was copied."""
 
+    experiments: int
     runs: int
     params: int
     tags: int
@@ -76,6 +78,7 @@ def count_tracking(session: Session, source: str) -> TrackingCounts:
         return session.scalar(select(func.count()).where(condition)) or 0
 
     return TrackingCounts(
+        experiments=count(cast(ExperimentRow.experiment_id, String).in_(_ids(source, Kind.EXPERIMENT))),
         runs=count(RunRow.run_id.in_(runs)),
         params=count(ParamRow.run_id.in_(runs)),
         tags=count(RunTagRow.run_id.in_(runs)),
@@ -94,7 +97,7 @@ def count_artifacts(session: Session, folder: ArtifactPath) -> tuple[int, int]:
 
 
 def _ids(source: str, kind: Kind) -> Select[Any]:
-    return select(cast(ImportRow.local_id, String)).where(ImportRow.source == source, ImportRow.kind == kind)
+    return select(ImportRow.local_id).where(ImportRow.source == source, ImportRow.kind == kind)
 
 
 def _to_import(row: ImportRow) -> Import:

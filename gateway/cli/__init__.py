@@ -18,6 +18,7 @@ _VERBS = {
     "doctor": ("gateway.cli.doctor", "Check the database and the artifact store, a line each."),
     "backup": ("gateway.cli.backup", "Back up database and artifacts, beside running servers."),
     "restore": ("gateway.cli.restore", "Put a backup into a database and an artifact root."),
+    "import": ("gateway.cli.import_", "Copy everything that a running MLflow server has."),
     "gc": ("gateway.cli.gc", "Remove what was deleted long ago, and artifacts that belong to nobody."),
     "demo": ("gateway.cli.demo", "The tour: train, register, serve, split, flip under load."),
 }

@@ -12,9 +12,15 @@ class _Shown:
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._task = bars.add_task("", visible=False)
+        self._total = 0
 
     def begin(self, step: str, total: int | None = None) -> None:
+        self._total = total or 0
         self._task = self._bars.add_task(step, total=total)
+
+    def expect(self, more: int) -> None:
+        self._total += more
+        self._bars.update(self._task, total=self._total)
 
     def advance(self, count: int = 1) -> None:
         self._bars.advance(self._task, count)

@@ -8,6 +8,9 @@ class Progress(Protocol):
 
     def begin(self, step: str, total: int | None = None) -> None: ...
 
+    def expect(self, more: int) -> None:
+        """More of it has been found."""
+
     def advance(self, count: int = 1) -> None: ...
 
 
@@ -15,6 +18,9 @@ class Silent:
     """For tests and programs."""
 
     def begin(self, step: str, total: int | None = None) -> None:
+        pass
+
+    def expect(self, more: int) -> None:
         pass
 
     def advance(self, count: int = 1) -> None:
