@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import mlflow
+import msgspec
 import pytest
 from mlflow.artifacts import download_artifacts
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
@@ -155,8 +156,6 @@ def test_the_proxy_is_what_is_left_where_nothing_is_signed(api_server, large_fil
 
 @pytest.mark.parametrize(("presigned", "says"), [(True, True), (False, False)])
 def test_the_server_says_whether_it_signs(settings, presigned, says):
-    import msgspec
-
     with running_api(msgspec.structs.replace(settings, presigned=presigned)) as url:
         info = httpx.get(f"{url}/api/3.0/mlflow/server-info").json()
     assert [
@@ -237,8 +236,6 @@ def test_a_name_that_leads_elsewhere_is_400(client, run, name):
 
 
 def test_a_file_over_the_limit_is_dropped_when_its_parts_have_come(settings):
-    import msgspec
-
     with (
         running_api(msgspec.structs.replace(settings, artifact_bytes_max=10)) as url,
         httpx.Client(base_url=url) as client,
@@ -299,6 +296,23 @@ def test_a_url_is_signed_for_one_owner_that_exists(client, asked, status):
     answer = client.post(UPLOAD_URL, json=asked)
     assert answer.status_code == status
     assert set(answer.json()) == {"error_code", "message"}
+
+
+def test_a_range_of_a_file_in_s3_comes_through_the_proxy_alone(client, run):
+    path = f"/api/2.0/mlflow-artifacts/artifacts/{root_of(run)}/a"
+    data = os.urandom(9 * 1024**2)
+    assert client.put(path, content=data).is_success
+    etag = client.get(path, headers={"Range": "bytes=0-0"}).headers["etag"]
+    for asked, start, stop in [
+        ("bytes=2-4", 2, 5),
+        ("bytes=8388600-8388700", 8388600, 8388701),
+        ("bytes=-10", -10, None),
+    ]:
+        part = client.get(path, headers={"Range": asked, "If-Range": etag})
+        assert (part.status_code, part.content) == (206, data[start:stop])
+    assert client.get(path, headers={"Range": f"bytes={len(data)}-"}).status_code == 416
+    client.put(path, content=b"another file")
+    assert client.get(path, headers={"Range": "bytes=2-4", "If-Range": etag}).content == b"another file"
 
 
 def test_what_is_not_there_or_is_a_folder_is_not_signed(client, store, run):
