@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Insert, Row, Table, func, or_, select, tuple_
+from sqlalchemy import Insert, Row, Table, bindparam, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from tracking.entities import Metric
@@ -22,6 +22,7 @@ HISTORY_PAGE_SIZE_MAX = 25_000
 _LARGEST = 1.7976931348623157e308
 
 _POINTS = cast(Table, MetricRow.__table__).c
+_LATEST_POINTS = cast(Table, LatestMetricRow.__table__).c
 
 
 class LoggedModelOfMetricNotFound(NotFound):
@@ -78,7 +79,13 @@ def metric_history(
         max_results=max_results,
         token=page_token,
     )
-    return Page([_to_metric(key, row) for row in page.items], page.next_page_token)
+    # By place and not by name: there may be a hundred thousand of them. After the four comes the page's order.
+    rows: Sequence[Any] = page.items
+    points = [
+        Metric(key=key, value=math.nan if is_nan else value, timestamp_ms=timestamp_ms, step=step)
+        for value, is_nan, timestamp_ms, step, *_ in rows
+    ]
+    return Page(points, page.next_page_token)
 
 
 def metric_histories(session: Session, run_ids: Sequence[str], key: str, *, max_results: int) -> list[Metric]:
@@ -129,13 +136,23 @@ def _without_one_too_many(rows: Sequence[Row[Any]], points_max: int) -> Sequence
     return rows if len(rows) <= points_max else [rows[0], *rows[2:]]
 
 
+# Built once, as every page of runs asks.
+_LATEST = (
+    select(*(_LATEST_POINTS[name] for name in ("run_id", "key", "value", "is_nan", "timestamp_ms", "step")))
+    .where(_LATEST_POINTS.run_id.in_(bindparam("ids", expanding=True)))
+    .order_by(_LATEST_POINTS.run_id, _LATEST_POINTS.key)
+)
+
+
 def latest_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, list[Metric]]:
     """For each run its metrics' latest points, by key."""
     latest: dict[str, list[Metric]] = {run_id: [] for run_id in run_ids}
-    row = LatestMetricRow
-    found = select(row.run_id, row.key, row.value, row.is_nan, row.timestamp_ms, row.step)
-    for one in session.execute(found.where(row.run_id.in_(run_ids)).order_by(row.run_id, row.key)):
-        latest[one.run_id].append(_to_metric(one.key, one))
+    # By place and not by name, which for the tens of thousands of a page of runs takes twice as long.
+    rows = session.connection().execute(_LATEST, {"ids": run_ids}).all()
+    for run_id, key, value, is_nan, timestamp_ms, step in rows:
+        latest[run_id].append(
+            Metric(key=key, value=math.nan if is_nan else value, timestamp_ms=timestamp_ms, step=step)
+        )
     return latest
 
 

@@ -77,22 +77,27 @@ def read_page(
     """
     search = _fingerprint(search_key)
     place = _read_place(token, search, turns) if token else None
-    found: list[tuple[int, Row[Any]]] = []
+    connection = session.connection()
+    found: list[Row[Any]] = []
+    last_turn = 0
     for number, turn in enumerate(turns):
         if place is not None and number < place.turn:
             continue
         after = place.values if place is not None and number == place.turn else None
         # One row more than asked for tells whether there is a next page.
         limit = None if max_results is None else max_results + 1 - len(found)
-        found += [(number, row) for row in session.execute(_statement(columns, turn, after).limit(limit))]
+        some = connection.execute(_statement(columns, turn, after).limit(limit)).all()
+        # The turn of the last row that is given out: that one row more may be all that a turn gave.
+        if max_results is None or len(found) < max_results <= len(found) + len(some):
+            last_turn = number
+        found += some
         if max_results is not None and len(found) > max_results:
             break
-    rows = [row for _, row in found[:max_results]]
     if max_results is None or len(found) <= max_results:
-        return Page(rows)
-    number, last = found[max_results - 1]
+        return Page(found)
     # The order's values come after the columns that were asked for.
-    return Page(rows, page_token(_Place(search, number, list(last[len(columns) :]))))
+    last = found[max_results - 1]
+    return Page(found[:max_results], page_token(_Place(search, last_turn, list(last[len(columns) :]))))
 
 
 def _statement(columns: Sequence[ColumnElement[Any]], turn: Turn, after: Sequence[_Value] | None) -> Any:

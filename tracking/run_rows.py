@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import Executable, Table, bindparam, select
 from sqlalchemy.orm import Session
 
 from tracking import run_inputs
@@ -52,7 +52,7 @@ def load_runs(session: Session, infos: Sequence[RunInfo]) -> list[Run]:
         some = infos[start : start + _IDS_PER_STATEMENT]
         ids = [info.run_id for info in some]
         metrics = latest_metrics(session, ids)
-        params, tags = _values(session, ParamRow, ids), _values(session, RunTagRow, ids)
+        params, tags = _values(session, _PARAMS, ids), _values(session, _TAGS, ids)
         datasets = run_inputs.dataset_inputs(session, ids)
         used, made = run_inputs.model_inputs(session, ids), run_inputs.model_outputs(session, ids)
         runs += [
@@ -70,9 +70,17 @@ def load_runs(session: Session, infos: Sequence[RunInfo]) -> list[Run]:
     return runs
 
 
-def _values(session: Session, row: type[ParamRow] | type[RunTagRow], run_ids: list[str]) -> dict[str, dict[str, str]]:
+def _values(session: Session, statement: Executable, run_ids: list[str]) -> dict[str, dict[str, str]]:
     values: dict[str, dict[str, str]] = {run_id: {} for run_id in run_ids}
-    statement = select(row.run_id, row.key, row.value).where(row.run_id.in_(run_ids)).order_by(row.run_id, row.key)
-    for run_id, key, value in session.execute(statement):
+    for run_id, key, value in session.connection().execute(statement, {"ids": run_ids}).all():
         values[run_id][key] = value
     return values
+
+
+def _values_of(row: type[ParamRow] | type[RunTagRow]) -> Executable:
+    of_runs = row.run_id.in_(bindparam("ids", expanding=True))
+    return select(row.run_id, row.key, row.value).where(of_runs).order_by(row.run_id, row.key)
+
+
+# Built once, as every page of runs asks.
+_PARAMS, _TAGS = _values_of(ParamRow), _values_of(RunTagRow)

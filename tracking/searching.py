@@ -6,9 +6,11 @@ would have to visit everything before it could give the first row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Table, and_, case, false, literal, or_, select, true
+from sqlalchemy import ColumnElement, FromClause, Row, Table, and_, case, false, literal, or_, select, true
 from sqlalchemy.orm import Session
 
 from tracking.filters import compares
@@ -39,8 +41,9 @@ class Child(NamedTuple):
     has_partition: bool = False
 
 
-class Searchable(NamedTuple):
-    """How one kind of thing is searched."""
+@dataclass(frozen=True, eq=False)
+class Searchable:
+    """How one kind of thing is searched. Each is equal to itself alone, so that searches can be remembered by it."""
 
     table: Table
     identity: ColumnElement[Any]
@@ -48,7 +51,7 @@ class Searchable(NamedTuple):
     columns: Mapping[str, ColumnElement[Any]]
     default_order: Sequence[Term]
     """The order among equals; it ends in what no two rows share."""
-    children: Mapping[Entity, Child] = {}
+    children: Mapping[Entity, Child] = field(default_factory=dict)
     partition: str | None = None
     """The column by which things are apart from each other, such that a search is always within some of it."""
     dataset_condition: Callable[[Comparison], ColumnElement[bool]] | None = None
@@ -74,13 +77,9 @@ def search_page(
         SearchSyntaxError: if the filter or the order isn't in the grammar.
         InvalidPageToken: if the token is not from this search.
     """
-    comparisons = parse_filter(filter_text, searchable.vocabulary)
-    orderings = _without_repetition(parse_order_by(order_by, searchable.vocabulary))
-    few = _few(session, searchable, comparisons, within)
-    turns = [
-        turn._replace(conditions=[*scope, *few, *turn.conditions])
-        for turn in _turns(searchable, comparisons, orderings, within)
-    ]
+    plan = _plan_of(searchable, filter_text, tuple(order_by), tuple(within))
+    few = _few(session, searchable, plan.comparisons, within)
+    turns = [turn._replace(conditions=[*scope, *few, *turn.conditions]) for turn in plan.turns]
     return read_page(
         session,
         list(searchable.table.columns),
@@ -89,6 +88,32 @@ def search_page(
         max_results=max_results,
         token=token,
     )
+
+
+class _Plan(NamedTuple):
+    comparisons: Sequence[Comparison]
+    turns: Sequence[Turn]
+
+
+def _plan(searchable: Searchable, filter_text: str | None, order_by: tuple[str, ...], within: tuple[int, ...]) -> _Plan:
+    comparisons = parse_filter(filter_text, searchable.vocabulary)
+    orderings = _without_repetition(parse_order_by(order_by, searchable.vocabulary))
+    return _Plan(comparisons, _turns(searchable, comparisons, orderings, within))
+
+
+# The same search comes again for every page and from every dashboard, and building its statements takes longer than
+# running them. Long ones are forgotten, so that what is remembered stays small.
+_remembered_plan = lru_cache(maxsize=256)(_plan)
+_REMEMBERED_LENGTH_MAX = 2_000
+_REMEMBERED_WITHIN_MAX = 20
+
+
+def _plan_of(
+    searchable: Searchable, filter_text: str | None, order_by: tuple[str, ...], within: tuple[int, ...]
+) -> _Plan:
+    length = len(filter_text or "") + sum(map(len, order_by))
+    short = length <= _REMEMBERED_LENGTH_MAX and len(within) <= _REMEMBERED_WITHIN_MAX
+    return (_remembered_plan if short else _plan)(searchable, filter_text, order_by, within)
 
 
 def _without_repetition(orderings: Sequence[Ordering]) -> list[Ordering]:
@@ -235,8 +260,14 @@ def _condition(searchable: Searchable, comparison: Comparison) -> ColumnElement[
     return _has(searchable, child, field.key, comparison)
 
 
+@cache
+def _inner(table: Table) -> FromClause:
+    # One for all: each EXISTS is a scope of its own, and making an alias copies the table's columns.
+    return table.alias("inner_one")
+
+
 def _has(searchable: Searchable, child: Child, key: str, comparison: Comparison | None = None) -> ColumnElement[bool]:
-    table = child.table.alias()
+    table = _inner(child.table)
     conditions = [table.c[child.owner] == searchable.identity, table.c.key == key]
     if comparison is not None:
         conditions.append(_value_condition(child, table, comparison))
