@@ -163,9 +163,12 @@ class WarmParents:
         return {**passed, **offline, **home, "PYTHONUNBUFFERED": "1"}
 
     async def close(self) -> None:
-        """Hang up on all of them and wait until they are gone."""
+        """End all of them; their hosts have been stopped before."""
         for parent in self._parents.values():
             parent.line.close()
+            # Killed, because one that is still importing its libraries would first finish that, seconds later.
+            with contextlib.suppress(ProcessLookupError):
+                parent.process.kill()
         for parent in self._parents.values():
             await parent.process.wait()
         self._parents.clear()

@@ -60,6 +60,9 @@ def _become_host(spawn: Spawn, line: socket.socket) -> None:
         _die_with_parent()
         model_host.run(spawn, line)
         status = 0
+    except BrokenPipeError:
+        # The supervisor went while the model was loading: nobody is there to be told.
+        status = 0
     except BaseException:
         traceback.print_exc()
     finally:
