@@ -22,6 +22,7 @@ from gateway.api import (
     mlflow_registry,
     mlflow_signed_urls,
     mlflow_tracking,
+    mlflow_unanswered,
     mlflow_webhooks,
     titlebout,
 )
@@ -50,6 +51,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     mlflow_artifacts,
     mlflow_datasets,
     mlflow_webhooks,
+    mlflow_unanswered,
     mlflow_signed_urls,
 )
 
