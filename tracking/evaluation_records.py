@@ -19,7 +19,7 @@ from tracking.evaluation_datasets import (
     get_dataset,
     lock_dataset,
 )
-from tracking.names import check_text, is_storable
+from tracking.names import check_text
 from tracking.paging import Page, Term, Turn, check_page_size, read_page
 from tracking.schema import EvaluationRecordRow
 from tracking.search import ValueType
@@ -104,9 +104,11 @@ def delete_records(session: Session, dataset_id: str, record_ids: Sequence[str],
     """
     if len(record_ids) > LISTED_MAX:
         raise InvalidParameter(f"A request can name at most {LISTED_MAX} records; got {len(record_ids)}.")
+    for record_id in record_ids:
+        check_text(record_id, "dataset_record_ids")
     dataset = lock_dataset(session, dataset_id)
     deleted = 0
-    for some in _slices([record_id for record_id in record_ids if is_storable(record_id)]):
+    for some in _slices(record_ids):
         statement = delete(EvaluationRecordRow).where(
             EvaluationRecordRow.dataset_id == dataset_id, EvaluationRecordRow.record_id.in_(some)
         )

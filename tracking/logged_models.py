@@ -227,6 +227,7 @@ def search_logged_models(
     _check_listed("experiments", experiment_ids, LISTED_MAX)
     _check_listed("datasets", datasets, COMPARISONS_MAX)
     _check_listed("order_by fields", order_by, ORDERINGS_MAX)
+    _check_dataset_names(datasets, order_by)
     comparisons = parse_filter(filter_text, _VOCABULARY)
     conditions = [
         _COLUMNS.experiment_id.in_([parse_experiment_id(one) for one in experiment_ids]),
@@ -249,6 +250,14 @@ def search_logged_models(
 def _check_listed(what: str, listed: Sequence[object] | Mapping[str, str], at_most: int) -> None:
     if len(listed) > at_most:
         raise InvalidParameter(f"A request can name at most {at_most} {what}; got {len(listed)}.")
+
+
+def _check_dataset_names(datasets: Sequence[DatasetFilter], order_by: Sequence[ModelOrdering]) -> None:
+    named = [(one.name, one.digest) for one in datasets]
+    named += [(one.dataset_name or "", one.dataset_digest) for one in order_by]
+    for name, digest in named:
+        check_text(name, "dataset_name", 500)
+        check_text(digest or "", "dataset_digest", 36)
 
 
 _MODELS = cast(Table, LoggedModelRow.__table__)

@@ -15,10 +15,17 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.api.browser_guard import BrowserGuard
 from gateway.errors import error_body, headers_of, status_of
 from gateway.observability import REQUEST_ID
-from tracking.errors import ServingError
+from tracking.errors import InvalidParameter, ServingError
 
 _REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
 _SCORING_PREFIXES = ("/invocations", "/endpoints/")
+
+
+class NulInUrl(InvalidParameter):
+    """Refused here for all, because nothing can have such a name, and each database says so in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__("A path or a query can't have a NUL in it.")
 
 
 class Front:
@@ -36,6 +43,8 @@ class Front:
         REQUEST_ID.set(request_id)
         try:
             self._guard.check(scope["method"], path, scope["headers"])
+            if "\0" in path or b"%00" in scope["query_string"]:
+                raise NulInUrl
         except ServingError as error:
             await send_error(send, error)
             return

@@ -45,8 +45,7 @@ def check_unique_keys(body: bytes, value: Any) -> None:
     # that *value* lost was a key's. On a batch of 100 metrics (9 KB) this costs 29 µs, and the reader below 200 µs.
     if b"\\u003" not in body and body.count(b":") == _ENCODER.encode(value).count(b":"):
         return
-    # Numbers stay text, because Python refuses to read endless ones.
-    json.loads(body, object_pairs_hook=_refuse_duplicates, parse_int=str)
+    json.loads(body, object_pairs_hook=_refuse_duplicates)
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
