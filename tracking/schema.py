@@ -268,7 +268,10 @@ class LoggedModelMetricRow(Base):
 
 
 class ArtifactFileRow(Base):
-    """What an artifact file held when it was uploaded through us. A file that came by other means has no row."""
+    """What an artifact file held when it was uploaded through us.
+
+    A file that came by other means has no row, or, where a client was shown the way past us, one whose digest is empty.
+    """
 
     __tablename__ = "artifact_files"
 

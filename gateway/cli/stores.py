@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gateway.artifact_access import open_artifact_store
 from gateway.settings import Settings
-from tracking.artifact_stores import open_store
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 
@@ -13,6 +13,6 @@ from tracking.database import Database
 def opened_stores(settings: Settings) -> Iterator[tuple[Database, ArtifactStore]]:
     database = Database(settings.database, pool_size=settings.database_threads)
     try:
-        yield database, open_store(settings.artifacts)
+        yield database, open_artifact_store(settings)
     finally:
         database.dispose()
