@@ -11,11 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
@@ -179,6 +175,8 @@ class Database:
 
     def upgrade(self) -> None:
         """Bring the tables to this program's revision; two processes at once are safe."""
+        if self.revision() == newest_revision():
+            return
         with _translated_errors(), self._writing_connection() as connection:
             with connection.begin():
                 migrate(connection)
@@ -186,11 +184,14 @@ class Database:
     def revision(self) -> str | None:
         """The revision that the tables are at, None if there are none."""
         with _translated_errors(), self._engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return found
 
     def check_revision(self) -> None:
         """Raise `DatabaseNeedsMigration` unless the tables are the ones this program was written for."""
-        found, wanted = self.revision(), ScriptDirectory.from_config(_alembic_config()).get_current_head()
+        found, wanted = self.revision(), newest_revision()
         if found != wanted:
             raise DatabaseNeedsMigration(found, wanted)
 
@@ -209,20 +210,29 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     if connection.dialect.name != "sqlite":
         # Held to the end of the transaction, so that of two replicas one migrates and one finds it done.
         connection.execute(text("SELECT pg_advisory_xact_lock(7217001)"))
-    config = _alembic_config()
+    # Here, because it brings template and syntax libraries that no start with tables up to date should wait for.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
 
 
+def newest_revision() -> str:
+    """The revision of the tables that this program was written for."""
+    return _revisions()[-1]
+
+
 def is_known_revision(revision: str) -> bool:
     """Whether this program has a way from *revision* to its own."""
-    return any(known.revision == revision for known in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
+    return revision in _revisions()
 
 
-def _alembic_config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
+def _revisions() -> list[str]:
+    # Each migration's file begins with its revision, a number; they are one line without branches.
+    return sorted(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 @contextmanager

@@ -1,13 +1,17 @@
 """The migrations make the very tables that the schema describes, on both databases."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 import registry.schema  # noqa: F401  (its tables join the one catalogue)
-from tracking.database import Database, DatabaseNeedsMigration
+import tracking.migrations
+from tracking.database import Database, DatabaseNeedsMigration, is_known_revision, newest_revision
 from tracking.schema import Base
 
 
@@ -37,6 +41,14 @@ def test_an_upgraded_database_is_what_the_schema_says(empty):
         context = MigrationContext.configure(connection, opts=comparable(empty))
         assert compare_metadata(context, Base.metadata) == []
     empty.check_revision()
+
+
+def test_each_migrations_file_is_named_by_its_revision():
+    config = Config()
+    config.set_main_option("script_location", str(Path(tracking.migrations.__file__).parent))
+    scripts = ScriptDirectory.from_config(config)
+    assert newest_revision() == scripts.get_current_head()
+    assert all(is_known_revision(script.revision) for script in scripts.walk_revisions())
 
 
 def test_upgrading_twice_at_once_is_safe_and_changes_nothing_more(empty):
