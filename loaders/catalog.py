@@ -11,13 +11,16 @@ from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from loaders.base import LoadedModel
 from loaders.code_policy import CodePolicy
 from loaders.errors import FlavorNotInstalled
 from loaders.mlmodel import MLmodel, read_mlmodel
 from loaders.transformers_tasks import find_native_task
+
+if TYPE_CHECKING:
+    # It brings numpy, which the supervisor, who only asks for flavors, has no use for.
+    from loaders.base import LoadedModel
 
 __all__ = ["CodePolicy", "Flavor", "load", "preload", "required_flavor"]
 
@@ -99,7 +102,7 @@ class _Hiding(MetaPathFinder):
             raise ModuleNotFoundError(f"{fullname} is hidden here", name=fullname)
 
 
-def load(model_dir: Path, policy: CodePolicy, *, verified: bool, device: str | None = None) -> LoadedModel:
+def load(model_dir: Path, policy: CodePolicy, *, verified: bool, device: str | None = None) -> "LoadedModel":
     """The model saved in *model_dir*, in memory and ready to be called.
 
     *verified* says that the files are those of a registered version's manifest, which *policy* may ask for;
