@@ -12,7 +12,11 @@ def open_artifact_store(settings: Settings) -> ArtifactStore:
     Raises:
         InvalidParameter: if there can be none.
     """
-    return open_store(settings.artifacts, encryption=settings.encryption)
+    return open_store(
+        settings.artifacts,
+        encryption=settings.encryption,
+        clients_endpoint_url=settings.presigned_endpoint_url or None,
+    )
 
 
 def root_of_new_artifacts(settings: Settings, store: ArtifactStore) -> str:

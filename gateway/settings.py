@@ -77,6 +77,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     presigned: Annotated[
         bool, Meta(description="Sign S3 URLs for clients, which then send and take large files past this server.")
     ] = False
+    presigned_endpoint_url: Annotated[
+        str, Meta(description="Address of S3 as clients see it, for signed URLs; empty means this server's own.")
+    ] = ""
     source_prefixes: Annotated[
         str, Meta(description="URI prefixes outside the artifact root that versions may be registered from, by comma.")
     ] = ""

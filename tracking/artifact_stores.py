@@ -14,6 +14,7 @@ def open_store(
     root: str,
     environment: Mapping[str, str] = os.environ,
     encryption: Encryption = Encryption(),  # noqa: B008  (frozen)
+    clients_endpoint_url: str | None = None,
 ) -> ArtifactStore:
     """The store at *root*: a folder, ``file:///…``, or ``s3://bucket/prefix`` with AWS's variables in *environment*.
 
@@ -32,6 +33,7 @@ def open_store(
             from tracking.s3_artifacts import S3ArtifactStore  # noqa: PLC0415
             from tracking.s3_client import S3Settings  # noqa: PLC0415
 
-            return S3ArtifactStore(bucket, prefix, S3Settings.from_environment(environment), encryption)
+            settings = S3Settings.from_environment(environment)
+            return S3ArtifactStore(bucket, prefix, settings, encryption, clients_endpoint_url)
         case _:
             raise InvalidArtifactUri(root, "artifacts can't be kept there")

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tracking.artifact_paths import ArtifactPath, is_storable_name
@@ -48,12 +49,17 @@ class S3ArtifactStore:
         prefix: ArtifactPath | None,
         settings: S3Settings,
         encryption: Encryption = Encryption(),  # noqa: B008  (frozen)
+        clients_endpoint_url: str | None = None,
     ) -> None:
         self.bucket = bucket
         self.prefix = prefix
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self.client = connect(settings)
-        self.signer = S3UrlSigner(self.client, bucket, self.key, encryption)
+        # A signature covers the host's name, so it must be the one by which clients reach S3.
+        signing = self.client
+        if clients_endpoint_url is not None:
+            signing = connect(msgspec.structs.replace(settings, endpoint_url=clients_endpoint_url))
+        self.signer = S3UrlSigner(self.client, bucket, self.key, encryption, signing=signing)
         self._encryption = encryption
         self._settings = settings
         self._upload_slots = threading.BoundedSemaphore(settings.uploads_max)

@@ -20,7 +20,7 @@ _BAD_PARTS = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML
 
 
 class S3UrlSigner:
-    """For the objects of one bucket. Signing itself asks nothing of S3."""
+    """For the objects of one bucket. *signing* reaches S3 as clients do; it makes URLs, and asks nothing of S3."""
 
     def __init__(
         self,
@@ -28,8 +28,11 @@ class S3UrlSigner:
         bucket: str,
         key: Callable[[ArtifactPath], str],
         encryption: Encryption,
+        *,
+        signing: "S3Client",
     ) -> None:
         self._client = client
+        self._signing = signing
         self._bucket = bucket
         self._key = key
         self._encryption = encryption
@@ -89,7 +92,7 @@ class S3UrlSigner:
 
     def _sign(self, call: str, path: ArtifactPath, life_s: int, arguments: Mapping[str, object]) -> str:
         with translated():
-            return self._client.generate_presigned_url(
+            return self._signing.generate_presigned_url(
                 call, Params={"Bucket": self._bucket, "Key": self._key(path), **arguments}, ExpiresIn=life_s
             )
 

@@ -188,6 +188,23 @@ def test_every_write_asks_for_the_encryption_that_was_set(stand_in, encryption, 
     assert all(name in signed.url for name in headers)
 
 
+def test_urls_are_signed_for_the_address_that_clients_know(stand_in):
+    server = stand_in()
+    settings = S3Settings(
+        endpoint_url=f"http://127.0.0.1:{server.server_port}",
+        region="us-east-1",
+        access_key_id="x",
+        secret_access_key="x",
+    )
+    store = S3ArtifactStore("bucket", None, settings, clients_endpoint_url="https://s3.example:8443")
+    for url in (
+        store.signer.upload(PATH, 60).url,
+        store.signer.download(PATH, 60).url,
+        store.signer.begin_parts(PATH, 1, 60).parts[0].url,
+    ):
+        assert url.startswith("https://s3.example:8443/bucket/1/weights?")
+
+
 def test_a_key_for_an_encryption_that_has_none_is_refused():
     with pytest.raises(KeyWithoutKms):
         Encryption(S3Encryption.AES256, "alias/models")
