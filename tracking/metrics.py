@@ -88,6 +88,31 @@ def metric_history(
     return Page(points, page.next_page_token)
 
 
+def history_after(session: Session, run_id: str, key: str, last: Metric | None, *, points_max: int) -> list[Metric]:
+    """The next points of a metric's history after *last*, None for its begin: to read one of any length in steps."""
+    if not (is_storable(run_id) and is_storable(key)):
+        return []
+    asked: dict[str, object] = {"run_id": run_id, "key": key, "points_max": points_max}
+    if last is not None:
+        value, is_nan = stored_value(last.value)
+        asked |= {"timestamp_ms": last.timestamp_ms, "step": last.step, "value": value, "is_nan": is_nan}
+    rows = session.connection().execute(_BEGIN if last is None else _AFTER, asked).all()
+    return [
+        Metric(key=key, value=math.nan if is_nan else value, timestamp_ms=timestamp_ms, step=step)
+        for value, is_nan, timestamp_ms, step in rows
+    ]
+
+
+_PLACE = (_POINTS.timestamp_ms, _POINTS.step, _POINTS.value, _POINTS.is_nan)
+_BEGIN = (
+    select(_POINTS.value, _POINTS.is_nan, _POINTS.timestamp_ms, _POINTS.step)
+    .where(_POINTS.run_id == bindparam("run_id"), _POINTS.key == bindparam("key"))
+    .order_by(*_PLACE)
+    .limit(bindparam("points_max"))
+)
+_AFTER = _BEGIN.where(tuple_(*_PLACE) > tuple_(*(bindparam(column.name, type_=column.type) for column in _PLACE)))
+
+
 def metric_histories(session: Session, run_ids: Sequence[str], key: str, *, max_results: int) -> list[Metric]:
     """A metric's points in several runs, by run and timestamp, each with its run's id; the first *max_results*."""
     if not is_storable(key):

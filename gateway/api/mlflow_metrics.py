@@ -5,7 +5,7 @@ A history may have millions of points, so the one that is asked for whole is sen
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Response, get
@@ -31,6 +31,9 @@ _POINTS_MAX = 25_000
 # About half a megabyte of JSON.
 _STREAMED_AT_ONCE = 5_000
 
+# What stands around the points of a `MetricsAnswer`.
+_BEGIN, _END = b'{"metrics":[', b"]}"
+
 
 def _paths(path: str) -> list[str]:
     return [f"/api/2.0/mlflow/{path}", f"/ajax-api/2.0/mlflow/{path}"]
@@ -46,11 +49,12 @@ async def get_metric_history(
     page_token: FromQuery[str | None] = None,
 ) -> Response[Any]:
     history = _History(database, _required(run_id or run_uuid, "run_id"), metric_key)
-    first = await history.page(_STREAMED_AT_ONCE if max_results is None else max_results, page_token)
-    if max_results is not None or first.next_page_token is None:
-        answer = MetricsAnswer([metric_on_wire(point) for point in first.items], first.next_page_token)
-        return Response(answer)
-    return Stream(_whole(history, first), media_type=MediaType.JSON)
+    if max_results is None and not page_token:
+        first = await history.block(None)
+        content = Response(_BEGIN + first.json + _END, media_type=MediaType.JSON)
+        return content if first.last is None else Stream(_whole(history, first), media_type=MediaType.JSON)
+    page = await history.page(max_results, page_token)
+    return Response(MetricsAnswer([metric_on_wire(point) for point in page.items], page.next_page_token))
 
 
 class _History:
@@ -59,26 +63,38 @@ class _History:
         self._run_id = run_id
         self._key = key
 
-    async def page(self, max_results: int, token: str | None) -> Page[Metric]:
+    async def page(self, max_results: int | None, token: str | None) -> Page[Metric]:
         return await asyncio.to_thread(self._read, max_results, token or None)
 
-    def _read(self, max_results: int, token: str | None) -> Page[Metric]:
+    async def block(self, last: Metric | None) -> "_Block":
+        return await asyncio.to_thread(self._read_block, last)
+
+    def _read_block(self, last: Metric | None) -> "_Block":
+        with self._database.reading() as session:
+            points = metrics.history_after(session, self._run_id, self._key, last, points_max=_STREAMED_AT_ONCE)
+        json = msgspec.json.encode([metric_on_wire(point) for point in points])[1:-1]
+        return _Block(json, points[-1] if len(points) == _STREAMED_AT_ONCE else None)
+
+    def _read(self, max_results: int | None, token: str | None) -> Page[Metric]:
         with self._database.reading() as session:
             return metrics.metric_history(session, self._run_id, self._key, max_results=max_results, page_token=token)
 
 
-async def _whole(history: _History, page: Page[Metric]) -> AsyncIterator[bytes]:
-    yield b'{"metrics":['
-    yield _points(page)
-    # No transaction is open between two pages: a slow reader would keep a connection from everybody else.
-    while page.next_page_token is not None:
-        page = await history.page(_STREAMED_AT_ONCE, page.next_page_token)
-        yield b"," + _points(page)
-    yield b"]}"
+class _Block(NamedTuple):
+    """Some points as JSON, without the brackets of the list, and the last of them if there may be more."""
+
+    json: bytes
+    last: Metric | None
 
 
-def _points(page: Page[Metric]) -> bytes:
-    return msgspec.json.encode([metric_on_wire(point) for point in page.items])[1:-1]
+async def _whole(history: _History, block: _Block) -> AsyncIterator[bytes]:
+    yield _BEGIN + block.json
+    # No transaction is open between two blocks: a slow reader would keep a connection from everybody else.
+    while block.last is not None:
+        block = await history.block(block.last)
+        if block.json:
+            yield b"," + block.json
+    yield _END
 
 
 @get(_paths("metrics/get-history-bulk"), sync_to_thread=True, opt=needs(Permission.TRACKING_READ))

@@ -132,6 +132,22 @@ def test_nan_and_infinities_are_kept(database, run_id):
     assert values == {"high": LARGEST, "low": -LARGEST, "zero": 0.0}
 
 
+@pytest.mark.parametrize("points_max", [1, 2, 3, 100])
+def test_a_history_read_in_steps_is_the_whole_one(database, run_id, points_max):
+    values = (0.0, math.nan, -1.0, math.inf, 2.5)
+    points = [Metric(key="loss", value=v, timestamp_ms=t, step=s) for t in (1, 2) for s in (0, 7) for v in values]
+    with database.writing() as session:
+        runs.log_batch(session, run_id, metrics=points)
+    found, last = [], None
+    with database.reading() as session:
+        while some := metrics.history_after(session, run_id, "loss", last, points_max=points_max):
+            found += some
+            last = some[-1]
+        whole = metrics.metric_history(session, run_id, "loss").items
+    assert len(found) == len(points)
+    assert list(map(str, found)) == list(map(str, whole))
+
+
 def test_a_history_comes_in_order_and_in_pages_that_stay_right(database, run_id):
     log(database, run_id, *(point("m", step, step=step, timestamp_ms=100 - step) for step in range(10)))
     assert [one.step for one in history(database, run_id, "m").items] == list(range(9, -1, -1))
