@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -157,9 +158,56 @@ def _s3_answers(environment: dict[str, str]) -> bool:
     return True
 
 
-def _wait_until(ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path) -> None:
+def mlflow_program() -> Path:
+    """The genuine ``mlflow``, in an environment of its own, which is made where it is missing."""
+    root = Path(__file__).parents[1]
+    program = root / ".venv-mlflow" / "bin" / "mlflow"
+    if not program.exists():
+        subprocess.run(["make", "mlflow-server"], cwd=root, check=True, capture_output=True, timeout=600)
+    return program
+
+
+@contextlib.contextmanager
+def running_mlflow(*options: str) -> Iterator[str]:
+    """A genuine MLflow server on a fresh SQLite, which keeps artifacts itself; gives its URL."""
+    home = Path(tempfile.mkdtemp(prefix="titlebout-mlflow-", dir="/tmp"))
+    port, log = free_port(), home / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [
+                str(mlflow_program()), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+                "--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "files"),
+                *options,
+            ],
+            # Its processes for jobs take longer to start than all the rest.
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            cwd=home, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until(lambda: _mlflow_answers(url), server, log, deadline_s=180)
+        yield url
+    finally:
+        # It has workers of its own, in the session that was started for it.
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait(_DEADLINE_S)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _mlflow_answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"{url}/api/2.0/mlflow/experiments/get", params={"experiment_id": "0"}, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _wait_until(
+    ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path, *, deadline_s: float = _DEADLINE_S
+) -> None:
     """Poll *ready* until it says yes; a server that ended instead is an error with the end of its log."""
-    deadline = time.monotonic() + _DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while time.monotonic() < deadline:
         if server.poll() is not None:
             break

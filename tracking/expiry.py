@@ -7,8 +7,9 @@ import msgspec
 from sqlalchemy import ColumnElement, CursorResult, Delete, and_, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
+from tracking.artifact_paths import ArtifactPath
 from tracking.entities import LifecycleStage
-from tracking.schema import ExperimentRow, LoggedModelRow, RunRow
+from tracking.schema import ArtifactFileRow, ExperimentRow, LoggedModelRow, RunRow
 
 # What one IN may hold; SQLite bounds the parameters of a statement.
 _IDS_PER_STATEMENT = 500
@@ -88,6 +89,16 @@ def remove_experiments(session: Session, experiment_ids: Sequence[int], before_m
         experiment_ids,
         lambda some: delete(row).where(row.experiment_id.in_(some), _expired_experiment(before_ms), empty),
     )
+
+
+def recorded_among(session: Session, paths: Sequence[ArtifactPath]) -> set[ArtifactPath]:
+    """Those of *paths* that came through us, or that we let a client put there."""
+    found: set[ArtifactPath] = set()
+    for start in range(0, len(paths), _IDS_PER_STATEMENT):
+        some = [str(path) for path in paths[start : start + _IDS_PER_STATEMENT]]
+        known = session.scalars(select(ArtifactFileRow.path).where(ArtifactFileRow.path.in_(some)))
+        found.update(ArtifactPath.parse(path) for path in known)
+    return found
 
 
 def _expired_run(before_ms: int) -> ColumnElement[bool]:

@@ -2,6 +2,8 @@
 
 Rows go first. Once a run's row is gone nobody owns its files, and files that nobody owns go next; if that is broken
 off, the next collection finds them. What a version needs is kept, together with the run or logged model it lies in.
+Files that neither came through us nor lie where a run of ours did are somebody else's, perhaps another server's that
+has the same bucket: they are only counted, unless their removal is asked for.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -57,10 +59,8 @@ class Garbage(msgspec.Struct, frozen=True, kw_only=True):
 
     doomed: Doomed
     files: tuple[StoredArtifact, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(file.size for file in self.files)
+    strangers: tuple[StoredArtifact, ...] = ()
+    """Files that nobody here owns and that we know nothing of; they stay."""
 
 
 def choose_doomed(expired: Expired, owners: Iterable[Owner], held: Folders, locate: Locate) -> Doomed:
@@ -86,8 +86,17 @@ def is_garbage(file: StoredArtifact, owned: Folders, before_ms: int) -> bool:
     return file.modified_ms <= before_ms and not owned.cover(file.path)
 
 
-def find_garbage(database: Database, store: ArtifactStore, *, age_ms: int, progress: Progress) -> Garbage:
+def size_of(files: Iterable[StoredArtifact]) -> int:
+    """Bytes of all of them."""
+    return sum(file.size for file in files)
+
+
+def find_garbage(
+    database: Database, store: ArtifactStore, *, age_ms: int, progress: Progress, strangers_too: bool = False
+) -> Garbage:
     """Look through the database and the whole store; change nothing.
+
+    With *strangers_too* files that we know nothing of count as garbage as well.
 
     Raises:
         TooYoung: if *age_ms* is less than a day.
@@ -112,7 +121,17 @@ def find_garbage(database: Database, store: ArtifactStore, *, age_ms: int, progr
         if is_garbage(file, owned, before_ms):
             files.append(file)
         progress.advance()
-    return Garbage(doomed=doomed, files=tuple(files))
+    if strangers_too:
+        return Garbage(doomed=doomed, files=tuple(files))
+    ours = _owned((owner for owner in owners if owner.id in going), (), store.locate)
+    with database.reading() as session:
+        recorded = expiry.recorded_among(session, [file.path for file in files])
+    known = [file.path in recorded or ours.cover(file.path) for file in files]
+    return Garbage(
+        doomed=doomed,
+        files=tuple(file for file, is_known in zip(files, known, strict=True) if is_known),
+        strangers=tuple(file for file, is_known in zip(files, known, strict=True) if not is_known),
+    )
 
 
 def remove_garbage(
@@ -145,6 +164,7 @@ def remove_garbage(
             kept=doomed.kept,
         ),
         files=tuple(removed),
+        strangers=garbage.strangers,
     )
 
 

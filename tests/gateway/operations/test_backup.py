@@ -152,6 +152,24 @@ def test_what_was_damaged_before_is_named(filled, tmp_path):
     )
 
 
+def test_a_file_that_came_past_us_is_copied_too(filled, tmp_path, empty_database):
+    """A client put it into the bucket by a signed URL: its record has no digest."""
+    path = ArtifactPath.parse(path_of(filled.run_uri, "signed.bin"))
+    with filled.database.writing() as session:
+        artifact_records.expect_unread(session, path, 1)
+    with filled.store.upload(path) as upload:
+        upload.write(b"past us")
+        upload.finish()
+        upload.publish()
+    backup = backed(filled, tmp_path / "backup")
+    assert (backup.artifacts.files, backup.damaged) == (5, ())
+    target, store = empty_database("sqlite"), open_store(str(tmp_path / "elsewhere"))
+    restored(tmp_path / "backup", target, store)
+    assert contents(target) == contents(filled.database)
+    with store.open(path) as reader:
+        assert b"".join(reader.chunks()) == b"past us"
+
+
 def test_a_target_with_something_in_it_is_left_alone_unless_forced(filled, tmp_path):
     backed(filled, tmp_path / "backup")
     before = contents(filled.database)

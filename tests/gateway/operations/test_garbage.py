@@ -14,6 +14,7 @@ from gateway.operations.garbage import (
     find_garbage,
     is_garbage,
     remove_garbage,
+    size_of,
 )
 from gateway.operations.progress import Silent
 from registry import models, versions
@@ -115,7 +116,7 @@ def test_a_deleted_run_goes_with_its_artifacts_and_nothing_else_does(old):
     assert gone.doomed.run_ids == (old.run_id,)
     notes, large = path_of(old.run_uri, "notes/a b.txt"), path_of(old.run_uri, "large.bin")
     assert before - stored(old) == {notes, large, "999/nobody/stray.txt"}
-    assert gone.size == 5 + 256 * 9_000 + 5
+    assert size_of(gone.files) == 5 + 256 * 9_000 + 5
     with old.database.reading() as session:
         assert session.get(RunRow, old.run_id) is None
         assert session.get(RunRow, other.run_id) is not None
@@ -124,6 +125,23 @@ def test_a_deleted_run_goes_with_its_artifacts_and_nothing_else_does(old):
         assert artifact_records.find_digest(session, ArtifactPath.parse(path_of(old.model_uri, "MLmodel"))) is not None
     again = collected(old)
     assert (again.doomed.run_ids, again.files) == ((), ())
+
+
+def test_what_another_server_left_in_the_same_store_stays_unless_it_is_asked_for(old):
+    theirs, of_ours = "7/their-run/artifacts/model.pkl", path_of(old.run_uri, "direct.bin")
+    for path in (theirs, of_ours):
+        with old.store.upload(ArtifactPath.parse(path)) as past_us:
+            past_us.write(b"seven")
+            past_us.finish()
+            past_us.publish()
+    delete_run(old, old.run_id)
+    gone = collected(old)
+    assert [str(file.path) for file in gone.strangers] == [theirs]
+    # Where a run of ours was, a file that came past us is ours.
+    assert theirs in stored(old)
+    assert of_ours not in stored(old)
+    found = find_garbage(old.database, old.store, age_ms=30 * DAY_MS, progress=Silent(), strangers_too=True)
+    assert [str(file.path) for file in found.files] == [theirs]
 
 
 def test_what_was_deleted_yesterday_and_what_came_back_stay(old):
