@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from gateway.settings import Settings
-from gateway.webhook_addresses import UrlNotAllowed
+from gateway.webhook_addresses import ReceiverUnreachable, UrlNotAllowed
 from gateway.webhook_requests import Answer, WebhookSender, make_call
 from registry import webhook_deliveries
 from registry.webhook_deliveries import Delivery
@@ -30,6 +30,7 @@ class WebhookDeliverer:
         self._settings = settings
         self._database = database
         self._clock = clock
+        self._database_away = False
 
     async def run(self) -> None:
         """Until cancelled. What is under way then is tried again later, by whoever takes it."""
@@ -51,10 +52,15 @@ class WebhookDeliverer:
 
     async def _take(self, at_most: int) -> list[Delivery]:
         try:
-            return await asyncio.to_thread(self._take_due, at_most)
+            taken = await asyncio.to_thread(self._take_due, at_most)
         except ServingError as error:
-            _log.warning("webhooks_not_told", extra={"reason": error.message})
+            # Once for each time that it goes, not twice a second.
+            if not self._database_away:
+                _log.warning("webhooks_not_told", extra={"reason": error.message})
+            self._database_away = True
             return []
+        self._database_away = False
+        return taken
 
     def _take_due(self, at_most: int) -> list[Delivery]:
         with self._database.reading() as session:
@@ -67,6 +73,17 @@ class WebhookDeliverer:
             return webhook_deliveries.take_due(session, now_ms=now_ms, until_ms=now_ms + lease_ms, at_most=at_most)
 
     async def _deliver(self, sender: WebhookSender, delivery: Delivery) -> None:
+        try:
+            outcome = await self._send(sender, delivery)
+            await asyncio.to_thread(self._note, delivery, outcome)
+        except ServingError as error:
+            # Its lease runs out, and it is told once more: at least once is what is promised.
+            _log.warning("webhooks_not_told", extra={"reason": error.message})
+        except Exception:
+            # One delivery that hits a fault of ours must not keep all others from being made.
+            _log.exception("webhook_delivery_failed", extra={"webhook": delivery.webhook_id})
+
+    async def _send(self, sender: WebhookSender, delivery: Delivery) -> Answer | ServingError:
         call = make_call(
             delivery.url,
             delivery.secret,
@@ -77,14 +94,9 @@ class WebhookDeliverer:
             now_s=self._clock(),
         )
         try:
-            outcome: Answer | ServingError = await sender.send(call)
-        except ServingError as error:
-            outcome = error
-        try:
-            await asyncio.to_thread(self._note, delivery, outcome)
-        except ServingError as error:
-            # Its lease runs out, and it is told once more: at least once is what is promised.
-            _log.warning("webhooks_not_told", extra={"reason": error.message})
+            return await sender.send(call)
+        except (UrlNotAllowed, ReceiverUnreachable) as error:
+            return error
 
     def _note(self, delivery: Delivery, outcome: Answer | ServingError) -> None:
         pause_s = next_pause_s(delivery.tries, outcome, tries_max=self._settings.webhook_tries_max)
