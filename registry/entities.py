@@ -116,6 +116,8 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int = 0
     flavor: str | None = None
     predictor: str | None = None
+    digest: str | None = None
+    """Of the bytes that are in memory: a model that was deleted and made anew has old versions' numbers again."""
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,8 +129,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
 
     @property
-    def ready(self) -> frozenset[tuple[str, int]]:
-        return frozenset((slot.model, slot.version) for slot in self.slots if slot.state == "READY")
+    def ready(self) -> dict[VersionKey, str | None]:
+        """The digest of each version that is READY."""
+        return {(slot.model, slot.version): slot.digest for slot in self.slots if slot.state == "READY"}
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):

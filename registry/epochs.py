@@ -11,6 +11,7 @@ from registry.endpoints import desired_routes
 from registry.entities import CHAMPION, RoutingTable, VersionKey
 from registry.routing_plan import next_routes
 from registry.schema import EndpointRow, EpochRow
+from registry.versions import find_digests
 
 # Enough to see what was served through a long incident; the history proper is an audit log of its own.
 _EPOCHS_KEPT = 1_000
@@ -25,8 +26,7 @@ def commit_epoch(session: Session, *, now_ms: int, lead_ms: int) -> RoutingTable
     serving.lock_generation(session)
     current = serving.newest_table(session)
     replicas = [replica.ready for replica in serving.list_replicas(session, now_ms=now_ms) if replica.live]
-    ready: frozenset[VersionKey] = reduce(frozenset.intersection, replicas) if replicas else frozenset()
-    routes = next_routes(current, desired_routes(session), ready)
+    routes = next_routes(current, desired_routes(session), _ready_everywhere(session, replicas))
     if routes == current.routes:
         return None
     table = RoutingTable(epoch=current.epoch + 1, activate_at_ms=now_ms + lead_ms, routes=routes)
@@ -42,6 +42,15 @@ def commit_epoch(session: Session, *, now_ms: int, lead_ms: int) -> RoutingTable
     session.execute(delete(EpochRow).where(EpochRow.number <= table.epoch - _EPOCHS_KEPT))
     serving.raise_generation(session)
     return table
+
+
+def _ready_everywhere(session: Session, replicas: list[dict[VersionKey, str | None]]) -> frozenset[VersionKey]:
+    """The versions that each of *replicas* holds, with the very bytes that they are registered with."""
+    held = reduce(frozenset.intersection, (frozenset(replica) for replica in replicas)) if replicas else frozenset()
+    registered = find_digests(session, held)
+    return frozenset(
+        key for key in held if key in registered and all(replica[key] == registered[key] for replica in replicas)
+    )
 
 
 def _note_former_champions(session: Session, before: RoutingTable, after: RoutingTable, *, now_ms: int) -> None:

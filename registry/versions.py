@@ -1,12 +1,12 @@
 """Model versions: numbered, immutable, made from a source that is followed once. Prompts' versions have no files."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from registry import aliases, endpoints, manifests, models, serving
-from registry.entities import ModelVersion
+from registry.entities import ModelVersion, VersionKey
 from registry.errors import NotAPromptSource
 from registry.names import (
     ACTIVE_STAGES,
@@ -92,6 +92,20 @@ def get_version(session: Session, name: str, version: int) -> ModelVersion:
         ModelVersionNotFound: if there is none.
     """
     return to_version(session, get_version_row(session, name, version))
+
+
+def find_digests(session: Session, keys: Collection[VersionKey]) -> dict[VersionKey, str | None]:
+    """The digest that each of *keys* is held to; a version that isn't there is missing."""
+    row = ModelVersionRow
+    found: dict[VersionKey, str | None] = {}
+    # Version by version of a few models, and not by pairs, which SQLite compares without an index.
+    for model in {model for model, _ in keys}:
+        wanted = [version for name, version in keys if name == model]
+        for version, digest in session.execute(
+            select(row.version, row.digest).where(row.name == model, row.version.in_(wanted))
+        ):
+            found[model, version] = digest
+    return found
 
 
 def describe_version(

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -104,8 +105,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts real Titlebout processes: ``serve("--workers", "2", environment={…})``; stops them after the test."""
     with ExitStack() as servers:
 
-        def start(*options: str, data: Path = tmp_path / "server", environment: dict[str, str] | None = None):
-            context = server_process(data, *options, port=free_port(), environment=environment)
-            return servers.enter_context(context)
+        def start(*options: str, data: Path = tmp_path / "server", **more: Any) -> ServerProcess:
+            return servers.enter_context(server_process(data, *options, port=free_port(), **more))
 
         yield start

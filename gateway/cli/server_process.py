@@ -39,13 +39,13 @@ class ServerProcess:
     def log(self) -> str:
         return (self.data / _LOG).read_text(errors="replace")
 
-    def until_ready(self) -> None:
+    def until_ready(self, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Wait until predictions could be answered.
 
         Raises:
             ServerDidNotStart: with the end of the log.
         """
-        deadline = time.monotonic() + _START_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/ready", timeout=5).is_success:
@@ -68,7 +68,11 @@ class ServerProcess:
 
 @contextmanager
 def server_process(
-    data: Path, *options: str, port: int, environment: Mapping[str, str] | None = None
+    data: Path,
+    *options: str,
+    port: int,
+    environment: Mapping[str, str] | None = None,
+    start_timeout_s: float = _START_TIMEOUT_S,
 ) -> Iterator[ServerProcess]:
     """`titlebout serve` on *port* with everything below *data*; its log is ``serve.log`` there."""
     data.mkdir(parents=True, exist_ok=True)
@@ -87,7 +91,7 @@ def server_process(
         )
     server = ServerProcess(process, f"http://127.0.0.1:{port}", data)
     try:
-        server.until_ready()
+        server.until_ready(start_timeout_s)
         yield server
     finally:
         server.stop()

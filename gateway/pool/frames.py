@@ -139,7 +139,9 @@ def decode_batch(header: PredictHeader | AnswerHeader, body: bytearray | memoryv
 def _pack(columns: Columns) -> tuple[list[_Column], list[bytes | memoryview]]:
     described: list[_Column] = []
     buffers: list[bytes | memoryview] = []
-    for name, values in columns.items():
+    for name, given in columns.items():
+        # No other end can be relied on to know long doubles.
+        values = given.astype(np.float64) if given.dtype.kind == "f" and given.dtype.itemsize > 8 else given
         if values.dtype.kind in _RAW_KINDS:
             array = np.ascontiguousarray(values)
             # A view as bytes, because times and booleans don't offer their buffer as themselves.

@@ -32,6 +32,11 @@ class LoadFailed(ServingError):
     code = ErrorCode.INVALID_STATE
 
 
+class HostEnded(LoadFailed):
+    def __init__(self) -> None:
+        super().__init__("The model's process ended while it was loading; the log has its last words.")
+
+
 class HostProcess:
     """One host: what it says of itself, when it ends, and how to end it."""
 
@@ -66,7 +71,7 @@ class HostProcess:
                 case Failed():
                     raise LoadFailed(message.reason)
                 case None:
-                    raise LoadFailed("The model's process ended while it was loading; the log has its last words.")
+                    raise HostEnded
 
     async def _watch(self) -> None:
         # A host says nothing once it is ready, so the next thing to come is the end.

@@ -7,14 +7,14 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from gateway.pool.fetching import FetchedModel, Fetcher
-from gateway.pool.hosts import HostProcess, WarmParents
+from gateway.pool.fetching import FetchedModel, Fetcher, VersionHasNoFiles
+from gateway.pool.hosts import HostEnded, HostProcess, WarmParents
 from gateway.pool.messages import HostAddress, Spawn
 from gateway.pool.version_policy import IN_PROGRESS, Forget, Load, Slot, SlotState, Unload, next_action
 from gateway.settings import Settings
@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 # A load that keeps a core busy shouldn't keep them all busy.
 _LOADS_AT_ONCE_MAX = 2
 _STOP_TIMEOUT_S = 5.0
+_SOON_S = 10.0
 
 
 class Connections(Protocol):
@@ -67,6 +68,7 @@ class _Slot:
             since_ms=int(self.since_s * 1000),
             flavor=description.flavor if description else None,
             predictor=description.predictor if description else None,
+            digest=self.digest,
         )
 
 
@@ -94,14 +96,18 @@ class ModelSlots:
         self._slots: dict[VersionKey, _Slot] = {}
         self._loading = asyncio.Semaphore(_LOADS_AT_ONCE_MAX)
         self._sockets_made = 0
-        self.known_digests: dict[VersionKey, str] = {}
-        """Digests from the last table on disk, with which a cached version loads without the database."""
+        self._registered: Mapping[VersionKey, str | None] = {}
 
     def statuses(self) -> list[SlotStatus]:
         return [slot.status() for slot in self._slots.values()]
 
     def ready(self) -> frozenset[VersionKey]:
-        return frozenset(key for key, slot in self._slots.items() if slot.state is SlotState.READY)
+        """Those that could serve now, with the bytes that they are registered with."""
+        return frozenset(
+            key
+            for key, slot in self._slots.items()
+            if slot.state is SlotState.READY and not self._holds_other_bytes(slot)
+        )
 
     def failing(self) -> frozenset[VersionKey]:
         """Those whose last load did not work."""
@@ -117,8 +123,13 @@ class ModelSlots:
                 _log.error("host_stuck", extra={"model": slot.key[0], "version": slot.key[1], "pid": slot.host.pid})
                 slot.host.kill()
 
-    def step_towards(self, aspired: frozenset[VersionKey]) -> None:
-        """Begin whatever the policy says is next, for each model."""
+    def step_towards(self, aspired: frozenset[VersionKey], registered: Mapping[VersionKey, str | None]) -> None:
+        """Begin whatever the policy says is next, for each model.
+
+        *registered* are digests, as far as they are known: with one, a cached version loads without the database,
+        and a slot that holds other bytes is let go and loaded anew.
+        """
+        self._registered = registered
         now_s = self._clock()
         for key in aspired - self._slots.keys():
             self._slots[key] = _Slot(key, now_s)
@@ -137,7 +148,16 @@ class ModelSlots:
 
     def _take_steps_of(self, slots: list[_Slot], aspired: frozenset[VersionKey], now_s: float) -> None:
         while True:
-            seen = [Slot(slot.key[1], slot.state, slot.key in aspired, now_s >= slot.retry_at_s) for slot in slots]
+            seen = [
+                Slot(
+                    slot.key[1],
+                    slot.state,
+                    aspired=slot.key in aspired
+                    and not (slot.state is SlotState.READY and self._holds_other_bytes(slot)),
+                    retry_due=now_s >= slot.retry_at_s,
+                )
+                for slot in slots
+            ]
             action = next_action(seen)
             if action is None:
                 return
@@ -153,6 +173,11 @@ class ModelSlots:
                     del self._slots[slot.key]
                     slots.remove(slot)
 
+    def _holds_other_bytes(self, slot: _Slot) -> bool:
+        # A name and a number mean other bytes once their model was deleted and made anew.
+        registered = self._registered.get(slot.key)
+        return registered is not None and slot.digest is not None and slot.digest != registered
+
     async def _load(self, slot: _Slot) -> None:
         started_s = self._clock()
         try:
@@ -161,7 +186,7 @@ class ModelSlots:
         except TimeoutError:
             await self._failed(slot, f"It was not ready after {self._settings.load_timeout_s:g} s.")
         except ServingError as error:
-            await self._failed(slot, error.message)
+            await self._failed(slot, error.message, soon=isinstance(error, VersionHasNoFiles))
         except Exception as error:  # An edge: whatever a load runs into is this version's failure alone.
             _log.exception("model_load_crashed", extra={"model": slot.key[0], "version": slot.key[1]})
             # Callers read this too: what the system says of a file, without where it lies on this machine.
@@ -186,12 +211,12 @@ class ModelSlots:
             await asyncio.to_thread(self._fetcher.settle, slot.key, fetched.unsettled)
         slot.address = HostAddress(model=slot.key[0], version=slot.key[1], socket=socket, description=description)
         self._publish_hosts()
-        await self._connections.until_connected(socket)
+        await _unless_ended(host, self._connections.until_connected(socket))
         watching = asyncio.create_task(self._watch(slot, host))
         slot.resources.callback(watching.cancel)
 
     async def _fetch(self, slot: _Slot) -> FetchedModel:
-        manager = self._fetcher.fetched(slot.key, self.known_digests.get(slot.key))
+        manager = self._fetcher.fetched(slot.key, self._registered.get(slot.key))
         # Shielded, because a thread can't be stopped: a fetch that outlives its time-out must still be let go of.
         entering = asyncio.ensure_future(asyncio.to_thread(manager.__enter__))
         try:
@@ -228,11 +253,13 @@ class ModelSlots:
             self._failed(slot, "Its process ended unexpectedly; the log has its last words.")
         )
 
-    async def _failed(self, slot: _Slot, reason: str) -> None:
+    async def _failed(self, slot: _Slot, reason: str, *, soon: bool = False) -> None:
+        """Let go of what the slot holds, and pause before the next try; *soon* where a try costs next to nothing."""
         slot.address = slot.host = None
         self._publish_hosts()
         slot.failures += 1
-        pause_s = min(self._settings.retry_max_s, self._settings.retry_first_s * 2 ** (slot.failures - 1))
+        longest_s = min(self._settings.retry_max_s, _SOON_S) if soon else self._settings.retry_max_s
+        pause_s = min(longest_s, self._settings.retry_first_s * 2.0 ** min(slot.failures - 1, 30))
         slot.retry_at_s = self._clock() + pause_s
         resources, slot.resources = slot.resources, AsyncExitStack()
         await resources.aclose()
@@ -261,3 +288,20 @@ class ModelSlots:
 
     def _publish_hosts(self) -> None:
         self._connections.set_hosts([slot.address for slot in self._slots.values() if slot.address is not None])
+
+
+async def _unless_ended(host: HostProcess, waited_for: Awaitable[None]) -> None:
+    """Wait for *waited_for*, but no longer than *host* lives.
+
+    Raises:
+        HostEnded: if it ended first.
+    """
+    waiting, ended = asyncio.ensure_future(waited_for), asyncio.ensure_future(host.ended())
+    try:
+        await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise HostEnded
+        await waiting
+    finally:
+        waiting.cancel()
+        ended.cancel()

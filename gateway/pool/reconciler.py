@@ -16,8 +16,8 @@ import msgspec
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.version_policy import aspired_versions
 from gateway.settings import Settings
-from registry import endpoints, epochs, serving
-from registry.entities import DesiredRoute, Pin, RoutingTable, SlotStatus
+from registry import endpoints, epochs, serving, versions
+from registry.entities import DesiredRoute, Pin, RoutingTable, SlotStatus, VersionKey
 from registry.routing_plan import next_routes
 from tracking.database import Database
 from tracking.errors import ServingError
@@ -51,6 +51,8 @@ class Desired(msgspec.Struct, frozen=True):
     routes: tuple[DesiredRoute, ...] = ()
     table: RoutingTable = RoutingTable()
     pins: tuple[Pin, ...] = ()
+    digests: dict[VersionKey, str | None] = {}
+    """What the versions named above are held to."""
 
 
 class SavedTable(msgspec.Struct, frozen=True):
@@ -94,6 +96,7 @@ class Reconciler:
         self._said_at_s = 0.0
         self._heard_at_s = clock()
         self._stale = False
+        self._warm_ms = int(settings.former_champion_warm_s * 1000)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -137,17 +140,22 @@ class Reconciler:
             generation = serving.generation(session)
             if generation == self._desired.generation:
                 return None
+            routes, table = endpoints.desired_routes(session), serving.newest_table(session)
+            pins = serving.list_pins(session)
+            keys = aspired_versions(routes, [table], pins, now_ms=now_ms, warm_ms=self._warm_ms)
             return Desired(
                 generation=generation,
-                routes=tuple(endpoints.desired_routes(session)),
-                table=serving.newest_table(session),
-                pins=tuple(serving.list_pins(session)),
+                routes=tuple(routes),
+                table=table,
+                pins=tuple(pins),
+                digests=versions.find_digests(session, keys),
             )
 
     def _announce(self) -> None:
         """Hand a new epoch to the workers, with its instant by this machine's clock."""
         table = self._desired.table
-        if table.epoch <= self._announced_epoch:
+        if table.epoch <= self._announced_epoch or self._desired == Desired():
+            # Nothing new; or nothing at all, neither from the database nor from the disk: not ready yet.
             return
         named = {(route.model, version) for route in table.routes for version in route.arms.values()}
         if self._announced_epoch < 0 and not named <= self._slots.ready() | self._slots.failing():
@@ -167,9 +175,9 @@ class Reconciler:
             [self._desired.table, *self._answered_from],
             self._desired.pins,
             now_ms=int((self._clock() + self._clock_offset_s) * 1000),
-            warm_ms=int(self._settings.former_champion_warm_s * 1000),
+            warm_ms=self._warm_ms,
         )
-        self._slots.step_towards(aspired)
+        self._slots.step_towards(aspired, self._desired.digests)
 
     # --- what the others should know
 
@@ -226,8 +234,8 @@ class Reconciler:
             saved = msgspec.json.decode(self._saved_path.read_bytes(), type=SavedTable)
         except (OSError, msgspec.MsgspecError):
             return
-        self._slots.known_digests = {(model, version): digest for model, version, digest in saved.digests}
-        self._desired = Desired(table=saved.table)
+        digests: dict[VersionKey, str | None] = {(model, version): digest for model, version, digest in saved.digests}
+        self._desired = Desired(table=saved.table, digests=digests)
 
     async def leave(self) -> None:
         """Take this replica off the list, so that nobody waits for it."""

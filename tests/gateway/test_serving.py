@@ -13,7 +13,8 @@ import pytest
 
 from gateway.cli.client import Client
 from gateway.cli.load import Load
-from tests.training import ROW, constant_classifier, register, set_alias
+from gateway.cli.server_process import ServerDidNotStart
+from tests.training import ROW, constant_classifier, mlflow, register, set_alias
 
 pytestmark = pytest.mark.e2e
 
@@ -225,3 +226,28 @@ def test_after_a_restart_without_its_database_the_last_table_serves_on(serve, tm
     assert int(answer.headers["X-Titlebout-Stale-S"]) >= 0
     refused = httpx.get(f"{second.url}/api/1.0/titlebout/status")
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+
+
+def test_a_model_made_anew_under_an_old_name_and_number_answers_with_its_own_bytes(serve):
+    server = serve()
+    client = mlflow.MlflowClient(server.url)
+    register(server.url, "iris", constant_classifier(0))
+    register(server.url, "other", constant_classifier(1))
+    set_alias(server.url, "iris", "champion", 1)
+    wait_until_served(server.url, "iris", champion=1)
+    # A pin keeps the old version 1 in memory over all that follows.
+    assert httpx.put(f"{server.url}/api/1.0/titlebout/pins/iris/1").is_success
+    assert httpx.post(f"{server.url}/api/1.0/titlebout/endpoints/iris/stop").is_success
+    wait_until(lambda: ask(server.url).status_code == 404)
+    client.delete_registered_model("iris")
+    client.create_registered_model("iris")
+    client.create_model_version("iris", "models:/other/1")
+    set_alias(server.url, "iris", "champion", 1)
+    wait_until(lambda: ask(server.url).is_success)
+    assert ask(server.url).json() == {"predictions": [1]}
+
+
+def test_without_a_database_and_without_a_last_table_a_server_is_not_ready(serve):
+    with pytest.raises(ServerDidNotStart) as failed:
+        serve("--database-url", "postgresql://nobody@127.0.0.1:1/none", start_timeout_s=8)
+    assert "database_away" in failed.value.message

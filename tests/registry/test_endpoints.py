@@ -120,6 +120,20 @@ def test_an_epoch_waits_for_every_live_replica_and_not_for_dead_ones(session):
     assert commit(session, NOW + 6_000) is None
 
 
+def test_a_version_counts_as_ready_only_with_the_bytes_that_it_is_registered_with(session):
+    set_alias(session, "champion", 1)
+    session.get(ModelVersionRow, ("iris", 1)).digest = "new"
+    # As after the model was deleted and made anew, while a replica still holds the old version 1.
+    stale = SlotStatus(model="iris", version=1, state="READY", digest="old")
+    serving.heartbeat(session, "a", slots=[stale], epoch=0, now_ms=NOW, lease_ms=5_000)
+    session.flush()
+    assert commit(session) is None
+    fresh = SlotStatus(model="iris", version=1, state="READY", digest="new")
+    serving.heartbeat(session, "a", slots=[fresh], epoch=0, now_ms=NOW, lease_ms=5_000)
+    session.flush()
+    assert commit(session).routes[0].arms == {"champion": 1}
+
+
 def test_a_flip_remembers_the_former_champion(session):
     set_alias(session, "champion", 1)
     hold_ready(session, 1, 2)
