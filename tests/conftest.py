@@ -1,14 +1,17 @@
 """Fixtures that many tests share: both databases, a real S3, a running Titlebout."""
 
 import os
+import shutil
+import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import uvicorn
 
@@ -20,6 +23,7 @@ from gateway.settings import Settings
 from tests.servers import running_postgres, running_s3
 from tracking.database import Database
 from tracking.experiments import ensure_default_experiment
+from tracking.schema import Base
 
 
 @pytest.fixture(scope="session")
@@ -42,27 +46,68 @@ def s3_environment() -> Iterator[dict[str, str]]:
 @pytest.fixture
 def postgres_database_url(postgres_url: str) -> Iterator[str]:
     """A fresh, empty database in the PostgreSQL of this test run."""
-    import psycopg
+    with new_postgres_database(postgres_url) as url:
+        yield url
 
-    name = f"titlebout_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield postgres_url.rsplit("/", 1)[0] + "/" + name
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str) -> Iterator[str]:
+    """A database with all tables, which each test finds empty: making one takes longer than most tests."""
+    with new_postgres_database(postgres_url) as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for SQLite: a file to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "titlebout.db"
+    migrate(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty store with all tables, once on SQLite and once on PostgreSQL."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/titlebout.db"
-    else:
-        url = request.getfixturevalue("postgres_database_url")
+    with ExitStack() as life:
+        if request.param == "sqlite":
+            shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "titlebout.db")
+            url = f"sqlite:///{tmp_path}/titlebout.db"
+        else:
+            url = request.getfixturevalue("migrated_postgres")
+            life.callback(empty_postgres, url)
+        database = Database(url)
+        life.callback(database.dispose)
+        yield database
+
+
+@contextmanager
+def new_postgres_database(server_url: str) -> Iterator[str]:
+    name = f"titlebout_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield server_url.rsplit("/", 1)[0] + "/" + name
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def empty_postgres(url: str) -> None:
+    """Leave the tables as the migrations made them."""
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with psycopg.connect(url) as connection:
+        # A test that left a transaction open fails here, rather than keep the next one waiting.
+        connection.execute("SET lock_timeout = '10s'")
+        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+        connection.execute("INSERT INTO generation (id, value) VALUES (1, 0)")
+
+
+def migrate(url: str) -> None:
     database = Database(url)
     database.upgrade()
-    yield database
     database.dispose()
+    if database.is_sqlite:
+        # What the write-ahead log holds belongs into the file that is copied.
+        with closing(sqlite3.connect(str(database.url.database))) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class AlwaysReady:
