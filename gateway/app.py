@@ -8,7 +8,8 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.api import (
@@ -31,6 +32,7 @@ from gateway.api.express import Express
 from gateway.api.front import Front
 from gateway.api.health import Readiness
 from gateway.api.json_request import JSONRequest
+from gateway.api.openapi_document import DocumentPlugin
 from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
@@ -68,6 +70,14 @@ _EXPRESS = (
 )
 
 
+class _Application(Litestar):
+    """Litestar with msgspec alone. Nothing here is Pydantic's or attrs', which it would import where they are there."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
 def create_app(
     settings: Settings,
     *,
@@ -100,7 +110,7 @@ def create_app(
     def use_executor() -> None:
         asyncio.get_running_loop().set_default_executor(executor)
 
-    app = Litestar(
+    app = _Application(
         # Under one router, and not one by one: registered alone, the second method of a path would have Litestar
         # wrap the first one's handler for a thread twice, and answer with a coroutine.
         route_handlers=[
@@ -119,7 +129,7 @@ def create_app(
             # The document only: the pages that Litestar knows load their scripts from elsewhere.
             # Under a path of its own: beside the others, Litestar's page for "no such document" would answer
             # every unknown path of one name.
-            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            render_plugins=[DocumentPlugin(path=["/", "/openapi.json"])],
             openapi_router=Router("/openapi.json", route_handlers=[], opt=needs(Permission.PUBLIC)),
             operation_id_creator=_operation_id,
         ),

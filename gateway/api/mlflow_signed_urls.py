@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from litestar import Request, get, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
@@ -31,6 +32,8 @@ _SIGNED = "/mlflow-artifacts/presigned"
 
 # mlflow/server/handlers.py: clouds sign for seven days at most.
 _LIFE_S_MAX = 604_800
+
+_NO_WAY_PAST = {501: ResponseSpec(None, description="There is only the proxy here.")}
 
 Clock = Callable[[], float]
 
@@ -129,6 +132,7 @@ def _paths(path: str) -> list[str]:
     _paths(f"{_PARTS}/create/{{path:path}}"),
     status_code=HTTP_200_OK,
     sync_to_thread=True,
+    responses=_NO_WAY_PAST,
     opt=needs(Permission.ARTIFACT_WRITE),
 )
 def create_parts(
@@ -157,6 +161,7 @@ def create_parts(
     _paths(f"{_PARTS}/complete/{{path:path}}"),
     status_code=HTTP_200_OK,
     sync_to_thread=True,
+    responses=_NO_WAY_PAST,
     opt=needs(Permission.ARTIFACT_WRITE),
 )
 def complete_parts(
@@ -183,6 +188,7 @@ def complete_parts(
     _paths(f"{_PARTS}/abort/{{path:path}}"),
     status_code=HTTP_200_OK,
     sync_to_thread=True,
+    responses=_NO_WAY_PAST,
     opt=needs(Permission.ARTIFACT_WRITE),
 )
 def abort_parts(
@@ -206,7 +212,12 @@ def _file_path(request: Request[Any, Any, Any], step: str, local_file: str) -> A
 # --- URLs
 
 
-@get(_paths(f"{_SIGNED}/{{path:path}}"), sync_to_thread=True, opt=needs(Permission.ARTIFACT_READ))
+@get(
+    _paths(f"{_SIGNED}/{{path:path}}"),
+    sync_to_thread=True,
+    responses=_NO_WAY_PAST,
+    opt=needs(Permission.ARTIFACT_READ),
+)
 def sign_artifact_download(
     request: Request[Any, Any, Any],
     artifact_store: NamedDependency[ArtifactStore],
@@ -223,6 +234,7 @@ def sign_artifact_download(
     _paths("/mlflow/artifacts/presigned-download-url"),
     status_code=HTTP_200_OK,
     sync_to_thread=True,
+    responses=_NO_WAY_PAST,
     opt=needs(Permission.ARTIFACT_READ),
 )
 def sign_run_download(
@@ -243,6 +255,7 @@ def sign_run_download(
     _paths("/mlflow/artifacts/presigned-upload-url"),
     status_code=HTTP_200_OK,
     sync_to_thread=True,
+    responses=_NO_WAY_PAST,
     opt=needs(Permission.ARTIFACT_WRITE),
 )
 def sign_upload(
