@@ -13,6 +13,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from loaders.acceleration.wish import AccelerationWish
 from loaders.code_policy import CodePolicy
 from loaders.errors import FlavorNotInstalled
 from loaders.mlmodel import MLmodel, read_mlmodel
@@ -79,6 +80,10 @@ def preload(flavor: Flavor) -> None:
     # a hundred MB that a scikit-learn model has no use for.
     with _hidden("torch") if flavor is Flavor.SKLEARN else nullcontext():
         importlib.import_module(_MODULES[flavor])
+    if flavor is Flavor.SKLEARN:
+        from loaders.acceleration import engines  # noqa: PLC0415  (see this module's docstring)
+
+        engines.preload()
 
 
 @contextmanager
@@ -102,11 +107,19 @@ class _Hiding(MetaPathFinder):
             raise ModuleNotFoundError(f"{fullname} is hidden here", name=fullname)
 
 
-def load(model_dir: Path, policy: CodePolicy, *, verified: bool, device: str | None = None) -> "LoadedModel":
+def load(
+    model_dir: Path,
+    policy: CodePolicy,
+    *,
+    verified: bool,
+    device: str | None = None,
+    acceleration: AccelerationWish | None = None,
+) -> "LoadedModel":
     """The model saved in *model_dir*, in memory and ready to be called.
 
     *verified* says that the files are those of a registered version's manifest, which *policy* may ask for;
-    *device* is for PyTorch and transformers, where None takes a GPU if there is one.
+    *device* is for PyTorch and transformers, where None takes a GPU if there is one; *acceleration* is for
+    scikit-learn, whose own predict answers where it is None.
 
     Raises:
         InvalidArtifact: if a file is missing or isn't what it should be.
@@ -120,7 +133,7 @@ def load(model_dir: Path, policy: CodePolicy, *, verified: bool, device: str | N
         case Flavor.SKLEARN:
             from loaders import sklearn  # noqa: PLC0415  (see this module's docstring; the same below)
 
-            return sklearn.load(model_dir, mlmodel, policy, verified=verified)
+            return sklearn.load(model_dir, mlmodel, policy, verified=verified, acceleration=acceleration)
         case Flavor.PYTORCH:
             from loaders import pytorch  # noqa: PLC0415
 

@@ -13,6 +13,8 @@ import numpy as np
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
+from loaders.acceleration.choice import ESTIMATOR, Choice, choose
+from loaders.acceleration.wish import AccelerationWish
 from loaders.base import Answer, Batch, Columns, Form, JsonAnswer
 from loaders.code_policy import CodePolicy, require_allowed
 from loaders.errors import BadInput, CodeNotAllowed, InvalidArtifact
@@ -20,9 +22,12 @@ from loaders.estimators import UnsoundTree, check_trees, parts, takes_matrix, ta
 from loaders.mlmodel import MLmodel, path_inside
 from loaders.model_code import make_importable
 from loaders.requirements import pin_warnings
+from loaders.signature import Signature
 from loaders.skops_types import trusted_types
+from loaders.warmup import warm_up_batch
 
 FLAVOR = "sklearn"
+_EXAMPLE_ROWS_MAX = 1000
 _PREDICT_FUNCTIONS = {"predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba", "score"}
 _UNREADABLE = (
     pickle.UnpicklingError, zipfile.BadZipFile, OSError, EOFError, ImportError, AttributeError, LookupError,
@@ -34,7 +39,6 @@ class SklearnModel:
     """One fitted estimator. `predict` may run in several threads, since estimators don't change after fitting."""
 
     flavor = FLAVOR
-    predictor = "sklearn"
 
     def __init__(self, estimator: Any, predict_fn: str, notes: tuple[str, ...]) -> None:
         self.warnings = notes
@@ -46,7 +50,31 @@ class SklearnModel:
         self._takes_matrix = takes_matrix(estimator)
         if self._takes_matrix:
             _forget_names(estimator)
-        self._predict = getattr(estimator, predict_fn)
+        self._estimator = estimator
+        self._predict_fn = predict_fn
+        self._use(Choice(getattr(estimator, predict_fn), ESTIMATOR, ""))
+
+    def accelerate(self, wish: AccelerationWish | None, example: Batch | None) -> None:
+        """Answer by a faster equivalent if there is one that holds on *example* and on rows like the model's own."""
+        if not self._takes_matrix or self._takes_texts:
+            self._use(Choice(self._predict, ESTIMATOR, "it looks at more than a matrix of numbers"))
+            return
+        self._use(choose(self._estimator, self._predict_fn, self._matrix_of(example), wish))
+
+    def _use(self, choice: Choice) -> None:
+        self._predict, self.predictor, self.predictor_reason = choice.predict, choice.predictor, choice.reason
+
+    def _matrix_of(self, example: Batch | None) -> np.ndarray | None:
+        """The rows of *example* that are whole, as doubles; None if it isn't made of numbers."""
+        try:
+            rows = None if example is None else np.asarray(self._rows(example), dtype=np.float64)
+        except (BadInput, TypeError, ValueError):
+            # The example is a help. That the model can't use it is for the warm-up to find.
+            return None
+        if rows is None or rows.ndim != 2 or rows.shape[1] != getattr(self._estimator, "n_features_in_", None):
+            return None
+        whole: np.ndarray = rows[np.isfinite(rows).all(axis=1)]
+        return whole[:_EXAMPLE_ROWS_MAX] if len(whole) else None
 
     def predict(self, batch: Batch, params: Mapping[str, Any]) -> Answer:  # noqa: ARG002  (estimators take none)
         """The estimator's answer: an array (rows, ...), or a table where it gives a data frame."""
@@ -93,8 +121,15 @@ class SklearnModel:
         return pd.DataFrame(matrix, columns=self._names)
 
 
-def load(model_dir: Path, mlmodel: MLmodel, policy: CodePolicy, *, verified: bool) -> SklearnModel:
-    """The estimator saved in *model_dir*.
+def load(
+    model_dir: Path,
+    mlmodel: MLmodel,
+    policy: CodePolicy,
+    *,
+    verified: bool,
+    acceleration: AccelerationWish | None = None,
+) -> SklearnModel:
+    """The estimator saved in *model_dir*, behind a faster equivalent if *acceleration* asks for one and it holds.
 
     Raises:
         CodeNotAllowed: if it is a pickle and *policy* doesn't let it load, or names types that aren't on our list.
@@ -117,7 +152,10 @@ def load(model_dir: Path, mlmodel: MLmodel, policy: CodePolicy, *, verified: boo
         raise InvalidArtifact(path.name, f"expected an estimator with the function {predict_fn!r}")
     # scikit-learn warns of another version once for each tree of a forest.
     notes = dict.fromkeys([*pin_warnings(model_dir, "scikit-learn"), *(_note(warning) for warning in caught)])
-    return SklearnModel(estimator, predict_fn, tuple(notes))
+    model = SklearnModel(estimator, predict_fn, tuple(notes))
+    example = warm_up_batch(model_dir, mlmodel, Signature.from_mlmodel(mlmodel)) if acceleration else None
+    model.accelerate(acceleration, example)
+    return model
 
 
 def _check_sound(path: Path, estimator: Any) -> None:
