@@ -39,8 +39,8 @@ class ServerProcess:
     def log(self) -> str:
         return (self.data / _LOG).read_text(errors="replace")
 
-    def until_ready(self, timeout_s: float = _START_TIMEOUT_S) -> None:
-        """Wait until predictions could be answered.
+    def until_it_says_yes(self, path: str = "/ready", timeout_s: float = _START_TIMEOUT_S) -> None:
+        """Wait until *path* answers 200: ``/ready`` once predictions could be answered, ``/health`` before that.
 
         Raises:
             ServerDidNotStart: with the end of the log.
@@ -48,7 +48,7 @@ class ServerProcess:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/ready", timeout=5).is_success:
+                if httpx.get(self.url + path, timeout=5).is_success:
                     return
             except httpx.HTTPError:
                 pass
@@ -73,6 +73,7 @@ def server_process(
     port: int,
     environment: Mapping[str, str] | None = None,
     start_timeout_s: float = _START_TIMEOUT_S,
+    started_by: str = "/ready",
 ) -> Iterator[ServerProcess]:
     """`titlebout serve` on *port* with everything below *data*; its log is ``serve.log`` there."""
     data.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def server_process(
         )
     server = ServerProcess(process, f"http://127.0.0.1:{port}", data)
     try:
-        server.until_ready(start_timeout_s)
+        server.until_it_says_yes(started_by, start_timeout_s)
         yield server
     finally:
         server.stop()

@@ -183,6 +183,7 @@ def test_the_log_says_why_a_store_cant_be_reached_and_no_caller_is_told(serve, s
         *("--backend-store-uri", "postgresql://mlflow:hidden@127.0.0.1:1/mlflow"),
         *("--default-artifact-root", "s3://titlebout-test/experiments"),
         environment={**s3_environment, "AWS_SECRET_ACCESS_KEY": "wrong"},
+        started_by="/health",
     )
     answer = httpx.get(f"{server.url}/api/2.0/mlflow-artifacts/artifacts", timeout=60)
     assert (answer.status_code, answer.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
