@@ -1,6 +1,7 @@
 """Real servers for tests: a PostgreSQL and an S3, started once, on loopback, and stopped by whoever started them."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -161,10 +162,12 @@ def _s3_answers(environment: dict[str, str]) -> bool:
 def mlflow_program() -> Path:
     """The genuine ``mlflow``, in an environment of its own, which is made where it is missing."""
     root = Path(__file__).parents[1]
-    program = root / ".venv-mlflow" / "bin" / "mlflow"
-    if not program.exists():
-        subprocess.run(["make", "mlflow-server"], cwd=root, check=True, capture_output=True, timeout=600)
-    return program
+    with Path(tempfile.gettempdir(), "titlebout-mlflow-server.lock").open("w") as lock:
+        # Two processes of one test run may want it at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / ".venv-mlflow" / ".installed").exists():
+            subprocess.run(["make", "mlflow-server"], cwd=root, check=True, capture_output=True, timeout=900)
+    return root / ".venv-mlflow" / "bin" / "mlflow"
 
 
 @contextlib.contextmanager

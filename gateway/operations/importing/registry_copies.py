@@ -94,8 +94,8 @@ def _copy_version(server: MlflowServer, books: Books, version: Version, *, promp
 
 def _entity(version: Version, uri: str, server: MlflowServer, books: Books) -> ModelVersion:
     here = _folder_here(version, uri, server, books)
-    # runs:/ and models:/ mean here what they mean there.
-    moved = version.source.startswith("mlflow-artifacts:")
+    # runs:/ and models:/ mean here what they mean there; a place doesn't.
+    moved = version.source == uri
     return version.entity(source=here if moved else version.source, artifact_uri=here, model_id=logged_model_in(uri))
 
 

@@ -25,9 +25,11 @@ from tracking import artifact_records, experiments, metrics, runs
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_stores import open_store
 from tracking.artifacts import StoreUnavailable, manifest_by_reading
+from tracking.database import Database
 from tracking.folder_artifacts import FolderArtifactStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+# The first test waits for the server, and perhaps for its installation.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 
 class Genuine:
@@ -180,6 +182,25 @@ def test_either_database_and_either_store_take_it_and_a_second_time_takes_nothin
     again = imported(genuine, target)
     assert again.here == report.here
     assert again.copied == type(again.copied)()
+
+
+def test_a_server_that_only_names_a_place_for_artifacts_hands_them_over_too(tmp_path):
+    place = tmp_path / "place"
+    with running_mlflow("--no-serve-artifacts", "--default-artifact-root", str(place)) as url:
+        client = MlflowClient(tracking_uri=url)
+        run = client.create_run("0")
+        assert run.info.artifact_uri.startswith(str(place))
+        client.log_text(run.info.run_id, "flavors: {}\n", "model/MLmodel")
+        client.create_registered_model("iris")
+        client.create_model_version("iris", f"{run.info.artifact_uri}/model", run_id=run.info.run_id)
+        done = titlebout("import", url, "--data", str(tmp_path / "here"))
+    assert done.returncode == 0, done.stderr
+    database, store = Database(f"sqlite:///{tmp_path}/here/titlebout.db"), open_store(str(tmp_path / "here/artifacts"))
+    with database.reading() as session:
+        version = versions.get_version(session, "iris", 1)
+    assert version.source == version.artifact_uri == f"mlflow-artifacts:/0/{run.info.run_id}/artifacts/model"
+    assert manifest_by_reading(store, manifests.folder_of(version.artifact_uri)).digest == version.digest
+    database.dispose()
 
 
 class BreakingStore(FolderArtifactStore):
