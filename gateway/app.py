@@ -38,6 +38,7 @@ from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
 from gateway.settings import Settings
 from gateway.transfers import Transfers
+from gateway.webhook_requests import WebhookSender
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 
@@ -93,12 +94,14 @@ def create_app(
         RouteWithoutPermission: if a handler declares none.
     """
     transfers = Transfers(settings.artifact_threads)
+    webhook_sender = WebhookSender(allow_private=settings.webhook_allow_private, timeout_s=settings.webhook_timeout_s)
     dependencies: dict[str, Any] = {
         "settings": settings,
         "database": database,
         "artifact_store": artifact_store,
         "new_artifacts_root": root_of_new_artifacts(settings, artifact_store),
         "transfers": transfers,
+        "webhook_sender": webhook_sender,
         "readiness": readiness,
         "clock": clock,
         # One identity until access control lands.
@@ -134,7 +137,7 @@ def create_app(
             operation_id_creator=_operation_id,
         ),
         on_startup=[use_executor],
-        on_shutdown=[lambda: executor.shutdown(wait=False, cancel_futures=True), transfers.close],
+        on_shutdown=[lambda: executor.shutdown(wait=False, cancel_futures=True), transfers.close, webhook_sender.close],
         logging_config=None,
     )
     require_declared_permissions(app.routes)

@@ -9,8 +9,7 @@ import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
@@ -36,22 +35,14 @@ class ReceiverUnreachable(TemporarilyUnavailable):
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Looks a name up, looks at what came, and connects to that very address; TLS still asks for the name.
-
-    An async context manager.
-    """
+    """Looks a name up, looks at what came, and connects to that very address; TLS still asks for the name."""
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
         self._network = httpcore.AnyIOBackend()
         self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="webhook-lookup")
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def check_url(self, url: str) -> None:

@@ -8,6 +8,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -83,8 +84,12 @@ class WebhookSender:
     def __init__(self, *, allow_private: bool, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._network = GuardedNetwork(allow_private=allow_private)
+
+    @cached_property
+    def _pool(self) -> httpcore.AsyncConnectionPool:
+        # Made at the first call, because reading the certificates of the system costs more than most servers ever need.
         # A connection is used once, so that each call looks at where it goes. Redirects are answers like others.
-        self._pool = httpcore.AsyncConnectionPool(
+        return httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
             max_connections=_CALLS_AT_ONCE,
             max_keepalive_connections=0,
@@ -97,8 +102,16 @@ class WebhookSender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._pool.aclose()
-        await self._network.__aexit__(kind, error, traceback)
+        await self.close()
+
+    async def close(self) -> None:
+        if "_pool" in self.__dict__:
+            await self._pool.aclose()
+        self._network.close()
+
+    async def check_url(self, url: str) -> None:
+        """Raise `UrlNotAllowed` unless *url* may be called, as far as can be told now."""
+        await self._network.check_url(url)
 
     async def send(self, call: Call) -> Answer:
         """Make the call.

@@ -27,8 +27,6 @@ from gateway.api.mlflow_webhooks_wire import (
     webhook_on_wire,
 )
 from gateway.auth import Permission, needs
-from gateway.settings import Settings
-from gateway.webhook_addresses import GuardedNetwork
 from gateway.webhook_requests import WebhookSender, make_call
 from registry import webhooks
 from registry.webhook_events import example_of
@@ -51,11 +49,11 @@ def _now_ms(clock: Clock) -> int:
 async def create_webhook(
     data: JSONBody[CreateWebhook],
     database: NamedDependency[Database],
-    settings: NamedDependency[Settings],
+    webhook_sender: NamedDependency[WebhookSender],
     clock: NamedDependency[Clock],
 ) -> WebhookAnswer:
     changes = _changes_sent(data)
-    await _check_url(settings, data.url)
+    await webhook_sender.check_url(data.url)
 
     def create() -> Webhook:
         with database.writing() as session:
@@ -87,12 +85,12 @@ async def update_webhook(
     webhook_id: FromPath[str],
     data: JSONBody[UpdateWebhook],
     database: NamedDependency[Database],
-    settings: NamedDependency[Settings],
+    webhook_sender: NamedDependency[WebhookSender],
     clock: NamedDependency[Clock],
 ) -> WebhookAnswer:
     changes = _changes_sent(data)
     if changes.url is not None:
-        await _check_url(settings, changes.url)
+        await webhook_sender.check_url(changes.url)
 
     def change() -> Webhook:
         with database.writing() as session:
@@ -113,7 +111,7 @@ async def try_webhook(
     webhook_id: FromPath[str],
     data: JSONBody[TryWebhook],
     database: NamedDependency[Database],
-    settings: NamedDependency[Settings],
+    webhook_sender: NamedDependency[WebhookSender],
     clock: NamedDependency[Clock],
 ) -> TrialAnswer:
     """Send an example now, once, and say what came of it."""
@@ -134,10 +132,7 @@ async def try_webhook(
         now_s=clock(),
     )
     try:
-        async with WebhookSender(
-            allow_private=settings.webhook_allow_private, timeout_s=settings.webhook_timeout_s
-        ) as sender:
-            answer = await sender.send(call)
+        answer = await webhook_sender.send(call)
     except ServingError as error:
         return TrialAnswer(TrialResult(success=False, error_message=f"Failed to test webhook: {error.message}"))
     return TrialAnswer(TrialResult(success=answer.accepted, response_status=answer.status, response_body=answer.body))
@@ -153,11 +148,6 @@ def _changes_sent(data: CreateWebhook | UpdateWebhook) -> WebhookChanges:
         secret=data.secret,
         status=status_sent(data.status),
     )
-
-
-async def _check_url(settings: Settings, url: str) -> None:
-    async with GuardedNetwork(allow_private=settings.webhook_allow_private) as network:
-        await network.check_url(url)
 
 
 handlers = [create_webhook, list_webhooks, get_webhook, update_webhook, delete_webhook, try_webhook]

@@ -90,7 +90,7 @@ def test_a_webhook_may_not_be_moved_inside_either(wire):
 
 
 @pytest.mark.e2e
-def test_a_running_server_tells_what_the_client_does(serve, monkeypatch):
+def test_a_running_server_tells_what_the_client_does(serve):
     server = serve(environment={"TITLEBOUT_WEBHOOK_ALLOW_PRIVATE": "true"})
     client = MlflowClient(tracking_uri=server.url, registry_uri=server.url)
     with running_receiver() as receiver:
