@@ -156,6 +156,19 @@ def test_one_slow_receiver_holds_up_nobody_else(sqlite, receiver, tell):
         delivering(sqlite, lambda: [receiver.take(5) for _ in range(10)])
 
 
+def test_of_two_replicas_one_tells_of_each_event(sqlite, receiver, tell):
+    for number in range(20):
+        tell(number=number)
+    other = Database(sqlite.url.render_as_string())
+    try:
+        delivering(sqlite, lambda: delivering(other, lambda: until_nothing_waits(sqlite)))
+    finally:
+        other.dispose()
+    told = [json.loads(receiver.take().body)["data"]["number"] for _ in range(20)]
+    assert sorted(told) == list(range(20))
+    assert receiver.idle()
+
+
 @pytest.mark.parametrize(
     ("tries", "outcome", "pause_s"),
     [
