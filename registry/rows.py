@@ -138,10 +138,18 @@ _VERSION_TAGS = (
     .where(tuple_(ModelVersionTagRow.name, ModelVersionTagRow.version).in_(bindparam("keys", expanding=True)))
     .order_by(ModelVersionTagRow.key)
 )
+_TAGS_OF_VERSION = (
+    select(ModelVersionTagRow.key, ModelVersionTagRow.value)
+    .where(ModelVersionTagRow.name == bindparam("name"), ModelVersionTagRow.version == bindparam("version"))
+    .order_by(ModelVersionTagRow.key)
+)
 _MODEL_TAGS = (
     select(RegisteredModelTagRow.name, RegisteredModelTagRow.key, RegisteredModelTagRow.value)
     .where(RegisteredModelTagRow.name.in_(bindparam("keys", expanding=True)))
     .order_by(RegisteredModelTagRow.key)
+)
+_ALIASES_OF_MODEL = (
+    select(AliasRow.alias, AliasRow.version).where(AliasRow.name == bindparam("name")).order_by(AliasRow.alias)
 )
 _ALIASES = (
     select(AliasRow.name, AliasRow.alias, AliasRow.version)
@@ -152,6 +160,12 @@ _ALIASES = (
 
 def _version_tags(session: Session, keys: Sequence[VersionKey]) -> dict[VersionKey, dict[str, str]]:
     found: dict[VersionKey, dict[str, str]] = defaultdict(dict)
+    if len(keys) == 1:
+        # Most calls are about one, and a list of keys has to be written into the statement each time.
+        name, version = keys[0]
+        rows = session.connection().execute(_TAGS_OF_VERSION, {"name": name, "version": version})
+        found[keys[0]].update((key, value) for key, value in rows.all())
+        return found
     for name, version, key, value in _rows_of(session, _VERSION_TAGS, keys):
         found[name, version][key] = value
     return found
@@ -166,6 +180,10 @@ def _model_tags(session: Session, names: Sequence[str]) -> dict[str, dict[str, s
 
 def _aliases(session: Session, names: Sequence[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = defaultdict(dict)
+    if len(names) == 1:
+        rows = session.connection().execute(_ALIASES_OF_MODEL, {"name": names[0]})
+        found[names[0]].update((alias, version) for alias, version in rows.all())
+        return found
     for name, alias, version in _rows_of(session, _ALIASES, names):
         found[name][alias] = version
     return found
