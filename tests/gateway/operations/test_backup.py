@@ -226,6 +226,18 @@ def test_a_restore_that_fails_leaves_the_database_as_it_was(filled, tmp_path):
         restored(tmp_path / "backup", filled.database, filled.store, force=True)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_backup_of_an_older_release_is_brought_up_to_date(filled, tmp_path, empty_database, kind):
+    """Revision 0002 had no table of imports."""
+    backup = backed(filled, tmp_path / "backup")
+    tables = tuple(table for table in backup.tables if table.name != "imports")
+    BackupFolder(tmp_path / "backup").write(msgspec.structs.replace(backup, tables=tables, revision="0002"))
+    target = empty_database(kind)
+    restored(tmp_path / "backup", target, open_store(str(tmp_path / "elsewhere")))
+    target.check_revision()
+    assert contents(target) == contents(filled.database)
+
+
 def test_a_folder_that_holds_something_takes_no_backup(filled, tmp_path):
     (tmp_path / "backup").mkdir()
     (tmp_path / "backup" / "mine.txt").write_text("keep")
