@@ -92,6 +92,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, Meta(description="Let webhooks call private and loopback addresses, and plain http.")
     ] = False
 
+    # --- how models answer
+    acceleration: Annotated[
+        bool, Meta(description="Answer by a faster predictor than the model's own where it is proven equal.")
+    ] = True
+
     # --- what it says
     log_level: Annotated[
         str,
@@ -128,6 +133,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # --- time
     predict_timeout_s: Annotated[float, Meta(gt=0, description="Longest wait for one prediction; then 504.")] = 60.0
     load_timeout_s: Annotated[float, Meta(gt=0, description="Longest load and warm-up of one version.")] = 300.0
+    acceleration_timeout_s: Annotated[
+        float, Meta(gt=0, description="Longest time to convert a model and prove it; over it its own predict serves.")
+    ] = 20.0
     drain_timeout_s: Annotated[float, Meta(gt=0, description="Longest wait for requests in flight at a stop.")] = 30.0
     poll_interval_s: Annotated[float, Meta(gt=0, description="How often a replica reads the generation.")] = 0.1
     retry_first_s: Annotated[float, Meta(gt=0, description="First pause after a failed load; it doubles.")] = 1.0

@@ -3,6 +3,7 @@
 Layout below the root, which processes of one machine may share and which survives them::
 
     entries/DIGEST/        one model's files; appears by a rename, whole or not at all
+    converted/DIGEST/      what the model's host made of them to answer faster; goes with the entry
     locks/DIGEST.lease     held shared by whoever uses the entry; who may have it alone may remove the entry
     locks/DIGEST.make      held by the one who fetches it
     locks/space            held while room is counted and made
@@ -41,6 +42,7 @@ class ModelCache:
 
     def __init__(self, root: Path, bytes_max: int) -> None:
         self._entries = root / "entries"
+        self._converted = root / "converted"
         self._locks = root / "locks"
         self._incoming = root / "incoming"
         self._bytes_max = bytes_max
@@ -75,8 +77,17 @@ class ModelCache:
                 os.utime(entry)
             yield entry
 
+    def converted(self, digest: str) -> Path:
+        """A folder beside the entry of *digest*, to be used while that is leased, and counted and removed with it."""
+        folder = self._converted / digest
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def used_bytes(self) -> int:
-        return sum(_bytes_in(entry) for entry in self._entries.iterdir())
+        return sum(self._size(entry) for entry in self._entries.iterdir())
+
+    def _size(self, entry: Path) -> int:
+        return _bytes_in(entry) + _bytes_in(self._converted / entry.name)
 
     def _ensure_folders(self) -> None:
         # At every lease: somebody may empty a cache to free a disk, and must not have to restart what serves.
@@ -122,7 +133,7 @@ class ModelCache:
         for entry in sorted(self._entries.iterdir(), key=lambda entry: entry.stat().st_mtime_ns):
             if free >= needed_bytes or needed_bytes > self._bytes_max:
                 break
-            size = _bytes_in(entry)
+            size = self._size(entry)
             with self._try_alone(f"{entry.name}.lease") as is_unused:
                 if is_unused:
                     self._remove(entry)
@@ -144,6 +155,8 @@ class ModelCache:
         # Out of sight by one rename first: a half-removed entry must not be found by anybody.
         grave = Path(tempfile.mkdtemp(dir=self._incoming))
         entry.rename(grave / entry.name)
+        with contextlib.suppress(FileNotFoundError):
+            (self._converted / entry.name).rename(grave / "converted")
         shutil.rmtree(grave, ignore_errors=True)
 
     @contextlib.contextmanager

@@ -116,6 +116,8 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int = 0
     flavor: str | None = None
     predictor: str | None = None
+    predictor_reason: str | None = None
+    """Why that one answers and not a faster."""
     digest: str | None = None
     """Of the bytes that are in memory: a model that was deleted and made anew has old versions' numbers again."""
 

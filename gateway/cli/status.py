@@ -56,7 +56,7 @@ def _replica(replica: dict[str, Any]) -> Table:
             str(slot["version"]),
             f"[{colour}]{slot['state']}[/]",
             slot["predictor"] or "",
-            slot["reason"] or "",
+            slot["reason"] or slot.get("predictor_reason") or "",
         )
     return table
 

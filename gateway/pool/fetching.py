@@ -35,6 +35,8 @@ class FetchedModel(msgspec.Struct, frozen=True):
     """A model folder on this machine, its bytes compared with the manifest."""
 
     folder: Path
+    converted: Path
+    """Beside it, for what the version's host makes of it to answer faster."""
     digest: str
     flavor: Flavor
     unsettled: Manifest | None = None
@@ -81,7 +83,8 @@ class Fetcher:
         files = {str(path): digest for path, digest in manifest.files.items()}
         with self._cache.lease(manifest.digest, files, download) as folder:
             flavor = required_flavor(read_mlmodel(folder))
-            yield FetchedModel(folder, manifest.digest, flavor, unsettled=None if settled else manifest)
+            converted = self._cache.converted(manifest.digest)
+            yield FetchedModel(folder, converted, manifest.digest, flavor, unsettled=None if settled else manifest)
 
     def settle(self, key: VersionKey, manifest: Manifest) -> None:
         """Hold *key*, registered before its files were there, to those that it was loaded with.

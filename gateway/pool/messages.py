@@ -19,6 +19,8 @@ class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     flavor: str
     predictor: str
+    predictor_reason: str = ""
+    """Why it is this one and not a faster; empty where there is nothing to say."""
     batchable: bool
     mlmodel: str
     """The MLmodel file as it was read, from which a worker takes the signature."""
@@ -102,6 +104,11 @@ class Spawn(msgspec.Struct, frozen=True, kw_only=True):
     code_policy: str
     verified: bool
     frame_bytes_max: int
+    acceleration: bool = False
+    """Whether to look for a faster predictor, and prove it, while the model loads."""
+    acceleration_timeout_s: float = 20.0
+    converted_dir: str | None = None
+    """Where converted models are kept: this version's own folder, the one place beside scratch that a host writes."""
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):

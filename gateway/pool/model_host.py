@@ -15,6 +15,7 @@ from typing import Any
 from gateway.pool import frames
 from gateway.pool.messages import Failed, FromHost, Loading, ModelDescription, Ready, Spawn, Warming, encode_line
 from loaders import catalog, warmup
+from loaders.acceleration.wish import AccelerationWish
 from loaders.base import LoadedModel
 from loaders.code_policy import CodePolicy
 from loaders.errors import BadInput
@@ -54,7 +55,9 @@ def run(spawn: Spawn, supervisor: socket.socket) -> None:
 
 def _load(spawn: Spawn, tell: Callable[[FromHost], None]) -> tuple[LoadedModel, ModelDescription]:
     folder = Path(spawn.model_dir)
-    model = catalog.load(folder, CodePolicy(spawn.code_policy), verified=spawn.verified)
+    model = catalog.load(
+        folder, CodePolicy(spawn.code_policy), verified=spawn.verified, acceleration=_acceleration(spawn)
+    )
     tell(Warming())
     mlmodel = read_mlmodel(folder)
     example = warmup.warm_up_batch(folder, mlmodel, Signature.from_mlmodel(mlmodel))
@@ -63,11 +66,19 @@ def _load(spawn: Spawn, tell: Callable[[FromHost], None]) -> tuple[LoadedModel, 
     description = ModelDescription(
         flavor=model.flavor,
         predictor=model.predictor,
+        predictor_reason=getattr(model, "predictor_reason", ""),
         batchable=model.batchable,
         mlmodel=(folder / "MLmodel").read_text(),
         warnings=list(getattr(model, "warnings", [])),
     )
     return model, description
+
+
+def _acceleration(spawn: Spawn) -> AccelerationWish | None:
+    if not spawn.acceleration:
+        return None
+    converted = None if spawn.converted_dir is None else Path(spawn.converted_dir)
+    return AccelerationWish(folder=converted, timeout_s=spawn.acceleration_timeout_s)
 
 
 class _Answering:

@@ -68,6 +68,7 @@ class _Slot:
             since_ms=int(self.since_s * 1000),
             flavor=description.flavor if description else None,
             predictor=description.predictor if description else None,
+            predictor_reason=(description.predictor_reason or None) if description else None,
             digest=self.digest,
         )
 
@@ -240,6 +241,9 @@ class ModelSlots:
             code_policy=self._settings.code_policy,
             verified=True,
             frame_bytes_max=self._settings.frame_bytes_max,
+            acceleration=self._settings.acceleration,
+            acceleration_timeout_s=self._settings.acceleration_timeout_s,
+            converted_dir=str(fetched.converted),
         )
         host = await self._parents.spawn(fetched.flavor, spawn)
         slot.resources.push_async_callback(host.stop, _STOP_TIMEOUT_S)

@@ -45,7 +45,7 @@ _FINAL = LINEAR | TREES | FORESTS | BOOSTED | HISTOGRAM_BOOSTED
 
 
 class NotConvertible(Exception):
-    """No faster equivalent is known; the text says why, as the end of a sentence that begins with ``because``."""
+    """No faster equivalent is known; the text says why."""
 
 
 def check(estimator: Any, predict_fn: str) -> None:
@@ -58,9 +58,9 @@ def check(estimator: Any, predict_fn: str) -> None:
     steps = [] if scalers is None else [step for _, step in scalers.steps]
     for step, known in [*((step, SCALERS) for step in steps), (final, _FINAL)]:
         if type(step) not in known:
-            raise NotConvertible(f"{type(step).__name__} has none")
+            raise NotConvertible(f"{type(step).__name__} has no faster equivalent")
     if predict_fn not in {"predict", "predict_proba"}:
-        raise NotConvertible(f"{predict_fn} has none")
+        raise NotConvertible(f"{predict_fn} has no faster equivalent")
     classes = getattr(final, "classes_", None)
     if classes is not None and (not isinstance(classes, np.ndarray) or classes.ndim != 1 or len(classes) < 2):
         raise NotConvertible("it has several outputs or a single class")

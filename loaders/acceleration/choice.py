@@ -13,14 +13,12 @@ import numpy as np
 from loaders.acceleration import candidates, engines, preparing
 from loaders.acceleration.candidates import NotConvertible
 from loaders.acceleration.predictor import FastPredictor
-from loaders.acceleration.proof import prove
+from loaders.acceleration.proof import check_again
 from loaders.acceleration.wish import AccelerationWish
 
 _log = logging.getLogger(__name__)
 
 ESTIMATOR = "sklearn"
-_ROWS_OF_KEPT = 500
-"""A kept engine was proven whole; this many rows tell whether it answers here and now as it did then."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -54,7 +52,7 @@ def _prepared(estimator: Any, predict_fn: str, example: np.ndarray | None, folde
         return Choice(own, ESTIMATOR, outcome.reason)
     try:
         engine = engines.start(outcome.engine, preparing.content(outcome, folder))
-        prove(estimator, predict_fn, engine, example, _ROWS_OF_KEPT)
+        check_again(estimator, predict_fn, engine, example)
     except Exception as error:  # A library's own errors may be of any kind; none may cost us the model.
         _log.warning("engine_refused", exc_info=True)
         preparing.forget(folder)

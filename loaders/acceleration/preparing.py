@@ -10,7 +10,6 @@ import logging
 import os
 import select
 import signal
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -163,12 +162,10 @@ def _be_child(work: Any, writing: int, timeout_s: float) -> None:
         # The host's sockets are not for us to keep open.
         os.closerange(3, writing)
         os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
-        started_s = time.monotonic()
         with warnings.catch_warnings(), threadpool_limits(1):
             # One thread: OpenMP's others don't outlive a fork, and one that waits for them would wait for ever.
             warnings.simplefilter("ignore")
             work()
-        _log.debug("acceleration_prepared", extra={"took_s": round(time.monotonic() - started_s, 3)})
         status = 0
     except BaseException:
         _log.exception("acceleration_failed")

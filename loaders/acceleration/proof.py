@@ -14,13 +14,14 @@ Array = np.ndarray
 
 ROWS = 10_000
 _ROWS_OF_OTHER_KINDS = 2_000
+_ROWS_AGAIN = 500
 _ROWS_ALONE = 32
 """The engine is asked for these one by one, too, as it may have a way of its own for one row."""
 _SEED = 20_240_607
 _RELATIVE = 1e-6
 _OF_LARGEST = 1e-12
 """Sums that come out near nothing keep the error of their parts."""
-_PROOF_KINDS = ("f", "l", "i")
+_OTHER_KINDS = ("f", "l", "i")
 
 
 class Disproved(Exception):
@@ -36,21 +37,35 @@ def prove(estimator: Any, predict_fn: str, engine: Engine, example: Array | None
     Raises:
         Disproved: at the first answer that differs.
     """
-    trial = _Trial(estimator, predict_fn, engine)
-    for part in _parts(estimator, example, rows):
-        trial.run(part)
+    trial = _tried(estimator, predict_fn, engine, example, rows)
     kinds = ["d"]
     exact = trial.exact
-    for kind in _PROOF_KINDS:
-        trial = _Trial(estimator, predict_fn, engine)
+    for kind in _OTHER_KINDS:
         try:
-            for part in _parts(estimator, example, min(rows, _ROWS_OF_OTHER_KINDS)):
-                trial.run(_as_kind(part, kind))
+            other = _tried(estimator, predict_fn, engine, example, min(rows, _ROWS_OF_OTHER_KINDS), kind)
         except Disproved:
             continue
         kinds.append(kind)
-        exact = exact and trial.exact
+        exact = exact and other.exact
     return Proven(kinds=tuple(kinds), axes=trial.axes, exact=exact)
+
+
+def check_again(estimator: Any, predict_fn: str, engine: Engine, example: Array | None) -> None:
+    """Return if *engine*, which was proven before, still holds on a few rows.
+
+    Raises:
+        Disproved: if not.
+    """
+    _tried(estimator, predict_fn, engine, example, _ROWS_AGAIN)
+
+
+def _tried(
+    estimator: Any, predict_fn: str, engine: Engine, example: Array | None, rows: int, kind: str = "d"
+) -> "_Trial":
+    trial = _Trial(estimator, predict_fn, engine)
+    for part in _parts(estimator, example, rows):
+        trial.run(part if kind == "d" else _as_kind(part, kind))
+    return trial
 
 
 def _parts(estimator: Any, example: Array | None, rows: int) -> Iterator[Array]:

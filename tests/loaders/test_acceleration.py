@@ -270,9 +270,9 @@ class OwnTree(DecisionTreeClassifier):
 @pytest.mark.parametrize(
     ("estimator", "predict_fn", "why"),
     [
-        (OwnTree(), "predict", "OwnTree has none"),
-        (KNeighborsClassifier(), "predict", "KNeighborsClassifier has none"),
-        (LogisticRegression(max_iter=500), "predict_log_proba", "predict_log_proba has none"),
+        (OwnTree(), "predict", "OwnTree has no faster equivalent"),
+        (KNeighborsClassifier(), "predict", "KNeighborsClassifier has no faster equivalent"),
+        (LogisticRegression(max_iter=500), "predict_log_proba", "predict_log_proba has no faster"),
         (HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]), "predict", "categories"),
         (make_pipeline(StandardScaler(), KNeighborsClassifier()), "predict", "KNeighborsClassifier"),
     ],

@@ -204,3 +204,14 @@ def test_another_processes_lease_keeps_its_files(tmp_path):
         process.join(60)
     with other.lease(cache):
         assert cache.used_bytes() == 9_500
+
+
+def test_what_was_made_of_a_model_is_counted_and_goes_with_it(tmp_path):
+    cache, first, second = ModelCache(tmp_path, 2_000), iris(), Store({"MLmodel": b"flavors: {second: }" * 40})
+    with first.lease(cache):
+        before = cache.used_bytes()
+        made = cache.converted(first.digest) / "onnxruntime"
+        made.write_bytes(b"x" * 500)
+        assert cache.used_bytes() == before + 500
+    with second.lease(cache):
+        assert not made.exists()
