@@ -25,6 +25,7 @@ from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactIsFolder, ArtifactStore
 from tracking.database import Database
 from tracking.errors import InvalidParameter, NotImplementedHere
+from tracking.names import check_text
 from tracking.signed_urls import PARTS_MAX, SentPart, UrlSigner
 
 _PARTS = "/mlflow-artifacts/mpu"
@@ -32,6 +33,9 @@ _SIGNED = "/mlflow-artifacts/presigned"
 
 # mlflow/server/handlers.py: clouds sign for seven days at most.
 _LIFE_S_MAX = 604_800
+
+# S3 says nothing of their length; those seen have less than 200 signs.
+_UPLOAD_ID_LENGTH_MAX = 1_024
 
 _NO_WAY_PAST = {501: ResponseSpec(None, description="There is only the proxy here.")}
 
@@ -174,13 +178,14 @@ def complete_parts(
 ) -> Empty:
     signer = _signer(settings, artifact_store, "Multipart upload")
     path = _file_path(request, "complete", data.path)
+    upload_id = _upload_id(data.upload_id)
     parts = [SentPart(int64(part.part_number, "part_number"), part.etag) for part in data.parts]
-    if signer.size_of_parts(path, data.upload_id) > settings.artifact_bytes_max:
-        signer.abort_parts(path, data.upload_id)
+    if signer.size_of_parts(path, upload_id) > settings.artifact_bytes_max:
+        signer.abort_parts(path, upload_id)
         raise ArtifactTooLarge(settings.artifact_bytes_max)
     with database.writing() as session:
         artifact_records.expect_unread(session, path, int(clock() * 1000))
-        signer.finish_parts(path, data.upload_id, parts)
+        signer.finish_parts(path, upload_id, parts)
     return Empty()
 
 
@@ -198,9 +203,16 @@ def abort_parts(
     settings: NamedDependency[Settings],
 ) -> Empty:
     _signer(settings, artifact_store, "Multipart upload").abort_parts(
-        _file_path(request, "abort", data.path), data.upload_id
+        _file_path(request, "abort", data.path), _upload_id(data.upload_id)
     )
     return Empty()
+
+
+def _upload_id(sent: str) -> str:
+    # To S3 an empty one is none, and what it deletes without one is the file itself.
+    if not sent:
+        raise InvalidParameter("Missing value for required parameter 'upload_id'")
+    return check_text(sent, "upload_id", _UPLOAD_ID_LENGTH_MAX)
 
 
 def _file_path(request: Request[Any, Any, Any], step: str, local_file: str) -> ArtifactPath:

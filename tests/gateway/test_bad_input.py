@@ -3,6 +3,7 @@
 Each must be refused with MLflow's error body, and leave the database as it was.
 """
 
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,12 +22,19 @@ V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.e2e)])
-def settings(request, tmp_path) -> Settings:
+@pytest.fixture(params=["sqlite and a folder", pytest.param("postgresql and S3", marks=pytest.mark.e2e)])
+def settings(request, tmp_path, monkeypatch) -> Settings:
     data = str(tmp_path / "data")
-    if request.param == "sqlite":
+    if request.param == "sqlite and a folder":
         return Settings(data=data)
-    return Settings(data=data, database_url=request.getfixturevalue("postgres_database_url"))
+    for name, value in request.getfixturevalue("s3_environment").items():
+        monkeypatch.setenv(name, value)
+    return Settings(
+        data=data,
+        database_url=request.getfixturevalue("postgres_database_url"),
+        artifact_root=f"s3://titlebout-test/{uuid.uuid4().hex}",
+        presigned=True,
+    )
 
 
 @pytest.fixture

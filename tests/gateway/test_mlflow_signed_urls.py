@@ -223,6 +223,17 @@ def test_parts_that_are_not_its_own_make_no_file(client, store, run):
     assert content(store, folder / ArtifactPath.parse("a")) == b"one"
 
 
+@pytest.mark.parametrize("upload_id", ["", "a\0b", "x" * 1_025])
+def test_an_upload_that_s3_can_t_have_is_400_and_no_file_is_touched(client, run, upload_id):
+    folder = root_of(run)
+    file = f"/api/2.0/mlflow-artifacts/artifacts/{folder}/a"
+    client.put(file, content=b"kept")
+    for step in ("complete", "abort"):
+        answer = client.post(f"{MPU}/{step}/{folder}", json={"path": "a", "upload_id": upload_id, "parts": []})
+        assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert client.get(file).content == b"kept"
+
+
 @pytest.mark.parametrize("count", [0, 10_001, "x", -1])
 def test_a_number_of_parts_that_s3_doesn_t_take_is_400(client, run, count):
     answer = client.post(f"{MPU}/create/{root_of(run)}", json={"path": "a", "num_parts": count})
