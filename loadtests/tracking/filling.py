@@ -98,6 +98,8 @@ def _execute(database_url: str, statements: Sequence[str]) -> None:
         with connection:
             for statement in statements:
                 connection.execute(statement)
+        # Where there is a log: else all of it would be read from the log for as long as nobody writes.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
         return
     with psycopg.connect(database_url, autocommit=True) as session:
