@@ -38,7 +38,7 @@ from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
 from gateway.settings import Settings
 from gateway.transfers import Transfers
-from gateway.webhook_requests import WebhookSender
+from gateway.webhooks.requests import WebhookSender
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 

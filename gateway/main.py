@@ -23,7 +23,7 @@ from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
-from gateway.webhooks import WebhookDeliverer
+from gateway.webhooks.deliverer import WebhookDeliverer
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
 from registry.uri import parse_model_uri

@@ -27,7 +27,7 @@ from gateway.api.mlflow_webhooks_wire import (
     webhook_on_wire,
 )
 from gateway.auth import Permission, needs
-from gateway.webhook_requests import WebhookSender, make_call
+from gateway.webhooks.requests import WebhookSender, make_call
 from registry import webhooks
 from registry.webhook_events import example_of
 from registry.webhooks import Webhook, WebhookChanges

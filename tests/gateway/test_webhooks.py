@@ -11,9 +11,9 @@ import time
 import pytest
 
 from gateway.settings import Settings
-from gateway.webhook_addresses import ReceiverUnreachable, UrlNotAllowed, is_public
-from gateway.webhook_requests import Answer, WebhookSender, make_call
-from gateway.webhooks import WebhookDeliverer, next_pause_s
+from gateway.webhooks.addresses import ReceiverUnreachable, UrlNotAllowed, is_public
+from gateway.webhooks.deliverer import WebhookDeliverer, next_pause_s
+from gateway.webhooks.requests import Answer, WebhookSender, make_call
 from registry import webhook_deliveries, webhooks
 from registry.webhook_events import WebhookEvent
 from registry.webhooks import WebhookChanges

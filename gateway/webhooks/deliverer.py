@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 
 from gateway.settings import Settings
-from gateway.webhook_addresses import ReceiverUnreachable, UrlNotAllowed
-from gateway.webhook_requests import Answer, WebhookSender, make_call
+from gateway.webhooks.addresses import ReceiverUnreachable, UrlNotAllowed
+from gateway.webhooks.requests import Answer, WebhookSender, make_call
 from registry import webhook_deliveries
 from registry.webhook_deliveries import Delivery
 from tracking.database import Database

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpcore
 import msgspec
 
-from gateway.webhook_addresses import GuardedNetwork, ReceiverUnreachable
+from gateway.webhooks.addresses import GuardedNetwork, ReceiverUnreachable
 from registry.webhook_events import WebhookEvent
 
 _CALLS_AT_ONCE = 8
