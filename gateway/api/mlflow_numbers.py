@@ -1,6 +1,7 @@
 """Numbers and closed sets as protobuf's JSON has them: int64 as text, NaN as a word, enums by name or number."""
 
 import math
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
@@ -8,6 +9,8 @@ from typing import TypeVar
 from tracking.errors import InvalidParameter
 
 _WORDS: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+# JSON's own form; Python's `float` reads more, as "1_0" and "nan".
+_DOUBLE = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -32,16 +35,16 @@ def double(value: float | str, field: str) -> float:
     """A number that came as one, as NaN or infinity in words, or as its digits.
 
     Raises:
-        InvalidParameter: if it is none of these.
+        InvalidParameter: if it is none of these, or more than a double holds.
     """
     if not isinstance(value, str):
         return value
     if value in _WORDS:
         return _WORDS[value]
-    try:
-        return float(value)
-    except ValueError as error:
-        raise _invalid(value, field, "a number, or NaN, Infinity or -Infinity") from error
+    read = float(value) if _DOUBLE.fullmatch(value) else math.inf
+    if math.isinf(read):
+        raise _invalid(value, field, "a number of 64 bits, or NaN, Infinity or -Infinity")
+    return read
 
 
 def double_on_wire(value: float) -> float | str:

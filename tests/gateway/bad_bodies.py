@@ -11,6 +11,7 @@ JSON = "application/json"
 NUL = "a\0b"
 SURROGATE = "a\ud800b"
 OVER_64_BITS = [2**63, -(2**63) - 1, 10**30, "9223372036854775808", "9" * 5_000]
+NO_DOUBLES = ["1e999", "-1e999", "1_0", "nan", "0x1"]
 NOT_SENT = object()
 DEEP = 10_000
 LONG = 10 * 1024**2
@@ -123,6 +124,8 @@ class Document:
                 yield f"is of type {type_}", value
         if types & {"integer"}:
             yield from ((f"is {str(value)[:30]}", value) for value in OVER_64_BITS)
+        if "number" in types:
+            yield from ((f"is {value}", value) for value in NO_DOUBLES)
         if "string" in types:
             yield "has a NUL", NUL
             yield "has half a surrogate pair", SURROGATE
