@@ -105,9 +105,11 @@ class Genuine(Server):
     name = "mlflow server"
 
     def command(self) -> list[str]:
+        # The driver that its own environment has.
+        database_url = self.database_url.replace("postgresql://", "postgresql+psycopg2://")
         return [
             *(str(_MLFLOW.absolute()), "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
-            *("--backend-store-uri", self.database_url, "--artifacts-destination", str(self.folder / "artifacts")),
+            *("--backend-store-uri", database_url, "--artifacts-destination", str(self.folder / "artifacts")),
         ]
 
     def environment(self) -> dict[str, str]:
