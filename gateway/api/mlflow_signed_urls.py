@@ -209,7 +209,7 @@ def abort_parts(
 
 
 def _upload_id(sent: str) -> str:
-    # To S3 an empty one is none, and what it deletes without one is the file itself.
+    # A store that read an empty one as none would take the DELETE of an upload for that of the file itself.
     if not sent:
         raise InvalidParameter("Missing value for required parameter 'upload_id'")
     return check_text(sent, "upload_id", _UPLOAD_ID_LENGTH_MAX)
