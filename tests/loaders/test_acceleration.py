@@ -78,6 +78,14 @@ def trying(estimator, seed=77):
     return np.concatenate(list(draw(estimator, None, 3000, seed)))
 
 
+def onnx_predictor(estimator, predict_fn):
+    """What a host would use, proven on fewer rows and without a process of its own for it."""
+    engine = engines.start(
+        EngineName.ONNXRUNTIME, engines.convert(EngineName.ONNXRUNTIME, estimator, estimator.n_features_in_)
+    )
+    return FastPredictor(estimator, predict_fn, engine, prove(estimator, predict_fn, engine, None, rows=500))
+
+
 def assert_close(got, expected):
     assert got.dtype == expected.dtype
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-12 * np.abs(expected).max())
@@ -85,16 +93,15 @@ def assert_close(got, expected):
 
 @pytest.mark.parametrize("several", [True, False], ids=["three classes", "two classes"])
 @pytest.mark.parametrize("estimator", CLASSIFIERS)
-def test_a_classifier_gives_the_same_labels_and_probabilities_much_faster(iris, binary, estimator, several):
+def test_a_classifier_gives_the_same_labels_and_probabilities(iris, binary, estimator, several):
     features, labels = iris if several else binary
     estimator.fit(features, NAMES[labels])
     rows = trying(estimator)
     for predict_fn in ("predict", "predict_proba"):
-        choice = choose(estimator, predict_fn, features[:5], WISH)
-        assert choice.predictor == "onnxruntime", choice.reason
+        predict = onnx_predictor(estimator, predict_fn)
         expected = getattr(estimator, predict_fn)(rows)
-        got = choice.predict(rows)
-        alone = np.concatenate([choice.predict(rows[row : row + 1]) for row in range(50)])
+        got = predict(rows)
+        alone = np.concatenate([predict(rows[row : row + 1]) for row in range(50)])
         if predict_fn == "predict":
             assert got.dtype == expected.dtype
             np.testing.assert_array_equal(got, expected)
@@ -108,18 +115,14 @@ def test_a_classifier_gives_the_same_labels_and_probabilities_much_faster(iris, 
 def test_a_regressor_gives_the_same_values(regression, estimator):
     features, values = regression
     estimator.fit(features, values)
-    choice = choose(estimator, "predict", None, WISH)
-    assert choice.predictor == "onnxruntime", choice.reason
     rows = trying(estimator)
-    assert_close(choice.predict(rows), estimator.predict(rows))
+    assert_close(onnx_predictor(estimator, "predict")(rows), estimator.predict(rows))
 
 
 def test_several_values_a_row_keep_their_shape(regression):
     features, values = regression
     estimator = LinearRegression().fit(features, np.column_stack([values, -values]))
-    choice = choose(estimator, "predict", None, WISH)
-    assert choice.predictor == "onnxruntime"
-    assert_close(choice.predict(features), estimator.predict(features))
+    assert_close(onnx_predictor(estimator, "predict")(features), estimator.predict(features))
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -146,7 +149,7 @@ def test_any_forest_is_equal_to_the_last_bit(trees, depth, leaf, classes, seed):
 
 def test_rows_on_a_threshold_fall_on_the_side_that_rounding_to_floats_puts_them(iris):
     estimator = RandomForestClassifier(30, random_state=0).fit(*iris)
-    choice = choose(estimator, "predict_proba", None, WISH)
+    predict = onnx_predictor(estimator, "predict_proba")
     rows = []
     for member in estimator.estimators_:
         for feature, threshold in zip(member.tree_.feature, member.tree_.threshold, strict=True):
@@ -155,7 +158,7 @@ def test_rows_on_a_threshold_fall_on_the_side_that_rounding_to_floats_puts_them(
                     rows.append(iris[0][len(rows) % 150].copy())
                     rows[-1][feature] = value
     matrix = np.array(rows)
-    np.testing.assert_array_equal(choice.predict(matrix), estimator.predict_proba(matrix))
+    np.testing.assert_array_equal(predict(matrix), estimator.predict_proba(matrix))
     # That the rows are telling: with doubles as they are, some fall on the other side.
     engine = engines.start(EngineName.TREELITE, b"D" + engines.convert(EngineName.TREELITE, estimator, 4)[1:])
     assert not np.array_equal(engine(matrix), estimator.predict_proba(matrix))
@@ -165,20 +168,20 @@ def test_a_tie_between_labels_goes_to_the_estimators(binary):
     features, labels = binary
     estimator = LogisticRegression().fit(features, labels)
     estimator.intercept_ = np.zeros(1)
-    choice = choose(estimator, "predict", None, WISH)
+    predict = onnx_predictor(estimator, "predict")
     along = np.linalg.svd(estimator.coef_)[2][1:]  # directions in which the score stays zero, but for rounding
     rows = np.random.default_rng(0).normal(size=(500, len(along))) @ along
-    np.testing.assert_array_equal(choice.predict(rows), estimator.predict(rows))
+    np.testing.assert_array_equal(predict(rows), estimator.predict(rows))
 
 
 @pytest.mark.parametrize("estimator", [CLASSIFIERS[1], CLASSIFIERS[4]])
 def test_other_dtypes_get_the_estimators_answer_too(iris, estimator):
     features, labels = iris
     estimator.fit(features, labels)
-    choice = choose(estimator, "predict_proba", None, WISH)
+    predict = onnx_predictor(estimator, "predict_proba")
     for kind in ("f4", "f8", "i2", "i4", "i8", "u1", "?"):
         rows = np.abs(trying(estimator)).astype(kind)
-        assert_close(choice.predict(rows), estimator.predict_proba(rows))
+        assert_close(predict(rows), estimator.predict_proba(rows))
 
 
 def test_missing_values_go_the_way_that_the_estimator_learnt(binary):
@@ -190,27 +193,25 @@ def test_missing_values_go_the_way_that_the_estimator_learnt(binary):
         RandomForestClassifier(5),
     ):
         estimator.fit(holes, labels)
-        choice = choose(estimator, "predict_proba", None, WISH)
-        assert choice.predictor == "onnxruntime", choice.reason
         rows = np.where(np.random.default_rng(1).random(features.shape) < 0.3, np.nan, features)
-        assert_close(choice.predict(rows), estimator.predict_proba(rows))
+        assert_close(onnx_predictor(estimator, "predict_proba")(rows), estimator.predict_proba(rows))
 
 
 @pytest.mark.parametrize("estimator", [CLASSIFIERS[0], CLASSIFIERS[3], CLASSIFIERS[5]])
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-@pytest.mark.filterwarnings("ignore:overflow")  # scikit-learn's own, before it refuses the last of them
-def test_what_the_estimator_refuses_is_refused_in_the_same_words(save, iris, estimator, value):
+@pytest.mark.filterwarnings("ignore:overflow")  # scikit-learn's own, before it refuses the last value
+def test_what_the_estimator_refuses_is_refused_in_the_same_words(save, iris, estimator):
     path = save("sklearn", estimator.fit(*iris), serialization_format="cloudpickle")
-    rows = Batch(Form.TENSOR, {"": np.array([[5.1, value, 1.4, 0.2]])})
-    said = []
-    for wish in (WISH, None):
-        model = catalog.load(path, CodePolicy.ALLOW, verified=False, acceleration=wish)
-        assert model.predictor == ("onnxruntime" if wish else "sklearn")
-        try:
-            said.append(model.predict(rows, {}).columns[""].tolist())
-        except BadInput as error:
-            said.append(error.message)
-    assert said[0] == said[1]
+    fast, plain = (catalog.load(path, CodePolicy.ALLOW, verified=False, acceleration=wish) for wish in (WISH, None))
+    assert (fast.predictor, plain.predictor) == ("onnxruntime", "sklearn")
+    for value in (np.nan, np.inf, 1e300):
+        rows = Batch(Form.TENSOR, {"": np.array([[5.1, value, 1.4, 0.2]])})
+        said = []
+        for model in (fast, plain):
+            try:
+                said.append(model.predict(rows, {}).columns[""].tolist())
+            except BadInput as error:
+                said.append(error.message)
+        assert said[0] == said[1]
 
 
 def test_rows_of_another_width_or_none_are_bad_input(save, iris):
@@ -239,6 +240,24 @@ def test_named_columns_of_doubles_need_no_frame(save, iris):
     answer = model.predict(Batch(Form.TABLE, {name: frame[name].to_numpy() for name in "dbca"}), {})
     assert answer.columns[""].dtype == object
     assert answer.columns[""].tolist() == expected
+
+
+def test_several_threads_answer_alike_though_not_to_the_last_bit(iris, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    assert engines.threads() == 3
+    estimator = RandomForestClassifier(120, max_depth=3, random_state=0).fit(*iris)
+    rows = trying(estimator)
+    for predict_fn in ("predict", "predict_proba"):
+        predict, slow = onnx_predictor(estimator, predict_fn), getattr(estimator, predict_fn)
+        for part in (rows, rows[:1]):
+            np.testing.assert_allclose(predict(part), slow(part), rtol=1e-12)
+
+
+def test_scales_of_almost_nothing_leave_the_estimator_to_refuse(iris):
+    estimator = make_pipeline(StandardScaler(), RandomForestClassifier(3)).fit(*iris)
+    estimator[0].scale_ = np.full(4, 1e-10)
+    choice = choose(estimator, "predict", None, WISH)
+    assert (choice.predictor, choice.reason) == (ESTIMATOR, "its scalers have a scale of almost nothing")
 
 
 def test_a_converter_that_deviates_is_found_out(binary):
