@@ -6,7 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli import _VERBS, cli
+from gateway.cli import cli
 from gateway.cli.split import _basis_points
 from tests.gateway.test_serving import wait_until_served
 from tests.training import constant_classifier, register, set_alias
