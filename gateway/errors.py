@@ -71,7 +71,10 @@ def headers_of(error: ServingError) -> dict[str, str]:
 def _answer_serving_error(request: Request[Any, Any, Any], error: ServingError) -> Response[dict[str, str]]:
     status = status_of(error)
     if status >= 500:
-        _log.warning("request_failed", extra={"path": request.url.path, "code": error.code}, exc_info=error)
+        # A part that is away says so in a line; what is a fault of ours or unexpected comes with its trace.
+        trace = error if error.code in {ErrorCode.INTERNAL_ERROR, ErrorCode.INVALID_STATE} else None
+        facts = {"path": request.url.path, "code": error.code, "reason": error.reason}
+        _log.warning("request_failed", extra=facts, exc_info=trace)
     message = (
         error.message if error.code not in {ErrorCode.INTERNAL_ERROR, ErrorCode.INVALID_STATE} else INTERNAL_MESSAGE
     )

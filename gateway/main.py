@@ -86,7 +86,7 @@ def prepare_database(settings: Settings, store: ArtifactStore) -> Database:
         with database.writing() as session:
             ensure_default_experiment(session, root_of_new_artifacts(settings, store), now_ms=int(time.time() * 1000))
     except DatabaseUnavailable as error:
-        _log.warning("database_away_at_start", extra={"serving": "the last table on disk", "reason": error.reason})
+        _log.warning("database_away_at_start", extra={"reason": error.reason})
     return database
 
 

@@ -62,4 +62,8 @@ class CurrentTable:
 
     def reason_not_ready(self) -> str | None:
         """Why this worker can't answer predictions yet, or None."""
-        return None if self.received else "The models of the last routing table are still being loaded."
+        return (
+            None
+            if self.received
+            else "No routing table is in force yet: its models are being loaded, or the database can't be reached."
+        )

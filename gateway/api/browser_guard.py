@@ -34,7 +34,9 @@ class FormContentType(ServingError):
     code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
 
     def __init__(self, content_type: str) -> None:
-        super().__init__(f"Content-Type {content_type!r} is not accepted here; expected application/json.")
+        super().__init__(
+            f"Content-Type {content_type!r} is not accepted here; expected application/json, as by -H 'Content-Type: application/json'."
+        )
 
 
 class BrowserGuard:

@@ -85,7 +85,7 @@ class MlflowScoring:
             answer, rows = await self._inference.predict(choice, _reader(headers, body))
             status, content = 200, encode_predictions(answer)
         except EndpointNotServed as error:
-            status, content = _encode_error(await self._explain_missing(error.name) if error.name else error, said)
+            status, content = _encode_error(await self._explain_missing(error.name), said)
         except ServingError as error:
             status, content = _encode_error(error, said)
         except Exception:  # The HTTP edge: a bug of ours is a 500 with its cause in the log, never a broken connection.

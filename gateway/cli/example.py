@@ -17,11 +17,19 @@ _NOT_YET = "They are not served yet; {url}/api/1.0/titlebout/status says why."
 async def provide(url: str, console: Console) -> None:
     """Train and register the example unless it is there, wait until it serves, and say how to call it."""
     # Lines and no spinner: the log goes to the same terminal.
-    console.print("\nTraining two iris models with the MLflow client…")
-    if await _train(url, console):
-        console.print("Waiting for both to be in memory…")
-        ready = await _until_served(url)
-        console.print(curl_lines(url) if ready else _NOT_YET.format(url=url), soft_wrap=True)
+    if not await _is_registered(url):
+        console.print("\nTraining two iris models with the MLflow client…")
+        if not await _train(url, console):
+            return
+    console.print("Waiting for both to be in memory…")
+    ready = await _until_served(url)
+    console.print(curl_lines(url) if ready else _NOT_YET.format(url=url), soft_wrap=True)
+
+
+async def _is_registered(url: str) -> bool:
+    async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+        answer = await http.get("/api/2.0/mlflow/registered-models/get", params={"name": EXAMPLE})
+        return answer.is_success
 
 
 async def _train(url: str, console: Console) -> bool:

@@ -37,4 +37,8 @@ def _basis_points(shares: tuple[str, ...]) -> dict[str, int]:
         if arm in found:
             raise click.BadParameter(f"{arm!r} is there twice.")
         found[arm] = int(points)
+    total = sum(found.values())
+    if total != 10_000:
+        hint = " Shares are percentages: 90, not 0.9." if total == 100 else ""
+        raise click.BadParameter(f"the shares add up to {total / 100:g} %; expected 100 %.{hint}")
     return found

@@ -47,7 +47,9 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
 
 def _replica(replica: dict[str, Any]) -> Table:
     state = f"epoch {replica['epoch']}" if replica["live"] else "[red]not heard of lately[/]"
-    table = Table("MODEL", "VERSION", "STATE", "PREDICTOR", "WHY", title=f"\nReplica {replica['id']}: {state}", box=None)
+    table = Table(
+        "MODEL", "VERSION", "STATE", "PREDICTOR", "WHY", title=f"\nReplica {replica['id']}: {state}", box=None
+    )
     table.title_justify = "left"
     for slot in sorted(replica["slots"], key=lambda slot: (slot["model"], slot["version"])):
         colour = {"READY": "green", "FAILED": "red"}.get(slot["state"], "yellow")

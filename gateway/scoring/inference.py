@@ -35,6 +35,22 @@ class EndpointNotServed(NotFound):
         self.name = name
 
 
+class NoTableYet(TemporarilyUnavailable):
+    def __init__(self) -> None:
+        super().__init__("No routing table is in force here yet; its models are being loaded.")
+
+
+class EndpointNotNamed(NotFound):
+    """Bare ``/invocations`` where nothing says which endpoint it means."""
+
+    def __init__(self, known: list[str]) -> None:
+        if known:
+            said = f"There are several endpoints ({', '.join(known)}): ask one as /endpoints/NAME/invocations, or start"
+            super().__init__(f"{said} with --model models:/NAME@champion.")
+        else:
+            super().__init__("There is no endpoint yet: register a model and set its alias `champion`.")
+
+
 class NoSuchArm(InvalidParameter):
     def __init__(self, arm: str, route: LiveRoute) -> None:
         super().__init__(f"Endpoint {route.name!r} has no arm {arm!r}; its arms are: {', '.join(sorted(route.arms))}.")
@@ -95,10 +111,13 @@ class Inference:
         """Who answers *target*, from the table in force at this instant.
 
         Raises:
-            EndpointNotServed: if the table has no such endpoint.
+            NoTableYet: before the first table is in force.
+            EndpointNotServed, EndpointNotNamed: if the table has no such endpoint, or several and none is named.
             NoSuchArm: if it has, but not the arm that was asked for.
             VersionNotInMemory: if a version was asked for by number and isn't held.
         """
+        if not self._current.received:
+            raise NoTableYet
         live = self._current.live
         route, arm, version = self._find(target)
         if version is not None:
@@ -138,7 +157,7 @@ class Inference:
         if target.endpoint is None:
             if len(routes) == 1:
                 return next(iter(routes.values())), target.arm, target.version
-            raise EndpointNotServed("", sorted(routes))
+            raise EndpointNotNamed(sorted(routes))
         route = routes.get(target.endpoint)
         if route is not None:
             return route, target.arm, target.version

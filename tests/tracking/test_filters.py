@@ -19,7 +19,9 @@ def things(database):
     with database.writing() as session:
         rows = [{"id": place, "name": name, "size": place / 2} for place, name in enumerate(NAMES)]
         session.execute(insert(THINGS), rows)
-    return database
+    yield database
+    # The next test may find the same PostgreSQL.
+    THINGS.metadata.drop_all(database.engine)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Limits
 from gateway.scoring.inference import (
+    EndpointNotNamed,
     EndpointNotServed,
     Inference,
     ModelNotReady,
     NoSuchArm,
+    NoTableYet,
     StageIsNoRoute,
     Target,
     VersionNotInMemory,
@@ -64,7 +66,7 @@ def test_a_unit_sticks_and_requests_without_one_spread(inference):
 def test_what_is_not_there_is_named(inference):
     with pytest.raises(EndpointNotServed, match="a@b, iris"):
         inference.choose(Target("nothing"))
-    with pytest.raises(EndpointNotServed):
+    with pytest.raises(EndpointNotNamed, match="--model"):
         inference.choose(Target(None))
     with pytest.raises(StageIsNoRoute, match="Production"):
         inference.choose(Target("models:/iris/Production"))
@@ -87,3 +89,10 @@ def test_a_version_that_is_not_in_memory_is_refused_before_the_body_is_read(infe
     coroutine = _predict(inference, target)
     with pytest.raises(error):
         coroutine.send(None)
+
+
+def test_before_the_first_table_a_caller_is_told_to_come_back(inference):
+    pool = ModelPool(waiting_max=1, frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
+    early = Inference(CurrentTable(), pool, limits=Limits(rows_max=1, bytes_max=1, waiting_max=1), timeout_s=1)
+    with pytest.raises(NoTableYet):
+        early.choose(Target("iris"))
