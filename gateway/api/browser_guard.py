@@ -35,7 +35,8 @@ class FormContentType(ServingError):
 
     def __init__(self, content_type: str) -> None:
         super().__init__(
-            f"Content-Type {content_type!r} is not accepted here; expected application/json, as by -H 'Content-Type: application/json'."
+            f"Content-Type {content_type!r} is not accepted here; expected application/json, "
+            "as by -H 'Content-Type: application/json'."
         )
 
 
