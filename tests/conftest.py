@@ -116,8 +116,10 @@ class AlwaysReady:
 
 
 @pytest.fixture
-def api_server(tmp_path: Path) -> Iterator[str]:
+def api_server(tmp_path: Path, migrated_sqlite: Path) -> Iterator[str]:
     """The URL of the tracking, registry and artifact APIs on a fresh SQLite and folder, in a thread of this process."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(migrated_sqlite, tmp_path / "data" / "titlebout.db")
     with running_api(Settings(data=str(tmp_path / "data"))) as url:
         yield url
 

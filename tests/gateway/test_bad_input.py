@@ -22,6 +22,10 @@ V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
 
 
+# Thousands of bodies take their time: slow, so that `make test` stays under two minutes; `make check` runs both.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(params=["sqlite and a folder", pytest.param("postgresql and S3", marks=pytest.mark.e2e)])
 def settings(request, tmp_path, monkeypatch) -> Settings:
     data = str(tmp_path / "data")

@@ -27,6 +27,9 @@ from tracking.entities import Metric
 from tracking.manifest import FileDigest
 from tracking.schema import ArtifactFileRow, LatestMetricRow, MetricRow, RunRow
 
+# Whole databases go to disk and back, in each pair of kinds: slow, but part of `make check`.
+pytestmark = pytest.mark.slow
+
 
 def backed(filled, folder, *, copy_artifacts=True):
     return take_backup(filled.database, filled.store, folder, copy_artifacts=copy_artifacts, progress=Silent())
