@@ -28,6 +28,9 @@ from tracking.entities import ViewType
 from tracking.expiry import ExpiredExperiment, Owner
 from tracking.schema import LoggedModelRow, RunRow
 
+# On each database and each store: slow, but part of `make check`.
+pytestmark = pytest.mark.slow
+
 DAY_MS = 24 * 3600 * 1000
 
 
