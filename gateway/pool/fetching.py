@@ -1,5 +1,6 @@
 """Brings a version's files to this machine, held to the manifest that it was registered with."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tracking.database import Database
 from tracking.manifest import DigestMismatch, Manifest
 
 _MLMODEL = ArtifactPath.parse("MLmodel")
+_MANIFESTS_MAX = 10_000
 
 
 class VersionHasNoFiles(LoadFailed):
@@ -46,12 +48,20 @@ class FetchedModel(msgspec.Struct, frozen=True):
 class Fetcher:
     """Where versions come from: the registry says what they are, the store has the bytes, the cache keeps them."""
 
-    def __init__(self, database: Database, store: ArtifactStore, cache: ModelCache, known: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ArtifactStore,
+        cache: ModelCache,
+        known: Path,
+        manifests_max: int = _MANIFESTS_MAX,
+    ) -> None:
         self._database = database
         self._store = store
         self._cache = cache
         # Manifests by digest. A version has one digest for good, so what was read once is true without the database.
         self._known = known
+        self._manifests_max = manifests_max
         known.mkdir(parents=True, exist_ok=True)
         # What a predecessor was writing when it was killed.
         for partial in known.glob("*.partial"):
@@ -149,6 +159,18 @@ class Fetcher:
             partial = target.with_suffix(f".{os.getpid()}.partial")
             partial.write_text(manifest.text)
             partial.replace(target)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        # A version whose manifest is gone asks the database once more; so what was written last is enough to keep.
+        manifests_kept = [path for path in self._known.iterdir() if not path.suffix]
+        if len(manifests_kept) <= self._manifests_max:
+            return
+        # Another load may be forgetting the same ones.
+        with contextlib.suppress(FileNotFoundError):
+            manifests_kept.sort(key=lambda path: path.stat().st_mtime_ns)
+            for path in manifests_kept[: -self._manifests_max]:
+                path.unlink()
 
 
 def _compare(version: ModelVersion, manifest: Manifest) -> None:
