@@ -5,6 +5,9 @@ import json
 import httpx
 import pytest
 
+# A server for each test: slow, so that `make test` stays under two minutes; part of `make check`.
+pytestmark = pytest.mark.slow
+
 _API = "/api/2.0/mlflow"
 
 

@@ -6,6 +6,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.genai import datasets
 
+# A server for each test: slow, so that `make test` stays under two minutes; part of `make check`.
+pytestmark = pytest.mark.slow
+
 API = "/api/3.0/mlflow/datasets"
 
 

@@ -10,6 +10,9 @@ from mlflow.exceptions import MlflowException
 
 from tests.gateway.receiver import running_receiver
 
+# A server for each test: slow, so that `make test` stays under two minutes; part of `make check`.
+pytestmark = pytest.mark.slow
+
 API = "/api/2.0/mlflow/webhooks"
 URL = "https://8.8.8.8/hook"
 EVENTS = ["registered_model.created", "model_version_alias.created"]
