@@ -33,6 +33,7 @@ from gateway.api.front import Front
 from gateway.api.health import Readiness
 from gateway.api.json_request import JSONRequest
 from gateway.api.openapi_document import DocumentPlugin
+from gateway.api.scoring import Scoring
 from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
@@ -86,7 +87,7 @@ def create_app(
     artifact_store: ArtifactStore,
     readiness: Readiness,
     clock: Callable[[], float],
-    scoring: ASGIApp | None = None,
+    scoring: Scoring | None = None,
 ) -> ASGIApp:
     """Everything that one worker answers: *scoring* in front, the APIs behind it.
 

@@ -69,6 +69,16 @@ def check_surroundings(settings: Settings) -> None:
         raise DataFolderUnusable(settings.data_dir, error.strerror or str(error)) from error
 
 
+def open_stores(settings: Settings) -> tuple[ArtifactStore, Database]:
+    """What everything else stands on.
+
+    Raises:
+        DatabaseNeedsMigration: see `prepare_database`.
+    """
+    store = open_artifact_store(settings)
+    return store, prepare_database(settings, store)
+
+
 def prepare_database(settings: Settings, store: ArtifactStore) -> Database:
     """The database, its tables checked: an embedded one is brought up to date, another only when told.
 
@@ -120,9 +130,15 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as life:
         listener = life.enter_context(contextlib.closing(listen(settings.host, settings.port)))
-        store = open_artifact_store(settings)
-        database = life.enter_context(_disposing(prepare_database(settings, store)))
         run_dir = life.enter_context(run_folder())
+        workers = WorkerGroup(
+            settings, listener, environment=os.environ, metrics_dir=run_dir / "metrics", clock=time.time
+        )
+        # A worker takes a second to come up, most of it imports: the tables are looked at meanwhile.
+        life.push_async_callback(workers.stop)
+        workers.start()
+        store, database = await asyncio.to_thread(open_stores, settings)
+        life.enter_context(_disposing(database))
         parents = await life.enter_async_context(
             warm_parents(
                 run_dir / "scratch",
@@ -130,9 +146,6 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
                 log_format=settings.log_format,
                 environment=os.environ,
             )
-        )
-        workers = WorkerGroup(
-            settings, listener, environment=os.environ, metrics_dir=run_dir / "metrics", clock=time.time
         )
         reconciler_nudge = asyncio.Event()
         slots = ModelSlots(
@@ -159,11 +172,12 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
             clock=time.time,
             nudged=reconciler_nudge,
         )
-        # Closed in reverse: workers finish their requests first, then hosts end, then the replica leaves.
+        # Closed in reverse: workers finish their requests first, then hosts end, then the replica leaves. Workers that
+        # were stopped here have nothing left to stop above.
         life.push_async_callback(reconciler.leave)
         life.push_async_callback(slots.close)
         life.push_async_callback(workers.stop)
-        workers.start()
+        workers.begin()
         await life.enter_async_context(_running(reconciler.run()))
         await life.enter_async_context(_running(_sweep_uploads(store)))
         await life.enter_async_context(_running(WebhookDeliverer(settings, database, clock=time.time).run()))

@@ -16,6 +16,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from gateway.api.mlflow_scoring import MlflowScoring
+from gateway.api.scoring import Scoring
 from gateway.api.unserved import explain_unserved
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store
@@ -180,16 +181,16 @@ async def _run(line_fd: int, listener_fd: int) -> None:
 
 def _scoring(
     settings: Settings, database: Database, current: CurrentTable, pool: ModelPool, metrics: RequestMetrics
-) -> MlflowScoring:
+) -> Scoring:
     limits = Limits(
         rows_max=settings.batch_rows_max,
         bytes_max=settings.batch_bytes_max,
         waiting_max=settings.requests_waiting_max,
     )
-    return MlflowScoring(
+    return Scoring(
         Inference(current, pool, limits=limits, timeout_s=settings.predict_timeout_s),
         current,
-        default_model=settings.model,
+        [MlflowScoring(settings.model)],
         body_bytes_max=settings.body_bytes_max,
         explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
         metrics=metrics,

@@ -76,6 +76,7 @@ class WorkerGroup:
         self._hosts = Hosts([])
         self._switch: Switch | None = None
         self._freshness = Freshness(None)
+        self._begun = False
         self._keeping: list[asyncio.Task[None]] = []
         self.on_stuck: Callable[[str], None] = lambda _: None
         """Called with the socket of a host that let a request run into its time-out."""
@@ -124,7 +125,13 @@ class WorkerGroup:
     # --- their lives
 
     def start(self) -> None:
+        """Start the processes; they take no request before `begin`."""
         self._keeping = [asyncio.create_task(self._keep_one()) for _ in range(self._settings.workers)]
+
+    def begin(self) -> None:
+        """Let those that have started, and each successor, take requests."""
+        self._begun = True
+        self._tell_all(Begin())
 
     async def _keep_one(self) -> None:
         """Keep one worker alive: start it, follow it to its end, start the next."""
@@ -172,7 +179,8 @@ class WorkerGroup:
         worker.tell(self._freshness)
         if self._switch is not None:
             worker.tell(self._switch)
-        worker.tell(Begin())
+        if self._begun:
+            worker.tell(Begin())
         self._workers.add(worker)
         return worker
 

@@ -13,12 +13,12 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.browser_guard import BrowserGuard
+from gateway.api.scoring import Scoring
 from gateway.errors import error_body, headers_of, status_of
 from gateway.observability import REQUEST_ID
 from tracking.errors import InvalidParameter, ServingError
 
 _REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")
-_SCORING_PREFIXES = ("/invocations", "/endpoints/")
 
 
 class NulInUrl(InvalidParameter):
@@ -29,7 +29,7 @@ class NulInUrl(InvalidParameter):
 
 
 class Front:
-    def __init__(self, app: ASGIApp, *, scoring: ASGIApp | None, guard: BrowserGuard) -> None:
+    def __init__(self, app: ASGIApp, *, scoring: Scoring | None, guard: BrowserGuard) -> None:
         self._app = app
         self._scoring = scoring
         self._guard = guard
@@ -48,8 +48,9 @@ class Front:
         except ServingError as error:
             await send_error(send, error)
             return
-        if self._scoring is not None and path.startswith(_SCORING_PREFIXES):
-            await self._scoring(scope, receive, send)
+        found = None if self._scoring is None else self._scoring.find(scope["raw_path"])
+        if found is not None and self._scoring is not None:
+            await self._scoring.answer(*found, scope, receive, send)
         else:
             await self._app(scope, receive, _naming(request_id, send))
 

@@ -16,7 +16,7 @@ from gateway.scoring.batching import Batcher, Limits
 from gateway.scoring.routing import choose_arm
 from loaders.base import Answer
 from loaders.payload import Data
-from loaders.signature import enforce
+from loaders.signature import Signature, enforce
 from registry.entities import CHAMPION
 from registry.uri import parse_model_uri
 from tracking.errors import ErrorCode, InvalidParameter, NotFound, TemporarilyUnavailable
@@ -96,6 +96,17 @@ class Choice(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class Prediction(msgspec.Struct, frozen=True):
+    """What the chosen version answered."""
+
+    choice: Choice
+    answer: Answer
+    rows: int
+    """How many it was asked for."""
+    signature: Signature | None
+    """The version's own, for protocols that name and type outputs."""
+
+
 class Inference:
     """Answers predictions from the current table with the models in memory."""
 
@@ -132,8 +143,8 @@ class Inference:
             raise NoSuchArm(arm, route)
         return Choice(route.name, route.model, route.arms[arm], arm, live.epoch)
 
-    async def predict(self, choice: Choice, read_input: ReadInput) -> tuple[Answer, int]:
-        """The chosen version's answer, and how many rows it was asked for.
+    async def predict(self, choice: Choice, read_input: ReadInput) -> Prediction:
+        """The chosen version's answer.
 
         Raises:
             ModelNotReady: if the version lost its process and is on its way back.
@@ -143,7 +154,7 @@ class Inference:
         data, params = read_input()
         batch, accepted = enforce(connection.signature, data, params)
         answer = await self._batcher(connection).predict(batch, accepted, timeout_s=self._timeout_s)
-        return answer, batch.rows
+        return Prediction(choice, answer, batch.rows, connection.signature)
 
     def _batcher(self, connection: ModelConnection) -> Batcher:
         batcher = self._batchers.get(connection)

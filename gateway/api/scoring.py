@@ -1,0 +1,236 @@
+"""A prediction request at the HTTP edge, whichever protocol it came in: one ASGI function, walked once.
+
+A protocol is a `Dialect`: it says which paths are its own, reads what was asked and writes what is answered. What lies
+between is the same for all of them and is here: who answers, the body and its bound, errors and their statuses, the
+headers that say who answered, one metric, one log line. The prediction itself is `gateway.scoring.inference`.
+"""
+
+import logging
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import Receive, Scope, Send
+
+from gateway.api.request_body import read_body
+from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
+from gateway.observability import REQUEST_ID, RequestMetrics
+from gateway.routing_table import CurrentTable
+from gateway.scoring.inference import Choice, EndpointNotServed, Inference, Prediction, ReadInput, Target
+from tracking.errors import ErrorCode, InvalidParameter, ServingError
+
+_log = logging.getLogger(__name__)
+
+_HEADER_VALUE_BYTES_MAX = 1024
+JSON_TYPE = "application/json"
+
+Headers = Mapping[bytes, bytes]
+ExplainMissing = Callable[[str], Awaitable[ServingError]]
+"""Says why a name isn't served, which may take a question to the database; never asked on the way of a prediction."""
+
+
+class MethodNotAllowed(ServingError):
+    code = ErrorCode.METHOD_NOT_ALLOWED
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(f"{method} is not a method of {path}; predictions are asked for by POST.")
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A body, its type, and what else a protocol says in headers."""
+
+    content: bytes
+    content_type: str = JSON_TYPE
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class Ask(ABC):
+    """One request of one protocol, as its path and headers put it."""
+
+    target: Target
+
+    @abstractmethod
+    def read(self, body: bytes) -> ReadInput:
+        """What decodes *body*, once it is known who answers.
+
+        Raises:
+            ServingError: for a content type that isn't known.
+        """
+
+    @abstractmethod
+    def reply(self, prediction: Prediction) -> Reply:
+        """The answer as this protocol writes it."""
+
+
+class Dialect(ABC):
+    """One protocol: translates and nothing else."""
+
+    name: str
+    """In metrics and log lines."""
+    paths: re.Pattern[str]
+    """The paths, percent-encoded as they came, at which predictions are asked for."""
+
+    @abstractmethod
+    def ask(self, path: re.Match[str], headers: Headers) -> Ask:
+        """What was asked for.
+
+        Raises:
+            InvalidParameter: if the path or a header names something that can't be.
+        """
+
+    def encode_error(self, code: str, message: str) -> bytes:
+        """The body of an error: MLflow's, where a protocol has no other."""
+        return msgspec.json.encode(error_body(code, message))
+
+
+class Scoring:
+    """The ASGI function of the scoring paths of all *dialects*."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        current: CurrentTable,
+        dialects: Sequence[Dialect],
+        *,
+        body_bytes_max: int,
+        explain_missing: ExplainMissing,
+        metrics: RequestMetrics,
+    ) -> None:
+        self._inference = inference
+        self._current = current
+        self._dialects = dialects
+        self._body_bytes_max = body_bytes_max
+        self._explain_missing = explain_missing
+        self._metrics = metrics
+
+    def find(self, raw_path: bytes) -> tuple[Dialect, re.Match[str]] | None:
+        """The protocol whose path this is, if it is one at which predictions are asked for."""
+        path = raw_path.split(b"?", 1)[0].decode("latin-1")
+        for dialect in self._dialects:
+            match = dialect.paths.fullmatch(path)
+            if match is not None:
+                return dialect, match
+        return None
+
+    async def answer(self, dialect: Dialect, path: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever becomes of it."""
+        assert scope["type"] == ScopeType.HTTP  # noqa: S101  (for the type checker: the front sends nothing else)
+        started = time.perf_counter()
+        headers: Headers = dict(scope["headers"])
+        said = [(b"x-request-id", REQUEST_ID.get().encode())]
+        choice: Choice | None = None
+        rows = 0
+        try:
+            _ensure_post(scope["method"], scope["path"])
+            ask = dialect.ask(path, headers)
+            body = await read_body(scope, receive, self._body_bytes_max)
+            choice = self._inference.choose(ask.target)
+            said += _who_answers(choice)
+            prediction = await self._inference.predict(choice, ask.read(body))
+            rows = prediction.rows
+            status, reply = 200, ask.reply(prediction)
+        except EndpointNotServed as error:
+            status, reply = _error_reply(dialect, await self._explain_missing(error.name))
+        except ServingError as error:
+            status, reply = _error_reply(dialect, error)
+        except Exception:  # The HTTP edge: a bug of ours is a 500 with its cause in the log, never a broken connection.
+            _log.exception("prediction_crashed")
+            status, reply = 500, Reply(dialect.encode_error(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE))
+        if self._current.stale_since_s is not None:
+            said.append((b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()))
+        await _send(send, status, reply, said)
+        self._account(dialect, choice, status, rows, time.perf_counter() - started)
+
+    def _account(self, dialect: Dialect, choice: Choice | None, status: int, rows: int, took_s: float) -> None:
+        self._metrics.observe(choice, status, took_s)
+        if not _log.isEnabledFor(logging.INFO):
+            return
+        facts: dict[str, Any] = {
+            "protocol": dialect.name,
+            "status": status,
+            "rows": rows,
+            "took_ms": round(took_s * 1000, 3),
+        }
+        if choice is not None:
+            facts.update(
+                endpoint=choice.endpoint,
+                arm=choice.arm,
+                model=choice.model,
+                version=choice.version,
+                epoch=choice.epoch,
+            )
+        _log.info("predicted" if status < 400 else "prediction_refused", extra=facts)
+
+
+def header_text(headers: Headers, name: bytes) -> str | None:
+    """The header *name*, percent-decoded, or None if it isn't there or empty.
+
+    Raises:
+        InvalidParameter: if it is longer than any name or unit is.
+    """
+    value = headers.get(name)
+    if not value:
+        return None
+    if len(value) > _HEADER_VALUE_BYTES_MAX:
+        raise InvalidParameter(f"{name.decode()} is longer than {_HEADER_VALUE_BYTES_MAX} bytes.")
+    # Names that aren't ASCII come percent-encoded; whatever else the bytes are, they still mean one unit.
+    return unquote(value.decode("utf-8", "surrogateescape"))
+
+
+def version_number(text: str | None) -> int | None:
+    """The version that a part of a path names.
+
+    Raises:
+        InvalidParameter: if it is no number.
+    """
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise InvalidParameter(f"{text!r} is no version; expected a number.")
+    return int(text)
+
+
+def header_value(name: str) -> bytes:
+    """A name as a header can carry it: itself where it is printable ASCII, else percent-encoded UTF-8."""
+    return name.encode() if name.isascii() and name.isprintable() else quote(name).encode()
+
+
+def _ensure_post(method: str, path: str) -> None:
+    if method != "POST":
+        raise MethodNotAllowed(method, path)
+
+
+def _who_answers(choice: Choice) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"x-titlebout-model", header_value(choice.model)),
+        (b"x-titlebout-version", str(choice.version).encode()),
+        (b"x-titlebout-arm", header_value(choice.arm)),
+        (b"x-titlebout-epoch", str(choice.epoch).encode()),
+    ]
+
+
+def _error_reply(dialect: Dialect, error: ServingError) -> tuple[int, Reply]:
+    status = status_of(error)
+    message = error.message
+    if status >= 500:
+        _log.warning("prediction_failed", extra={"code": error.code, "reason": error.message})
+    if error.code in {ErrorCode.INTERNAL_ERROR, ErrorCode.INVALID_STATE}:
+        message = "The model's code failed on this input; the log has its words under the request id."
+    headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
+    return status, Reply(dialect.encode_error(error.code, message), headers=headers)
+
+
+async def _send(send: Send, status: int, reply: Reply, said: list[tuple[bytes, bytes]]) -> None:
+    headers = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", str(len(reply.content)).encode()),
+        *said,
+        *reply.headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.content, "more_body": False})
