@@ -1,6 +1,6 @@
 """Column specs of a signature: a table's columns, matched by name, reordered, and converted to their types."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from loaders import conversion
 from loaders.base import Batch, Form
+from loaders.casts import cast, objects_of
 from loaders.errors import BadInput, shown
-from loaders.payload import Data, Nested, Table, read_records, transposed
+from loaders.payload import Arrays, Data, Nested, Table, check_same_rows, read_records, transposed
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -39,6 +40,22 @@ class ColumnSpec(msgspec.Struct, frozen=True):
 
 
 ColumnSpecs = tuple[ColumnSpec, ...]
+
+Matched = tuple[str, ColumnSpec, Sequence[Any] | np.ndarray]
+"""What a column is called in the batch, its spec, and its values."""
+
+# Text is U, bytes S, any JSON value O, as `conversion` reads them.
+_DTYPES = {
+    ColumnType.BOOLEAN: np.dtype(np.bool_),
+    ColumnType.INTEGER: np.dtype(np.int32),
+    ColumnType.LONG: np.dtype(np.int64),
+    ColumnType.FLOAT: np.dtype(np.float32),
+    ColumnType.DOUBLE: _FLOAT64,
+    ColumnType.STRING: np.dtype(np.str_),
+    ColumnType.BINARY: np.dtype(np.bytes_),
+    ColumnType.DATETIME: np.dtype("datetime64[ns]"),
+    ColumnType.JSON: np.dtype(object),
+}
 
 
 def all_doubles(specs: ColumnSpecs) -> bool:
@@ -90,12 +107,14 @@ def _one_row(specs: ColumnSpecs, data: Data) -> list[Any] | None:
             return None
 
 
-def column_array(name: str, type_: ColumnType, values: Sequence[Any], *, from_text: bool = False) -> np.ndarray:
+def column_array(
+    name: str, type_: ColumnType, values: Sequence[Any] | np.ndarray, *, from_text: bool = False
+) -> np.ndarray:
     """The *values* of column *name* as an array (rows,)."""
-    if from_text:
-        values = _from_text(type_, values)
     try:
-        return _converted(type_, values)
+        if isinstance(values, np.ndarray):
+            return _cast_column(name, type_, values)
+        return conversion.converted(_from_text(type_, values) if from_text else values, _DTYPES[type_])
     except conversion.Misfit as misfit:
         raise BadInput(
             f"Column {name!r} ({type_}), row {misfit.index}: expected {misfit.expected}, got {shown(misfit.value)}."
@@ -106,6 +125,8 @@ def as_table(specs: ColumnSpecs, data: Data) -> Table:
     """The table that *data* means to a signature of columns, whichever way it was sent."""
     if isinstance(data, Table):
         return data
+    if isinstance(data, Arrays):
+        return _table_from_arrays(specs, data.by_name)
     match data.value:
         case dict() as by_name:
             return _table_from_dict(by_name)
@@ -119,7 +140,7 @@ def as_table(specs: ColumnSpecs, data: Data) -> Table:
             raise BadInput(f"'inputs' must be rows of {len(specs)} columns, got {shown(scalar)}.")
 
 
-def _by_name(specs: ColumnSpecs, table: Table) -> list[tuple[str, ColumnSpec, Sequence[Any]]]:
+def _by_name(specs: ColumnSpecs, table: Table) -> list[Matched]:
     given = dict(zip(table.names or (), table.columns, strict=True))
     missing = [spec.name for spec in specs if spec.required and spec.name not in given]
     if missing:
@@ -129,21 +150,25 @@ def _by_name(specs: ColumnSpecs, table: Table) -> list[tuple[str, ColumnSpec, Se
     return [(spec.name, spec, given[spec.name]) for spec in specs if spec.name is not None and spec.name in given]
 
 
-def _by_position(specs: ColumnSpecs, table: Table) -> list[tuple[str, ColumnSpec, Sequence[Any]]]:
+def _by_position(specs: ColumnSpecs, table: Table) -> list[Matched]:
     """Columns matched by place.
 
     A signature without names takes the first ones, as MLflow does; one with names wants neither more nor fewer,
     since nothing else says which is which.
     """
-    required = sum(spec.required for spec in specs)
-    named = specs[0].name is not None
-    if len(table.columns) < required or (named and len(table.columns) > len(specs)):
-        names = f" {[spec.name for spec in specs][:20]}" if named else ""
-        raise BadInput(f"The model takes {len(specs)} columns{names}, got {len(table.columns)}.")
+    _check_width(specs, len(table.columns))
     return [
         (str(place) if spec.name is None else spec.name, spec, values)
         for place, (spec, values) in enumerate(zip(specs, table.columns, strict=False))
     ]
+
+
+def _check_width(specs: ColumnSpecs, width: int) -> None:
+    required = sum(spec.required for spec in specs)
+    named = specs[0].name is not None
+    if width < required or (named and width > len(specs)):
+        names = f" {[spec.name for spec in specs][:20]}" if named else ""
+        raise BadInput(f"The model takes {len(specs)} columns{names}, got {width}.")
 
 
 def _table_from_dict(by_name: dict[str, Any]) -> Table:
@@ -167,26 +192,38 @@ def _table_from_list(specs: ColumnSpecs, rows: list[Any]) -> Table:
     return Table(None, transposed(rows, None if rows else len(specs), "inputs"))
 
 
-def _converted(type_: ColumnType, values: Sequence[Any]) -> np.ndarray:
-    match type_:
-        case ColumnType.DOUBLE:
-            return conversion.floats(values, _FLOAT64)
-        case ColumnType.FLOAT:
-            return conversion.floats(values, np.dtype(np.float32))
-        case ColumnType.LONG:
-            return conversion.integers(values, np.dtype(np.int64))
-        case ColumnType.INTEGER:
-            return conversion.integers(values, np.dtype(np.int32))
-        case ColumnType.BOOLEAN:
-            return conversion.booleans(values)
-        case ColumnType.STRING:
-            return conversion.strings(values)
-        case ColumnType.BINARY:
-            return conversion.binaries(values)
-        case ColumnType.DATETIME:
-            return conversion.datetimes(values)
-        case ColumnType.JSON:
-            return conversion.objects(values)
+def _table_from_arrays(specs: ColumnSpecs, by_name: Mapping[str, np.ndarray]) -> Table:
+    if len(by_name) == 1:
+        [(name, array)] = by_name.items()
+        if name not in {spec.name for spec in specs}:
+            columns = _columns_of_matrix(specs, name, array)
+            if columns is not None:
+                return Table(None, columns)
+    check_same_rows(by_name)
+    return Table(list(by_name), list(by_name.values()))
+
+
+def _columns_of_matrix(specs: ColumnSpecs, name: str, array: np.ndarray) -> list[np.ndarray] | None:
+    """The columns of an only array that the signature has no name for; None if it ought to have one of its names."""
+    if len(specs) == 1 and array.ndim and (specs[0].type is ColumnType.JSON or array.ndim == 1) and not name:
+        return [array]
+    if array.ndim == 2:
+        # As those send them who know a model's inputs as one matrix. An empty one may claim any width.
+        _check_width(specs, array.shape[1])
+        return list(array.T[: len(specs)])
+    if not name:
+        raise BadInput(f"'inputs' must be rows of {len(specs)} values each, got an array of shape {array.shape}.")
+    return None
+
+
+def _cast_column(name: str, type_: ColumnType, array: np.ndarray) -> np.ndarray:
+    if type_ is ColumnType.JSON:
+        return objects_of(array)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise BadInput(f"Column {name!r}: expected shape (rows,) or (rows, 1), got {array.shape}.")
+    return cast(array, _DTYPES[type_])
 
 
 def _from_text(type_: ColumnType, cells: Sequence[str | None]) -> Sequence[Any]:

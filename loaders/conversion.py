@@ -1,4 +1,4 @@
-"""JSON values into arrays, by safe conversions only.
+"""JSON values into arrays, by safe conversions only; `loaders.casts` does the same for what comes in arrays.
 
 Safe is what loses nothing: a whole number becomes a double, null a NaN, an ISO 8601 string a time, base64 bytes.
 A boolean is not a number, a string not a number, and a fraction not an integer.
@@ -32,6 +32,29 @@ class Misfit(Exception):
         self.value = value
 
 
+def converted(values: Values, dtype: np.dtype) -> np.ndarray:
+    """*values* as an array (values,) for what *dtype* stands for: text is ``U``, bytes ``S``, any JSON value ``O``.
+
+    Raises:
+        Misfit: for the first value that can't be converted.
+    """
+    match dtype.kind:
+        case "f":
+            return floats(values, dtype)
+        case "i" | "u":
+            return integers(values, dtype)
+        case "b":
+            return booleans(values)
+        case "U":
+            return strings(values)
+        case "S":
+            return binaries(values)
+        case "M":
+            return datetimes(values)
+        case _:
+            return objects(values)
+
+
 def floats(values: Values, dtype: np.dtype) -> np.ndarray:
     """Numbers as *dtype*; null is NaN. Infinities pass, what only overflows *dtype* doesn't."""
     kinds = set(map(type, values))
@@ -44,20 +67,26 @@ def floats(values: Values, dtype: np.dtype) -> np.ndarray:
     # A huge double is fine, a huge integer isn't: it would come out as another number.
     if int in kinds and array.size and not np.nanmax(np.abs(array), initial=0) < _INT64_AS_DOUBLE:
         _raise_first(values, lambda value: type(value) is not int or _in_int64(value), "an integer of 64 bits")
+    return narrowed(array, dtype)
+
+
+def narrowed(doubles: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """*doubles* as *dtype*, which may round but not make a number infinite."""
     if dtype == np.float64:
-        return array
+        return doubles
     with np.errstate(over="ignore"):
-        narrow = array.astype(dtype)
-    if not np.array_equal(np.isinf(narrow), np.isinf(array)):
-        index = int(np.argmax(np.isinf(narrow) & ~np.isinf(array)))
-        raise Misfit(index, f"a number within {dtype}", values[index])
+        narrow = doubles.astype(dtype)
+    overflown = np.isinf(narrow) & ~np.isinf(doubles)
+    if overflown.any():
+        index = int(np.argmax(overflown))
+        raise Misfit(index, f"a number within {dtype}", doubles.flat[index].item())
     return narrow
 
 
 def integers(values: Values, dtype: np.dtype) -> np.ndarray:
     """Whole numbers as *dtype*. ``3.0`` is one, since JSON makes no difference between the two."""
     if set(map(type, values)) != {int}:
-        values = [_whole(index, value) for index, value in enumerate(values)]
+        values = [whole(index, value) for index, value in enumerate(values)]
     limits = np.iinfo(dtype)
     try:
         array = np.array(values, dtype=np.int64 if dtype.kind == "i" else np.uint64)
@@ -75,13 +104,16 @@ def booleans(values: Values) -> np.ndarray:
 
 
 def strings(values: Values) -> np.ndarray:
+    """Text; bytes, which JSON has none of, are text in UTF-8."""
+    if bytes in set(map(type, values)):
+        values = [_text(index, value) if type(value) is bytes else value for index, value in enumerate(values)]
     if not set(map(type, values)) <= _STRINGS_OR_NULL:
         _raise_first(values, lambda value: type(value) in _STRINGS_OR_NULL, "a string")
     return objects(values)
 
 
 def binaries(values: Values) -> np.ndarray:
-    """Bytes from base64, as MLflow sends them."""
+    """Bytes from base64, as MLflow sends them, or as they are."""
     return objects([_bytes(index, value) for index, value in enumerate(values)])
 
 
@@ -155,7 +187,7 @@ def _in_int64(value: int) -> bool:
     return -_INT64_LIMIT <= value < _INT64_LIMIT
 
 
-def _whole(index: int, value: Any) -> int:
+def whole(index: int, value: Any) -> int:
     if type(value) is int:
         return value
     if type(value) is float and value.is_integer():
@@ -166,9 +198,16 @@ def _whole(index: int, value: Any) -> int:
     raise Misfit(index, expected, value)
 
 
+def _text(index: int, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise Misfit(index, "a string in UTF-8", value) from error
+
+
 def _bytes(index: int, value: Any) -> bytes | None:
-    if value is None:
-        return None
+    if value is None or type(value) is bytes:
+        return value
     if type(value) is str:
         try:
             return base64.b64decode(value, validate=True)

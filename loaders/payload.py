@@ -1,16 +1,19 @@
 """Rows as a caller sent them, before the model's signature has seen them.
 
 Two shapes cover MLflow's scoring protocol: a `Table` has columns, a `Nested` value is lists in lists. Values are
-what JSON gives: ``None``, ``bool``, ``int``, ``float``, ``str``, lists and dicts.
+what JSON gives: ``None``, ``bool``, ``int``, ``float``, ``str``, lists and dicts. Protocols that send bytes and say
+of what type they are give `Arrays`, which are never turned into lists.
 """
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from loaders.base import Form
 from loaders.errors import BadInput, shown
 
 DATA_KEYS = ("inputs", "instances", "dataframe_split", "dataframe_records")
@@ -20,7 +23,7 @@ class Table(msgspec.Struct, frozen=True):
     """Columns of equal length; without names they are matched by position."""
 
     names: Sequence[str] | None
-    columns: Sequence[Sequence[Any]]
+    columns: Sequence[Sequence[Any] | np.ndarray]
     from_text: bool = False
     """Every cell is a string or ``None``, as in CSV, so that ``"5.1"`` may become a number."""
 
@@ -35,21 +38,37 @@ class Nested(msgspec.Struct, frozen=True):
     value: Any
 
 
-Data = Table | Nested
+class Arrays(msgspec.Struct, frozen=True):
+    """Arrays by name, or one without, under ``""``; the first axis is rows.
+
+    Strings and bytes are in ``object`` arrays. All may be read-only views of the body they came in, and none is
+    ever written to.
+    """
+
+    by_name: Mapping[str, np.ndarray]
+    form: Form = Form.TENSORS
+    """What they are to a model without signature. TENSOR is for one array, whose name then doesn't matter."""
+    text_is_bytes: bool = False
+    """The protocol knows bytes only, so that what a model without signature takes may as well be text."""
 
 
-def read_document(document: Any) -> tuple[Data, dict[str, Any] | None]:
+Data = Table | Nested | Arrays
+
+
+def read_document(document: Any, keys: Sequence[str] = DATA_KEYS) -> tuple[Data, dict[str, Any] | None]:
     """The data and the params of one JSON body of MLflow's scoring protocol; its other keys are ignored.
 
+    *keys* are those of the four data keys that a protocol has.
+
     Raises:
-        BadInput: if there is not exactly one of the four data keys, or its value has not the shape it must have.
+        BadInput: if there is not exactly one of *keys*, or its value has not the shape it must have.
     """
     if not isinstance(document, dict):
-        raise BadInput(f"The body must be an object with one of {', '.join(DATA_KEYS)}, got {shown(document)}.")
-    present = [key for key in DATA_KEYS if key in document]
+        raise BadInput(f"The body must be an object with one of {', '.join(keys)}, got {shown(document)}.")
+    present = [key for key in keys if key in document]
     if len(present) != 1:
         found = " and ".join(present) if present else "none of them"
-        raise BadInput(f"The body must have exactly one of {', '.join(DATA_KEYS)}; it has {found}.")
+        raise BadInput(f"The body must have exactly one of {', '.join(keys)}; it has {found}.")
     value = document[present[0]]
     match present[0]:
         case "dataframe_split":
@@ -63,6 +82,16 @@ def read_document(document: Any) -> tuple[Data, dict[str, Any] | None]:
         case _:
             data = Nested(value)
     return data, read_params(document.get("params"))
+
+
+def check_same_rows(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise `BadInput` unless each of *arrays* has rows, and as many as the others."""
+    for name, array in arrays.items():
+        if not array.ndim:
+            raise BadInput(f"Input {name!r}: expected an axis of rows, got a single value.")
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise BadInput(f"All inputs must have the same number of rows, got {lengths}.")
 
 
 def read_params(params: Any) -> dict[str, Any] | None:

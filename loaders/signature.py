@@ -15,10 +15,10 @@ from loaders.columns import ColumnSpec, ColumnSpecs, ColumnType, all_doubles, en
 from loaders.errors import InvalidArtifact
 from loaders.mlmodel import MLMODEL_FILE, MLmodel
 from loaders.params import ParamSpec, ParamSpecs, enforce_params
-from loaders.payload import Data, Nested, Table
+from loaders.payload import Arrays, Data, Nested, Table
 from loaders.tensors import TensorSpec, TensorSpecs, enforce_tensors, inferred_batch
 
-__all__ = ["Data", "Nested", "Signature", "Table", "enforce"]
+__all__ = ["Arrays", "Data", "Nested", "Signature", "Table", "enforce"]
 
 Specs = tuple[ColumnSpec | TensorSpec, ...]
 

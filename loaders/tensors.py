@@ -1,7 +1,7 @@
 """Tensor specs of a signature, and arrays out of nested lists."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from loaders import conversion
 from loaders.base import Batch, Form
+from loaders.casts import cast, natural, objects_of, text_where_it_is
 from loaders.errors import BadInput, shown
-from loaders.payload import Data, Nested, Table
+from loaders.payload import Arrays, Data, Nested, Table, check_same_rows
 
 _AXES_MAX = 32
 _LISTS = {list, tuple}
@@ -42,12 +43,14 @@ def enforce_tensors(specs: TensorSpecs, data: Data) -> Batch:
         raise BadInput(f"Model is missing inputs {missing[:20]}.")
     from_text = isinstance(data, Table) and data.from_text
     arrays = {spec.name: tensor_array(spec, given[spec.name], from_text=from_text) for spec in specs if spec.name}
-    _same_rows(arrays)
+    check_same_rows(arrays)
     return Batch(Form.TENSORS, arrays)
 
 
 def inferred_batch(data: Data) -> Batch:
     """The batch for a model without signature: a table, one tensor, or named ones, with dtypes that hold what came."""
+    if isinstance(data, Arrays):
+        return _batch_as_given(data)
     if isinstance(data, Table):
         infer: Any = conversion.inferred_from_text if data.from_text else conversion.inferred
         names = data.names or [str(place) for place in range(len(data.columns))]
@@ -57,7 +60,7 @@ def inferred_batch(data: Data) -> Batch:
         )
     if isinstance(data.value, dict):
         arrays = {name: _inferred_array(name, value) for name, value in data.value.items()}
-        _same_rows(arrays)
+        check_same_rows(arrays)
         return Batch(Form.TENSORS, arrays)
     return Batch(Form.TENSOR, {"": _inferred_array("inputs", data.value)})
 
@@ -68,13 +71,16 @@ def tensor_array(spec: TensorSpec, value: Any, *, from_text: bool = False) -> np
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "O" and spec.shape == (-1,):
         # MLflow's way to declare "a list of anything": rows may be ragged.
+        if isinstance(value, np.ndarray):
+            return objects_of(np.atleast_1d(value))
         return conversion.objects(value if isinstance(value, list | tuple) else [value])
-    shape, leaves = flattened(field, value)
+    shape, leaves = (value.shape, []) if isinstance(value, np.ndarray) else flattened(field, value)
     if from_text:
         leaves = [cell if cell is None else conversion.number_from_text(cell) for cell in leaves]
     shape = _reconciled(field, spec, shape)
     try:
-        return _converted(dtype, leaves).reshape(shape)
+        array = cast(value, dtype) if isinstance(value, np.ndarray) else conversion.converted(leaves, dtype)
+        return array.reshape(shape)
     except conversion.Misfit as misfit:
         row = misfit.index // max(1, math.prod(shape[1:]))
         raise BadInput(
@@ -111,9 +117,34 @@ def _unnamed(spec: TensorSpec, data: Data) -> np.ndarray:
         if isinstance(data.value, dict):
             return tensor_array(spec, _only_value(data.value))
         return tensor_array(spec, data.value)
+    if isinstance(data, Arrays):
+        return _unnamed_array(spec, data)
     columns = data.columns
     rows = columns[0] if len(columns) == 1 else [list(row) for row in zip(*columns, strict=True)]
     return tensor_array(spec, rows, from_text=data.from_text)
+
+
+def _unnamed_array(spec: TensorSpec, data: Arrays) -> np.ndarray:
+    by_name = data.by_name
+    if data.form is not Form.TABLE or len(by_name) == 1:
+        return tensor_array(spec, _only_value(by_name))
+    # A table's columns side by side. Each is cast first, since numpy would find a type that all of them fit into.
+    check_same_rows(by_name)
+    column = TensorSpec(None, spec.dtype, (-1,))
+    return tensor_array(spec, np.stack([tensor_array(column, array) for array in by_name.values()], axis=1))
+
+
+def _batch_as_given(data: Arrays) -> Batch:
+    arrays = {name: _named(name, natural, array) for name, array in data.by_name.items()}
+    if data.text_is_bytes:
+        arrays = {name: text_where_it_is(array) for name, array in arrays.items()}
+    check_same_rows(arrays)
+    if data.form is Form.TENSOR:
+        arrays = {"": _only_value(arrays)}
+    if data.form is Form.TABLE:
+        # A table's column may have lists as its values, but no axes.
+        arrays = {name: array if array.ndim == 1 else objects_of(array) for name, array in arrays.items()}
+    return Batch(data.form, arrays)
 
 
 def _given_by_name(specs: TensorSpecs, data: Data) -> dict[str | None, Any]:
@@ -124,12 +155,16 @@ def _given_by_name(specs: TensorSpecs, data: Data) -> dict[str | None, Any]:
             # One input needs no name to be told from the others.
             return {specs[0].name: data.value}
         raise BadInput(f"'inputs' must be an object of {[spec.name for spec in specs]}, got {shown(data.value)}.")
+    if isinstance(data, Arrays):
+        if set(data.by_name) == {""} and len(specs) == 1:
+            return {specs[0].name: data.by_name[""]}
+        return dict(data.by_name.items())
     if data.names is None:
         return dict(zip([spec.name for spec in specs], data.columns, strict=False))
     return dict(zip(data.names, data.columns, strict=True))
 
 
-def _only_value(by_name: dict[str, Any]) -> Any:
+def _only_value(by_name: Mapping[str, Any]) -> Any:
     if len(by_name) != 1:
         raise BadInput(f"The model takes one tensor without a name, got an object of {len(by_name)}.")
     return next(iter(by_name.values()))
@@ -150,38 +185,14 @@ def _reconciled(field: str, spec: TensorSpec, shape: tuple[int, ...]) -> tuple[i
     return shape
 
 
-def _converted(dtype: np.dtype, leaves: Sequence[Any]) -> np.ndarray:
-    match dtype.kind:
-        case "f":
-            return conversion.floats(leaves, dtype)
-        case "i" | "u":
-            return conversion.integers(leaves, dtype)
-        case "b":
-            return conversion.booleans(leaves)
-        case "U":
-            return conversion.strings(leaves)
-        case "S":
-            return conversion.binaries(leaves)
-        case "M":
-            return conversion.datetimes(leaves)
-        case _:
-            return conversion.objects(leaves)
-
-
 def _inferred_array(name: str, value: Any) -> np.ndarray:
     shape, leaves = flattened(f"Input {name!r}", value)
     return _named(name, conversion.inferred, leaves).reshape(shape)
 
 
-def _named(name: str, infer: Any, values: Sequence[Any]) -> np.ndarray:
+def _named(name: str, infer: Any, values: Sequence[Any] | np.ndarray) -> np.ndarray:
     try:
         array: np.ndarray = infer(values)
     except conversion.Misfit as misfit:
         raise BadInput(f"Input {name!r}: expected {misfit.expected}, got {shown(misfit.value)}.") from misfit
     return array
-
-
-def _same_rows(arrays: dict[str, np.ndarray]) -> None:
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        raise BadInput(f"All inputs must have the same number of rows, got {lengths}.")
