@@ -11,8 +11,9 @@ from registry import endpoints, models
 from registry.entities import ModelVersion
 from registry.errors import AliasNotFound, ModelVersionNotFound
 from registry.names import LATEST, check_alias, check_alias_may_be_set, check_model_name
-from registry.rows import get_model_row, get_version_row, to_version
+from registry.rows import ensure_version, get_model_row, lock_model, to_version
 from registry.schema import AliasRow, ModelVersionRow
+from tracking.upserts import upsert
 
 
 def set_alias(session: Session, name: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
@@ -23,10 +24,9 @@ def set_alias(session: Session, name: str, alias: str, version: int, *, author: 
         Conflict: if something that runs on the model's endpoint rules it out.
     """
     check_alias_may_be_set(alias)
-    get_model_row(session, name, lock=True)
-    get_version_row(session, name, version)
-    session.merge(AliasRow(name=name, alias=alias, version=version))
-    session.flush()
+    lock_model(session, name)
+    ensure_version(session, name, version)
+    upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
     # A prompt has aliases too, but nothing that could answer a request.
     if not models.is_prompt(session, name):
         endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms)

@@ -141,6 +141,20 @@ def change_split(
     return _begin_period(session, before, shares, dormant, author=author, now_ms=now_ms, reason=reason)
 
 
+def begin_period(session: Session, endpoint_id: str, *, author: str, now_ms: int, reason: str) -> Split:
+    """Begin a period with the same shares, because what the arms mean has changed by a decision worth a record."""
+    before = _newest_split(session, endpoint_id)
+    return _begin_period(
+        session, before, before.shares_bp, before.dormant_bp, author=author, now_ms=now_ms, reason=reason
+    )
+
+
+def forget_former_champion(session: Session, endpoint_id: str) -> None:
+    """Keep no version warm for a way back."""
+    row = session.get_one(EndpointRow, endpoint_id)
+    row.former_champion = row.former_since_ms = None
+
+
 def stop_endpoint(session: Session, name: str) -> None:
     """Take endpoint *name* out of service with the next epoch; setting its champion again brings it back."""
     endpoint = _lock_endpoint(session, name)
@@ -164,15 +178,17 @@ def rename_endpoint(session: Session, name: str, new_name: str) -> None:
 
 def alias_was_set(session: Session, model: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
     """Follow an alias write: the first champion makes the endpoint, a challenger joins dark, a promotion takes all."""
-    endpoint = _lock_endpoint_of(session, model)
-    if endpoint is None:
-        if alias == CHAMPION:
-            _create_endpoint(session, model, author=author, now_ms=now_ms)
-    elif alias == CHAMPION:
-        endpoint.stopped = False
-        _take_over_equal_arms(session, endpoint, version, author=author, now_ms=now_ms)
-    elif alias == CHALLENGER:
-        _join_dark(session, endpoint, alias, author=author, now_ms=now_ms)
+    # Any other alias may be an arm, whose version is read from it anew; by itself it makes nothing and joins nothing.
+    if alias in {CHAMPION, CHALLENGER}:
+        endpoint = _lock_endpoint_of(session, model)
+        if endpoint is None:
+            if alias == CHAMPION:
+                _create_endpoint(session, model, author=author, now_ms=now_ms)
+        elif alias == CHAMPION:
+            endpoint.stopped = False
+            _take_over_equal_arms(session, endpoint, version, author=author, now_ms=now_ms)
+        else:
+            _join_dark(session, endpoint, alias, author=author, now_ms=now_ms)
     serving.raise_generation(session)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -76,8 +76,14 @@ def get_latest_versions(session: Session, name: str, stages: Sequence[str] = ())
 
 
 def is_prompt(session: Session, name: str) -> bool:
-    tag = session.get(RegisteredModelTagRow, (name, PROMPT_TAG))
-    return tag is not None and says_prompt({PROMPT_TAG: tag.value})
+    session.flush()
+    said = session.connection().execute(_PROMPT_TAG_OF, {"name": name}).scalar()
+    return said is not None and says_prompt({PROMPT_TAG: said})
+
+
+_PROMPT_TAG_OF = select(RegisteredModelTagRow.value).where(
+    RegisteredModelTagRow.name == bindparam("name"), RegisteredModelTagRow.key == PROMPT_TAG
+)
 
 
 def says_prompt(tags: Mapping[str, str]) -> bool:

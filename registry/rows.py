@@ -4,10 +4,10 @@ Nothing outside the package sees a row; nothing inside it builds an entity by an
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Row, bindparam, func, select, tuple_
+from sqlalchemy import Executable, Row, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from registry.entities import ModelVersion, RegisteredModel, VersionKey
@@ -37,6 +37,46 @@ def get_model_row(session: Session, name: str, *, lock: bool = False) -> Registe
     return row
 
 
+def lock_model(session: Session, name: str) -> None:
+    """Take the lock of `get_model_row` where the row itself isn't wanted.
+
+    Raises:
+        RegisteredModelNotFound: if there is no model *name*.
+    """
+    check_model_name(name)
+    session.flush()
+    if session.connection().execute(_LOCKED_MODEL, {"name": name}).first() is None:
+        raise RegisteredModelNotFound(name)
+
+
+def draw_version(session: Session, name: str, now_ms: int) -> int:
+    """The next number of model *name*, and with it the lock that orders what writers do to the model.
+
+    Raises:
+        RegisteredModelNotFound: if there is no model *name*.
+    """
+    check_model_name(name)
+    session.flush()
+    drawn: int | None = session.connection().execute(_DRAWN, {"model": name, "now_ms": now_ms}).scalar()
+    if drawn is None:
+        raise RegisteredModelNotFound(name)
+    return drawn
+
+
+def insert_version(session: Session, row: ModelVersionRow) -> None:
+    """Write *row*, which isn't and won't be the session's: its unit of work costs more than all else about it."""
+    session.connection().execute(_INSERTED, {column: getattr(row, column) for column in _VERSION_COLUMNS})
+
+
+def ensure_version(session: Session, name: str, version: int) -> None:
+    """Raise `ModelVersionNotFound` unless there is such a version."""
+    if (
+        not _can_be(version)
+        or session.connection().execute(_VERSION, {"name": name, "version": version}).first() is None
+    ):
+        raise ModelVersionNotFound(name, version)
+
+
 def get_version_row(session: Session, name: str, version: int, *, lock: bool = False) -> ModelVersionRow:
     """The version's row; locked together with its model's.
 
@@ -64,27 +104,40 @@ def to_versions(session: Session, rows: Sequence[ModelVersionRow | Row[Any]]) ->
     tags = _version_tags(session, keys)
     aliases = _aliases(session, sorted({name for name, _ in keys}))
     return [
-        ModelVersion(
-            name=row.name,
-            version=row.version,
-            source=row.source,
-            artifact_uri=row.artifact_uri,
-            digest=row.digest,
-            run_id=row.run_id,
-            run_link=row.run_link,
-            model_id=row.model_id,
-            user_id=row.user_id,
-            description=row.description,
-            stage=row.stage,
-            status=row.status,
-            status_message=row.status_message,
-            created_ms=row.created_ms,
-            updated_ms=row.updated_ms,
-            tags=tags[row.name, row.version],
-            aliases=tuple(alias for alias, version in aliases[row.name].items() if version == row.version),
+        _version(
+            row,
+            tags[row.name, row.version],
+            tuple(alias for alias, version in aliases[row.name].items() if version == row.version),
         )
         for row in rows
     ]
+
+
+def to_new_version(row: ModelVersionRow, tags: Mapping[str, str]) -> ModelVersion:
+    """The version that *row* has just become: nobody but its maker can have tagged it, and no alias means it yet."""
+    return _version(row, dict(sorted(tags.items())), ())
+
+
+def _version(row: ModelVersionRow | Row[Any], tags: dict[str, str], aliases: tuple[str, ...]) -> ModelVersion:
+    return ModelVersion(
+        name=row.name,
+        version=row.version,
+        source=row.source,
+        artifact_uri=row.artifact_uri,
+        digest=row.digest,
+        run_id=row.run_id,
+        run_link=row.run_link,
+        model_id=row.model_id,
+        user_id=row.user_id,
+        description=row.description,
+        stage=row.stage,
+        status=row.status,
+        status_message=row.status_message,
+        created_ms=row.created_ms,
+        updated_ms=row.updated_ms,
+        tags=tags,
+        aliases=aliases,
+    )
 
 
 def to_model(session: Session, row: RegisteredModelRow) -> RegisteredModel:
@@ -133,6 +186,19 @@ def latest_versions(session: Session, names: Sequence[str]) -> list[ModelVersion
 
 
 # Built once, as almost every call of the registry runs them: building a statement takes longer than running it.
+_LOCKED_MODEL = select(RegisteredModelRow.name).where(RegisteredModelRow.name == bindparam("name")).with_for_update()
+_MODELS: Any = RegisteredModelRow.__table__
+_DRAWN = (
+    update(_MODELS)
+    .where(_MODELS.c.name == bindparam("model"))
+    .values(latest_version=_MODELS.c.latest_version + 1, updated_ms=bindparam("now_ms"))
+    .returning(_MODELS.c.latest_version)
+)
+_INSERTED = insert(ModelVersionRow)
+_VERSION_COLUMNS = tuple(column.name for column in ModelVersionRow.__table__.columns)
+_VERSION = select(ModelVersionRow.version).where(
+    ModelVersionRow.name == bindparam("name"), ModelVersionRow.version == bindparam("version")
+)
 _VERSION_TAGS = (
     select(ModelVersionTagRow.name, ModelVersionTagRow.version, ModelVersionTagRow.key, ModelVersionTagRow.value)
     .where(tuple_(ModelVersionTagRow.name, ModelVersionTagRow.version).in_(bindparam("keys", expanding=True)))

@@ -1,12 +1,14 @@
 """Serving state as it stands: the generation, the replicas that are alive, the pins, the newest epoch."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import Table, delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.entities import Pin, Replica, RoutingTable, SlotStatus
+from registry.names import check_model_name
 from registry.rows import get_version_row
 from registry.schema import EpochRow, GenerationRow, PinRow, ReplicaRow
 
@@ -20,12 +22,19 @@ def generation(session: Session) -> int:
 
 def lock_generation(session: Session) -> None:
     """Make this transaction the only one that changes what is desired or served until it ends."""
-    session.get(GenerationRow, _ONLY_ROW, with_for_update=True)
+    session.connection().execute(_LOCKED)
 
 
 def raise_generation(session: Session) -> None:
-    # The migration made the row. An UPDATE that reads for itself, so that no two writers raise it to the same value.
-    session.execute(update(GenerationRow).where(GenerationRow.id == _ONLY_ROW).values(value=GenerationRow.value + 1))
+    session.flush()
+    session.connection().execute(_RAISED)
+
+
+# Built once: every alias write runs them, and building one takes longer than running it.
+_LOCKED = select(GenerationRow.value).where(GenerationRow.id == _ONLY_ROW).with_for_update()
+# The migration made the row. An UPDATE that reads for itself, so that no two writers raise it to the same value.
+_GENERATION = cast("Table", GenerationRow.__table__)
+_RAISED = update(_GENERATION).where(_GENERATION.c.id == _ONLY_ROW).values(value=_GENERATION.c.value + 1)
 
 
 # --- pins
@@ -51,6 +60,7 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
 
 def unpin(session: Session, model: str, version: int) -> None:
     """Take back the wish; nothing happens if there was none."""
+    check_model_name(model)
     lock_generation(session)
     session.execute(delete(PinRow).where(PinRow.model == model, PinRow.version == version))
     raise_generation(session)
@@ -104,6 +114,10 @@ def newest_table(session: Session) -> RoutingTable:
 
 def table_in_force(session: Session, replicas: Sequence[Replica]) -> RoutingTable:
     """The newest table that every live one of *replicas* answers from; it trails a commit until all have switched."""
-    epoch = min((replica.epoch for replica in replicas if replica.live), default=0)
+    return table_of(session, min((replica.epoch for replica in replicas if replica.live), default=0))
+
+
+def table_of(session: Session, epoch: int) -> RoutingTable:
+    """The table of *epoch*; an empty one if it was forgotten."""
     row = session.get(EpochRow, epoch)
     return RoutingTable() if row is None else msgspec.json.decode(row.table, type=RoutingTable)

@@ -15,13 +15,21 @@ from registry.names import (
     check_tag,
     check_tag_key,
 )
-from registry.rows import get_model_row, get_version_row, to_version
+from registry.rows import (
+    draw_version,
+    get_model_row,
+    get_version_row,
+    insert_version,
+    to_new_version,
+    to_version,
+)
 from registry.schema import ModelVersionRow, ModelVersionTagRow
 from registry.sources import PROMPT_SOURCES, Claim, Origin, SourcePolicy, trace
 from tracking import logged_models
 from tracking.errors import InvalidParameter
 from tracking.manifest import Manifest
 from tracking.names import check_text
+from tracking.upserts import insert_new
 
 _RUN_ID_LENGTH_MAX = 256
 _MODEL_ID_LENGTH_MAX = 64
@@ -50,15 +58,12 @@ def create_version(
     """
     tags = tags or {}
     _check_given(claim, run_link, description, tags)
-    # The row lock orders concurrent calls, so that two of them never draw the same number.
-    model = get_model_row(session, name, lock=True)
-    prompt = models.says_prompt(tags)
-    origin = _prompt_origin(claim) if prompt else trace(session, claim, policy)
-    model.latest_version += 1
-    model.updated_ms = now_ms
+    # The model's lock, which this takes, orders concurrent calls, so that two of them never draw the same number.
+    number = draw_version(session, name, now_ms)
+    origin = _prompt_origin(claim) if models.says_prompt(tags) else trace(session, claim, policy)
     row = ModelVersionRow(
         name=name,
-        version=model.latest_version,
+        version=number,
         source=origin.source,
         artifact_uri=origin.artifact_uri,
         run_id=origin.run_id,
@@ -71,18 +76,20 @@ def create_version(
         created_ms=now_ms,
         updated_ms=now_ms,
     )
-    session.add(row)
-    session.flush()
-    session.add_all(
-        ModelVersionTagRow(name=name, version=row.version, key=key, value=value) for key, value in tags.items()
-    )
+    # Held before it is written, so that it is written once, digest and all.
     if origin.copied is not None and origin.copied.digest is not None:
         manifests.hold_as(session, row, origin.copied)
     elif origin.proxied:
         manifests.hold_what_was_uploaded(session, row)
+    insert_version(session, row)
+    insert_new(
+        session,
+        ModelVersionTagRow,
+        [{"name": name, "version": number, "key": key, "value": value} for key, value in tags.items()],
+    )
     if origin.model_id is not None:
-        logged_models.note_version(session, origin.model_id, name, row.version)
-    return to_version(session, row)
+        logged_models.note_version(session, origin.model_id, name, number)
+    return to_new_version(row, tags)
 
 
 def get_version(session: Session, name: str, version: int) -> ModelVersion:

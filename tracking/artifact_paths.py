@@ -4,7 +4,7 @@ An `ArtifactPath` is proof: whoever holds one holds a relative path that stays b
 else joins or splits artifact paths (docs/ARCHITECTURE.md, invariants).
 """
 
-import unicodedata
+import re
 from collections.abc import Iterator
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -14,6 +14,7 @@ from tracking.errors import InvalidParameter
 
 PATH_BYTES_MAX = 1024  # S3's own bound on a key
 SEGMENT_BYTES_MAX = 255  # what Linux file systems take for one name
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's category Cc
 
 INCOMING = ".titlebout-incoming"
 """Where a folder store keeps uploads that are not whole yet. Refused as a first segment in every store, so that what
@@ -130,7 +131,7 @@ def _unsafe(segment: str) -> str | None:
         return f"{segment!r} may not be a name in it"
     if "\\" in segment:
         return "it has a backslash in it"
-    if any(unicodedata.category(character) == "Cc" for character in segment):
+    if _CONTROL.search(segment):
         return "it has a control character in it"
     return None
 

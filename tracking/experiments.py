@@ -1,8 +1,8 @@
 """Experiments: named folders of runs. A deleted one keeps its name and can come back with its runs."""
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, Row, Select, String, Table, bindparam, delete, select, update
+from sqlalchemy import CursorResult, Row, String, Table, bindparam, delete, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -48,6 +48,13 @@ _SEARCHABLE = Searchable(
     ],
     children={Entity.TAG: Child(cast(Table, ExperimentTagRow.__table__), "experiment_id")},
 )
+
+
+class HeldExperiment(NamedTuple):
+    """What those who add to an experiment need of it."""
+
+    experiment_id: str
+    artifact_location: str
 
 
 class ExperimentNotFound(NotFound):
@@ -138,25 +145,24 @@ def get_experiment(session: Session, experiment_id: str) -> Experiment:
         ExperimentNotFound: if there is none with this id.
         InvalidParameter: if *experiment_id* isn't a number.
     """
-    return _read_one(session, _BY_ID, experiment_id)
+    row = session.connection().execute(_BY_ID, {"id": parse_experiment_id(experiment_id)}).first()
+    if row is None:
+        raise ExperimentNotFound(experiment_id)
+    return _to_experiments(session, [row])[0]
 
 
 # Built once, as every new run asks: building a statement takes longer than running it.
 _BY_ID = select(_EXPERIMENTS).where(_COLUMNS.experiment_id == bindparam("id"))
-_BY_ID_HELD = _BY_ID.with_for_update(read=True)
+_HELD = (
+    select(_COLUMNS.artifact_location, _COLUMNS.lifecycle_stage)
+    .where(_COLUMNS.experiment_id == bindparam("id"))
+    .with_for_update(read=True)
+)
 _TAGS = (
     select(ExperimentTagRow.experiment_id, ExperimentTagRow.key, ExperimentTagRow.value)
     .where(ExperimentTagRow.experiment_id.in_(bindparam("ids", expanding=True)))
     .order_by(ExperimentTagRow.key)
 )
-
-
-def _read_one(session: Session, statement: Select[Any], experiment_id: str) -> Experiment:
-    number = parse_experiment_id(experiment_id)
-    row = session.connection().execute(statement, {"id": number}).first()
-    if row is None:
-        raise ExperimentNotFound(experiment_id)
-    return _to_experiments(session, [row])[0]
 
 
 def get_experiment_by_name(session: Session, name: str) -> Experiment:
@@ -180,10 +186,12 @@ def require_active_experiment(session: Session, experiment_id: str) -> Experimen
         ExperimentNotFound: if there is none with this id.
         ExperimentNotActive: if it is deleted.
     """
-    return _ensure_active(get_experiment(session, experiment_id))
+    experiment = get_experiment(session, experiment_id)
+    _ensure_active(experiment.experiment_id, experiment.lifecycle_stage)
+    return experiment
 
 
-def hold_active_experiment(session: Session, experiment_id: str) -> Experiment:
+def hold_active_experiment(session: Session, experiment_id: str) -> HeldExperiment:
     """The experiment, if things may be added to it; nobody can delete it before this transaction ends.
 
     Raises:
@@ -192,13 +200,18 @@ def hold_active_experiment(session: Session, experiment_id: str) -> Experiment:
     """
     # A lock that many may share: those who add runs don't wait for each other, only who deletes waits for them all,
     # and so meets every run.
-    return _ensure_active(_read_one(session, _BY_ID_HELD, experiment_id))
+    number = parse_experiment_id(experiment_id)
+    row = session.connection().execute(_HELD, {"id": number}).first()
+    if row is None:
+        raise ExperimentNotFound(experiment_id)
+    location, stage = row
+    _ensure_active(experiment_id, LifecycleStage(stage))
+    return HeldExperiment(str(number), location)
 
 
-def _ensure_active(experiment: Experiment) -> Experiment:
-    if experiment.lifecycle_stage is not LifecycleStage.ACTIVE:
-        raise ExperimentNotActive(experiment.experiment_id, experiment.lifecycle_stage)
-    return experiment
+def _ensure_active(experiment_id: str, stage: LifecycleStage) -> None:
+    if stage is not LifecycleStage.ACTIVE:
+        raise ExperimentNotActive(experiment_id, stage)
 
 
 def search_experiments(

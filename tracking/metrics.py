@@ -32,7 +32,7 @@ class LoggedModelOfMetricNotFound(NotFound):
 
 def check_metric(metric: Metric, path: str = "") -> Metric:
     """*metric*, if its name and numbers can be kept; *path* says where in the request it stands."""
-    check_key(metric.key, f"{path}name")
+    check_key(metric.key, f"{path}name" if path else "name")
     if metric.timestamp_ms < 0:
         raise InvalidParameter(
             f"Invalid value {metric.timestamp_ms} for parameter '{path}timestamp' supplied: "
@@ -47,10 +47,21 @@ def check_metric(metric: Metric, path: str = "") -> Metric:
     return metric
 
 
+def check_metrics(metrics: Sequence[Metric]) -> None:
+    """`check_metric` of each, as a list of a request's."""
+    try:
+        for metric in metrics:
+            check_metric(metric)
+    except InvalidParameter:
+        # Where each stands is written out only for one that is wrong.
+        for number, metric in enumerate(metrics):
+            check_metric(metric, f"metrics[{number}].")
+
+
 def write_metrics(session: Session, run_id: str, experiment_id: int, metrics: Sequence[Metric]) -> None:
     """Add checked points to a run's history, and to their logged models'. The same point again changes nothing."""
-    points = {_identity(metric): metric for metric in metrics}
-    rows = [_point(run_id, metric) for metric in points.values()]
+    rows = [_point(run_id, metric) for metric in metrics]
+    # Of two that are one point the database keeps one.
     insert_new(session, MetricRow, rows)
     latest = [{**row, "experiment_id": experiment_id} for row in _latest_of(rows)]
     upsert_by(session, LatestMetricRow, latest, _overwrite_if_later)
@@ -183,13 +194,11 @@ def latest_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, list[M
 
 def stored_value(value: float) -> tuple[float, bool]:
     """How a value is kept, and whether it is NaN: SQLite has no NaN, and MLflow has no infinities."""
+    if -_LARGEST <= value <= _LARGEST:
+        return value, False
     if math.isnan(value):
         return 0.0, True
-    return max(-_LARGEST, min(_LARGEST, value)), False
-
-
-def _identity(metric: Metric) -> tuple[object, ...]:
-    return (metric.key, metric.timestamp_ms, metric.step, *stored_value(metric.value))
+    return math.copysign(_LARGEST, value), False
 
 
 def _point(run_id: str, metric: Metric) -> dict[str, Any]:

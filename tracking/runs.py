@@ -13,7 +13,7 @@ from tracking.entities import DatasetInput, LifecycleStage, Metric, ModelOutput,
 from tracking.errors import InvalidParameter, NotFound
 from tracking.experiments import hold_active_experiment
 from tracking.friendly_names import friendly_name
-from tracking.metrics import check_metric, write_metrics
+from tracking.metrics import check_metric, check_metrics, write_metrics
 from tracking.names import PARAM_LENGTH_MAX, RUN_TAG_LENGTH_MAX, check_and_cut, check_key, check_text, is_storable
 from tracking.run_rows import RUNS, load_runs, row_to_info, run_to_row
 from tracking.schema import ParamRow, RunRow, RunTagRow
@@ -195,8 +195,7 @@ def log_batch(
         ParamChanged: if a param has another value already.
     """
     _check_batch_sizes(len(metrics), len(params), len(tags))
-    for number, metric in enumerate(metrics):
-        check_metric(metric, f"metrics[{number}].")
+    check_metrics(metrics)
     checked_params, checked_tags = _checked_params(_unique(params), "params."), _checked_tags(dict(tags), "tags.")
     experiment_id = _require_active(session, run_id)
     _write_params(session, run_id, checked_params)

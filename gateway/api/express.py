@@ -9,11 +9,11 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from typing import Any, cast, get_type_hints
+from typing import Any, NamedTuple, cast, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Litestar, Request
+from litestar import HttpMethod, Litestar, Request
 from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_200_OK, HTTP_500_INTERNAL_SERVER_ERROR
@@ -25,10 +25,20 @@ from gateway.errors import answer_error
 _BODY = "data"
 
 
+class Lanes(NamedTuple):
+    """Where handlers run: those that only ask, and those that write."""
+
+    reading: Executor
+    writing: Executor
+
+
 class _Plan:
     """How one handler is called: what it takes from the body or the query, and what it is given."""
 
-    def __init__(self, handler: HTTPRouteHandler, dependencies: Mapping[str, Any], body_bytes_max: int) -> None:
+    def __init__(
+        self, handler: HTTPRouteHandler, dependencies: Mapping[str, Any], lanes: Lanes, body_bytes_max: int
+    ) -> None:
+        self.lane = lanes.reading if handler.http_methods == {HttpMethod.GET} else lanes.writing
         self.function = cast("Callable[..., Any]", handler.fn)
         parameters = inspect.signature(self.function).parameters
         self.given = {name: dependencies[name] for name in parameters if name in dependencies}
@@ -59,13 +69,12 @@ class Express:
         handlers: Iterable[HTTPRouteHandler],
         *,
         dependencies: Mapping[str, Any],
-        executor: Executor,
+        lanes: Lanes,
         body_bytes_max: int,
     ) -> None:
         self._app = app
-        self._executor = executor
         self._plans = {
-            (str(method), path): _Plan(handler, dependencies, body_bytes_max)
+            (str(method), path): _Plan(handler, dependencies, lanes, body_bytes_max)
             for handler in handlers
             for path in handler.paths
             for method in handler.http_methods
@@ -85,7 +94,7 @@ class Express:
             await self._app(scope, _replayed(messages, receive), send)
             return
         try:
-            content = await asyncio.get_running_loop().run_in_executor(self._executor, _call, plan, arguments)
+            content = await asyncio.get_running_loop().run_in_executor(plan.lane, _call, plan, arguments)
         except Exception as error:  # The edge of HTTP: whatever a handler raises has its answer in the one table.
             await _send_error(http, send, error)
         else:

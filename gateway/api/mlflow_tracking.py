@@ -42,6 +42,7 @@ from gateway.api.mlflow_tracking_wire import (
     dataset_input_sent,
     experiment_on_wire,
     metric_sent,
+    metrics_sent,
     model_output_sent,
     run_info_on_wire,
     run_on_wire,
@@ -307,7 +308,7 @@ def delete_run_tag(data: JSONBody[DeleteTag], database: NamedDependency[Database
 )
 def log_batch(data: JSONBody[LogBatch], database: NamedDependency[Database]) -> Empty:
     # Read before the transaction begins, which on SQLite is everybody's.
-    sent = [metric_sent(metric, f"metrics[{number}].") for number, metric in enumerate(data.metrics)]
+    sent = metrics_sent(data.metrics)
     with database.writing() as session:
         runs.log_batch(
             session,

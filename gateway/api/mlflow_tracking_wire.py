@@ -3,13 +3,14 @@
 Fields that we don't know are ignored, because clients grow. An answer leaves out what isn't set.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from gateway.api.mlflow_numbers import choice, double, double_on_wire, int64
 from tracking import entities
 from tracking.entities import RunStatus, ViewType
+from tracking.errors import InvalidParameter
 
 _VIEWS = dict(enumerate(ViewType, 1))
 _STATUSES = dict(enumerate(RunStatus, 1))
@@ -294,6 +295,15 @@ class ServerInfo(msgspec.Struct):
     multipart_downloads_enabled: bool = False
     presigned_upload_run_id_supported: bool = False
     presigned_upload_model_id_supported: bool = False
+
+
+def metrics_sent(sent: Sequence[MetricSent]) -> list[entities.Metric]:
+    try:
+        return [metric_sent(metric) for metric in sent]
+    except InvalidParameter:
+        # Once more, saying where it stands: written out for each of a thousand that are right, that takes longer than
+        # all else here.
+        return [metric_sent(metric, f"metrics[{number}].") for number, metric in enumerate(sent)]
 
 
 def metric_sent(sent: MetricSent | LogMetric, path: str = "") -> entities.Metric:
