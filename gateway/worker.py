@@ -142,7 +142,6 @@ async def _run(line_fd: int, listener_fd: int) -> None:
     current, metrics = CurrentTable(), RequestMetrics(REGISTRY)
     follower = Follower(reader, writer, current=current, metrics=metrics)
     pool = ModelPool(
-        waiting_max=settings.requests_waiting_max,
         frame_bytes_max=settings.frame_bytes_max,
         drain_timeout_s=settings.drain_timeout_s,
         changed=follower.tell_connected,
@@ -188,10 +187,11 @@ def _scoring(
         waiting_max=settings.requests_waiting_max,
     )
     return Scoring(
-        Inference(current, pool, limits=limits, timeout_s=settings.predict_timeout_s),
+        Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s),
         current,
         [MlflowScoring(settings.model)],
         body_bytes_max=settings.body_bytes_max,
+        predict_timeout_s=settings.predict_timeout_s,
         explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
         metrics=metrics,
     )

@@ -21,12 +21,15 @@ from gateway.api.request_body import read_body
 from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
 from gateway.observability import REQUEST_ID, RequestMetrics
 from gateway.routing_table import CurrentTable
+from gateway.scoring.batching import Deadline
 from gateway.scoring.inference import Choice, EndpointNotServed, Inference, Prediction, ReadInput, Target
 from tracking.errors import ErrorCode, InvalidParameter, ServingError
 
 _log = logging.getLogger(__name__)
 
 _HEADER_VALUE_BYTES_MAX = 1024
+_DEADLINE_HEADER = b"x-titlebout-deadline-ms"
+_DEADLINE_MS_MAX = 86_400_000
 JSON_TYPE = "application/json"
 
 Headers = Mapping[bytes, bytes]
@@ -98,6 +101,7 @@ class Scoring:
         dialects: Sequence[Dialect],
         *,
         body_bytes_max: int,
+        predict_timeout_s: float,
         explain_missing: ExplainMissing,
         metrics: RequestMetrics,
     ) -> None:
@@ -105,6 +109,7 @@ class Scoring:
         self._current = current
         self._dialects = dialects
         self._body_bytes_max = body_bytes_max
+        self._predict_timeout_s = predict_timeout_s
         self._explain_missing = explain_missing
         self._metrics = metrics
 
@@ -120,7 +125,7 @@ class Scoring:
     async def answer(self, dialect: Dialect, path: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever becomes of it."""
         assert scope["type"] == ScopeType.HTTP  # noqa: S101  (for the type checker: the front sends nothing else)
-        started = time.perf_counter()
+        started = time.monotonic()
         headers: Headers = dict(scope["headers"])
         said = [(b"x-request-id", REQUEST_ID.get().encode())]
         choice: Choice | None = None
@@ -128,10 +133,11 @@ class Scoring:
         try:
             _ensure_post(scope["method"], scope["path"])
             ask = dialect.ask(path, headers)
+            deadline = Deadline.after(started, self._allowed_s(headers))
             body = await read_body(scope, receive, self._body_bytes_max)
             choice = self._inference.choose(ask.target)
             said += _who_answers(choice)
-            prediction = await self._inference.predict(choice, ask.read(body))
+            prediction = await self._inference.predict(choice, ask.read(body), deadline)
             rows = prediction.rows
             status, reply = 200, ask.reply(prediction)
         except EndpointNotServed as error:
@@ -144,7 +150,19 @@ class Scoring:
         if self._current.stale_since_s is not None:
             said.append((b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()))
         await _send(send, status, reply, said)
-        self._account(dialect, choice, status, rows, time.perf_counter() - started)
+        self._account(dialect, choice, status, rows, time.monotonic() - started)
+
+    def _allowed_s(self, headers: Headers) -> float:
+        """How long this request may take: what its caller says, but no longer than any may."""
+        value = headers.get(_DEADLINE_HEADER)
+        if value is None:
+            return self._predict_timeout_s
+        if not value.isdigit() or len(value) > 8 or int(value) > _DEADLINE_MS_MAX:
+            raise InvalidParameter(
+                f"X-Titlebout-Deadline-Ms must be a whole number from 0 to {_DEADLINE_MS_MAX}, the milliseconds that "
+                "this request may take."
+            )
+        return min(int(value) / 1000, self._predict_timeout_s)
 
     def _account(self, dialect: Dialect, choice: Choice | None, status: int, rows: int, took_s: float) -> None:
         self._metrics.observe(choice, status, took_s)

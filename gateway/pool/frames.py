@@ -47,6 +47,8 @@ class PredictHeader(msgspec.Struct, tag="predict", array_like=True):
     form: Form
     columns: list[_Column]
     params: dict[str, Any]
+    deadline_s: float | None = None
+    """By `time.monotonic`, which all processes of a machine share: from then on nobody waits for an answer."""
 
 
 class AnswerHeader(msgspec.Struct, tag="answer", array_like=True):
@@ -66,7 +68,13 @@ class FailureHeader(msgspec.Struct, tag="failure", array_like=True):
     message: str
 
 
-Header = PredictHeader | AnswerHeader | JsonHeader | FailureHeader
+class ExpiredHeader(msgspec.Struct, tag="expired", array_like=True):
+    """The deadline had passed when the request was read, so the model wasn't asked."""
+
+    id: int
+
+
+Header = PredictHeader | AnswerHeader | JsonHeader | FailureHeader | ExpiredHeader
 
 _encode_header = msgspec.msgpack.Encoder().encode
 _header_decoder: msgspec.msgpack.Decoder[Header] = msgspec.msgpack.Decoder(Header)
@@ -74,9 +82,11 @@ _encode_objects = msgspec.msgpack.Encoder().encode
 _decode_objects = msgspec.msgpack.Decoder(list[Any]).decode
 
 
-def encode_predict(request_id: int, batch: Batch, params: dict[str, Any]) -> list[bytes | memoryview]:
+def encode_predict(
+    request_id: int, batch: Batch, params: dict[str, Any], deadline_s: float | None = None
+) -> list[bytes | memoryview]:
     columns, buffers = _pack(batch.columns)
-    return _frame(PredictHeader(request_id, batch.form, columns, params), buffers)
+    return _frame(PredictHeader(request_id, batch.form, columns, params, deadline_s), buffers)
 
 
 def encode_answer(request_id: int, answer: Answer) -> list[bytes | memoryview]:
@@ -90,6 +100,10 @@ def encode_failure(request_id: int, message: str, *, callers_fault: bool) -> lis
     # Half a surrogate pair, as in an undecodable file name, can't be encoded and must not stop the sentence.
     sayable = message[:_MESSAGE_CHARACTERS_MAX].encode(errors="replace").decode()
     return _frame(FailureHeader(request_id, callers_fault, sayable), [])
+
+
+def encode_expired(request_id: int) -> list[bytes | memoryview]:
+    return _frame(ExpiredHeader(request_id), [])
 
 
 def check_bounds(frame: Sequence[bytes | memoryview], body_bytes_max: int) -> None:
@@ -114,6 +128,44 @@ def frame_lengths(prefix: bytes | bytearray | memoryview, body_bytes_max: int) -
     if header_bytes > _HEADER_BYTES_MAX or body_bytes > body_bytes_max:
         raise BrokenFrame(f"a frame of {header_bytes} + {body_bytes} bytes is over the bound")
     return header_bytes, body_bytes
+
+
+class FrameReader:
+    """Makes frames of bytes as they come, wherever the kernel cut them."""
+
+    def __init__(self, body_bytes_max: int) -> None:
+        self._body_bytes_max = body_bytes_max
+        self._held = bytearray()
+        # Another look is worth it only once there are as many.
+        self._wanted = PREFIX_BYTES
+
+    def feed(self, data: bytes) -> list[tuple[Header, memoryview]]:
+        """The frames that *data* completes; a body can be written to only if it came in pieces.
+
+        Raises:
+            BrokenFrame: if what came is no frame, or announces more than the bound.
+        """
+        if self._held:
+            self._held += data
+            if len(self._held) < self._wanted:
+                return []
+            view, self._held = memoryview(self._held), bytearray()
+        else:
+            view = memoryview(data)
+        complete: list[tuple[Header, memoryview]] = []
+        while len(view) >= PREFIX_BYTES:
+            header_bytes, body_bytes = frame_lengths(view[:PREFIX_BYTES], self._body_bytes_max)
+            body_at = PREFIX_BYTES + header_bytes
+            end = body_at + body_bytes
+            if len(view) < end:
+                self._wanted = end
+                break
+            complete.append((decode_header(view[PREFIX_BYTES:body_at]), view[body_at:end]))
+            view = view[end:]
+        else:
+            self._wanted = PREFIX_BYTES
+        self._held += view
+        return complete
 
 
 def decode_header(data: bytes | bytearray | memoryview) -> Header:

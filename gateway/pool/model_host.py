@@ -8,6 +8,7 @@ import logging
 import os
 import selectors
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 _BACKLOG = 64
 # A worker reads its answers at once. One that doesn't for this long is gone or stuck, and must not hold up the others.
 _SEND_TIMEOUT_S = 30.0
+_READ_BYTES = 64 * 1024
+# Copying so little costs less than another call of the system.
+_JOINED_BYTES_MAX = 64 * 1024
 
 
 def run(spawn: Spawn, supervisor: socket.socket) -> None:
@@ -104,16 +108,18 @@ class _Answering:
                 if key.fileobj is self._listener:
                     connection, _ = self._listener.accept()
                     connection.settimeout(_SEND_TIMEOUT_S)
-                    self._selector.register(connection, selectors.EVENT_READ)
+                    reader = frames.FrameReader(self._frame_bytes_max)
+                    self._selector.register(connection, selectors.EVENT_READ, reader)
                 else:
-                    self._serve_one(key.fileobj)
+                    self._serve(key.fileobj, key.data)
 
-    def _serve_one(self, connection: Any) -> None:
+    def _serve(self, connection: Any, reader: frames.FrameReader) -> None:
+        """Answer what has come of *connection*; the end of a message may come with a later call."""
         try:
-            request = self._read(connection)
-            if request is not None:
-                for buffer in self._answer(*request):
-                    connection.sendall(buffer)
+            data = connection.recv(_READ_BYTES)
+            for header, body in reader.feed(data):
+                _send(connection, self._answer(header, body))
+            if data:
                 return
         except frames.BrokenFrame:
             _log.exception("broken_frame")
@@ -122,21 +128,13 @@ class _Answering:
         self._selector.unregister(connection)
         connection.close()
 
-    def _read(self, connection: socket.socket) -> tuple[frames.PredictHeader, bytearray] | None:
-        prefix = _read_exactly(connection, frames.PREFIX_BYTES)
-        if prefix is None:
-            return None
-        header_bytes, body_bytes = frames.frame_lengths(prefix, self._frame_bytes_max)
-        encoded, body = _read_exactly(connection, header_bytes), _read_exactly(connection, body_bytes)
-        if encoded is None or body is None:
-            return None
-        header = frames.decode_header(encoded)
+    def _answer(self, header: frames.Header, body: memoryview) -> list[bytes | memoryview]:
         if not isinstance(header, frames.PredictHeader):
             raise frames.BrokenFrame("a host is only asked to predict")
-        return header, body
-
-    def _answer(self, header: frames.PredictHeader, body: bytearray) -> list[bytes | memoryview]:
-        batch = frames.decode_batch(header, body)
+        if header.deadline_s is not None and time.monotonic() >= header.deadline_s:
+            return frames.encode_expired(header.id)
+        # Some estimators want arrays that could be written to.
+        batch = frames.decode_batch(header, bytearray(body) if body.readonly else body)
         try:
             answer = frames.encode_answer(header.id, self._model.predict(batch, header.params))
             frames.check_bounds(answer, self._frame_bytes_max)
@@ -157,13 +155,9 @@ def _described(error: Exception) -> str:
         return type(error).__name__
 
 
-def _read_exactly(connection: socket.socket, count: int) -> bytearray | None:
-    """*count* bytes, or None if the other end closed."""
-    data = bytearray(count)
-    view = memoryview(data)
-    while view:
-        read = connection.recv_into(view)
-        if read == 0:
-            return None
-        view = view[read:]
-    return data
+def _send(connection: socket.socket, frame: list[bytes | memoryview]) -> None:
+    if sum(map(len, frame)) <= _JOINED_BYTES_MAX:
+        connection.sendall(b"".join(frame))
+        return
+    for buffer in frame:
+        connection.sendall(buffer)

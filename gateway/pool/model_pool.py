@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
 from gateway.pool import frames
 from gateway.pool.messages import HostAddress
@@ -23,6 +22,13 @@ class PredictionTimedOut(ServingError):
 
     def __init__(self, key: VersionKey, timeout_s: float) -> None:
         super().__init__(f"Version {key[1]} of {key[0]!r} did not answer within {timeout_s:g} s.")
+
+
+class DeadlinePassed(ServingError):
+    code = ErrorCode.DEADLINE_EXCEEDED
+
+    def __init__(self, key: VersionKey) -> None:
+        super().__init__(f"The deadline passed before version {key[1]} of {key[0]!r} was asked.")
 
 
 class TooManyWaiting(Exhausted):
@@ -46,95 +52,81 @@ class ModelFailed(ServingError):
     code = ErrorCode.INTERNAL_ERROR
 
 
-class ModelConnection:
-    """A line to one version's host. Requests are sent as they come, and the host answers in order."""
+Outcome = Answer | ServingError
+"""What became of a message."""
 
-    def __init__(
-        self,
-        address: HostAddress,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        *,
-        waiting_max: int,
-        frame_bytes_max: int,
-    ) -> None:
+
+class ModelConnection(asyncio.Protocol):
+    """A line to one version's host. Messages leave at once, and the host answers in order.
+
+    A protocol and not a pair of streams, which would cost a task and two wake-ups for each answer.
+    """
+
+    def __init__(self, address: HostAddress, *, frame_bytes_max: int) -> None:
         self.key = address.key
         self.socket = address.socket
         self.description = address.description
         self.signature = Signature.from_mlmodel(parse_mlmodel(address.description.mlmodel.encode()))
-        self._reader = reader
-        self._writer = writer
-        self._waiting_max = waiting_max
+        self._transport: asyncio.Transport | None = None
+        self._reader = frames.FrameReader(frame_bytes_max)
         self._frame_bytes_max = frame_bytes_max
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._pending: dict[int, Callable[[Outcome], None]] = {}
         self._next_id = 0
-        self._leases = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._gone: list[Callable[[ModelConnection], None]] = []
         self.when_stuck: Callable[[str], None] = lambda _: None
-        """Called with the socket when the host lets a request run into its time-out."""
-        self._closed = False
-        self._receiving = asyncio.create_task(self._receive())
+        """To be called with the socket when the host lets a message run into the longest time a predict may take."""
 
     @classmethod
-    async def open(cls, address: HostAddress, *, waiting_max: int, frame_bytes_max: int) -> "ModelConnection":
-        reader, writer = await asyncio.open_unix_connection(address.socket)
-        return cls(address, reader, writer, waiting_max=waiting_max, frame_bytes_max=frame_bytes_max)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
+    async def open(cls, address: HostAddress, *, frame_bytes_max: int) -> "ModelConnection":
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_unix_connection(
+            lambda: cls(address, frame_bytes_max=frame_bytes_max), address.socket
+        )
+        return connection
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self._transport is None
 
-    async def predict(self, batch: Batch, params: Mapping[str, Any], *, timeout_s: float) -> Answer:
-        """The host's answer for *batch*.
+    @property
+    def asked(self) -> int:
+        """How many messages have been sent."""
+        return self._next_id
+
+    def send(
+        self,
+        batch: Batch,
+        params: Mapping[str, Any],
+        deadline_s: float,
+        answered: Callable[[Outcome], None],
+    ) -> None:
+        """Ask the host; *answered* is called, once, with what became of it, however late.
+
+        The host skips what it reads after *deadline_s* (by `time.monotonic`).
 
         Raises:
-            TooManyWaiting: at once, when the bound on waiting requests is reached.
             InputTooLarge: if *batch* is over the bound on what is sent to a host.
-            HostGone: if the host ended before it answered.
-            PredictionTimedOut: if it took longer than *timeout_s*.
-            BadInput: if the model found the input unusable.
-            ModelFailed: if the model's code raised.
+            HostGone: if the host has ended.
         """
-        if self._closed:
+        if self._transport is None:
             raise HostGone(self.key)
-        if len(self._waiting) >= self._waiting_max:
-            raise TooManyWaiting(self.key, self._waiting_max)
         self._next_id += 1
-        request_id = self._next_id
-        frame = frames.encode_predict(request_id, batch, dict(params))
+        frame = frames.encode_predict(self._next_id, batch, dict(params), deadline_s)
         try:
             frames.check_bounds(frame, self._frame_bytes_max)
         except frames.FrameTooLarge as error:
             raise InputTooLarge(str(error)) from error
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = future
-        try:
-            with self.leased():
-                self._writer.writelines(frame)
-                async with asyncio.timeout(timeout_s):
-                    return await future
-        except TimeoutError:
-            self.when_stuck(self.socket)
-            raise PredictionTimedOut(self.key, timeout_s) from None
-        finally:
-            self._waiting.pop(request_id, None)
+        self._pending[self._next_id] = answered
+        self._transport.writelines(frame)
 
-    @contextmanager
-    def leased(self) -> Iterator[None]:
-        """Keep the connection open for as long as the block lasts, also when its host is to be left."""
-        self._leases += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._leases -= 1
-            if not self._leases:
-                self._idle.set()
+    def set_waited_for(self, waited_for: bool) -> None:
+        """Say whether somebody waits for an answer, which keeps the connection open when its host is to be left."""
+        if waited_for:
+            self._idle.clear()
+        else:
+            self._idle.set()
 
     async def drain_and_close(self, timeout_s: float) -> None:
         """Wait, bounded, for the answers still to come, then hang up."""
@@ -146,48 +138,65 @@ class ModelConnection:
         self.close()
 
     def close(self) -> None:
-        self._closed = True
-        self._receiving.cancel()
-        self._writer.close()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(HostGone(self.key))
+        if self._transport is not None:
+            self._transport.close()
+            self._end()
 
     def when_gone(self, tell: Callable[["ModelConnection"], None]) -> None:
         """Call *tell* when the host hangs up or the connection is closed."""
-        self._receiving.add_done_callback(lambda _: tell(self))
+        self._gone.append(tell)
 
-    async def _receive(self) -> None:
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        # A mark of zero has uvloop write at once. It would else first run whatever is ready, which after an answer are
+        # all those that waited for it, while the host has nothing to do.
+        self._transport.set_write_buffer_limits(0)
+
+    def data_received(self, data: bytes) -> None:
         try:
-            while True:
-                prefix = await self._reader.readexactly(frames.PREFIX_BYTES)
-                header_bytes, body_bytes = frames.frame_lengths(prefix, self._frame_bytes_max)
-                header = frames.decode_header(await self._reader.readexactly(header_bytes))
-                body = await self._reader.readexactly(body_bytes)
+            for header, body in self._reader.feed(data):
                 self._settle(header, body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            _log.info("host_gone", extra={"model": self.key[0], "version": self.key[1]})
         except frames.BrokenFrame as error:
             _log.error("broken_frame", extra={"model": self.key[0], "version": self.key[1], "wrong": str(error)})
-        finally:
-            # Whatever ended it, nobody may wait for answers that no one reads any more.
             self.close()
 
-    def _settle(self, header: frames.Header, body: bytes) -> None:
-        if isinstance(header, frames.PredictHeader):
-            raise frames.BrokenFrame("a host answers, it doesn't ask")
-        future = self._waiting.get(header.id)
-        if future is None or future.done():
-            return  # Whoever asked has given up.
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  (asyncio's)
+        if self._transport is not None:
+            _log.info("host_gone", extra={"model": self.key[0], "version": self.key[1]})
+            self._end()
+
+    def _end(self) -> None:
+        """Whatever ended it, nobody may wait for answers that no one reads any more."""
+        self._transport = None
+        pending, self._pending = self._pending, {}
+        for answered in pending.values():
+            answered(HostGone(self.key))
+        for tell in self._gone:
+            tell(self)
+
+    def _settle(self, header: frames.Header, body: memoryview) -> None:
+        if header.id not in self._pending:
+            raise frames.BrokenFrame("an answer that nobody asked for")
+        # Read before it is taken off the list: if it is broken, whoever waits for it must hear of the end.
+        outcome = self._outcome(header, body)
+        self._pending.pop(header.id)(outcome)
+
+    def _outcome(self, header: frames.Header, body: memoryview) -> Outcome:
         match header:
             case frames.AnswerHeader():
-                future.set_result(frames.decode_batch(header, memoryview(body)))
+                return frames.decode_batch(header, body)
             case frames.JsonHeader():
-                future.set_result(JsonAnswer(body))
+                return JsonAnswer(bytes(body))
             case frames.FailureHeader(callers_fault=True):
-                future.set_exception(BadInput(header.message))
+                return BadInput(header.message)
             case frames.FailureHeader():
-                future.set_exception(ModelFailed(header.message))
+                return ModelFailed(header.message)
+            case frames.ExpiredHeader():
+                return DeadlinePassed(self.key)
+            case frames.PredictHeader():
+                raise frames.BrokenFrame("a host answers, it doesn't ask")
 
 
 class ModelPool:
@@ -196,25 +205,31 @@ class ModelPool:
     def __init__(
         self,
         *,
-        waiting_max: int,
         frame_bytes_max: int,
         drain_timeout_s: float,
         changed: Callable[[list[str]], None],
         stuck: Callable[[str], None],
     ) -> None:
-        self._waiting_max = waiting_max
         self._frame_bytes_max = frame_bytes_max
         self._drain_timeout_s = drain_timeout_s
         self._changed = changed
         self._stuck = stuck
         self._connections: dict[VersionKey, ModelConnection] = {}
         self._draining: dict[str, asyncio.Task[None]] = {}
+        self._asked: dict[str, int] = {}
 
     def find(self, key: VersionKey) -> ModelConnection | None:
         return self._connections.get(key)
 
     def connections(self) -> Iterable[ModelConnection]:
         return self._connections.values()
+
+    def used(self) -> list[str]:
+        """The sockets of the hosts that were asked since this was called last."""
+        asked = {connection.socket: connection.asked for connection in self._connections.values()}
+        used = [socket for socket, count in asked.items() if count > self._asked.get(socket, 0)]
+        self._asked = asked
+        return used
 
     async def set_hosts(self, hosts: Iterable[HostAddress]) -> None:
         """Connect to each of *hosts* and leave all others once their answers have come."""
@@ -231,9 +246,7 @@ class ModelPool:
 
     async def _connect(self, key: VersionKey, host: HostAddress) -> None:
         try:
-            connection = await ModelConnection.open(
-                host, waiting_max=self._waiting_max, frame_bytes_max=self._frame_bytes_max
-            )
+            connection = await ModelConnection.open(host, frame_bytes_max=self._frame_bytes_max)
         except OSError:
             # The host ended between the supervisor's word and ours; the supervisor will see it too.
             _log.warning("host_unreachable", extra={"model": host.model, "version": host.version})

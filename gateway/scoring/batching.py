@@ -2,20 +2,25 @@
 
 While a host is at work on one message, what arrives for it is collected; when its answer comes, all that can go
 together leaves as the next. Requests of different shapes, types or params never share a message, and a message that
-fails is asked again row by row, so that a bad row fails its own request and nobody else's.
+fails is asked again request by request, so that a bad row fails its own request and nobody else's.
 """
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from gateway.pool.model_pool import ModelConnection, ModelFailed, PredictionTimedOut, TooManyWaiting
+from gateway.pool.model_pool import ModelConnection, ModelFailed, Outcome, PredictionTimedOut, TooManyWaiting
 from loaders.base import Answer, Batch, JsonAnswer
 from loaders.errors import BadInput
+
+# Deadlines nearer to each other than this are looked after together.
+_GRAIN_S = 0.001
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -26,13 +31,44 @@ class Limits(msgspec.Struct, frozen=True):
     waiting_max: int
 
 
-class _Waiting(msgspec.Struct, frozen=True, eq=False):
+class Deadline(msgspec.Struct, frozen=True):
+    """Until when an answer is of use, counted from the arrival of the request."""
+
+    at_s: float
+    """By `time.monotonic`."""
+    allowed_s: float
+
+    @classmethod
+    def after(cls, arrived_s: float, allowed_s: float) -> "Deadline":
+        return cls(arrived_s + allowed_s, allowed_s)
+
+
+class Asked(msgspec.Struct, eq=False):
+    """One request on its way to a model, and when it got how far, by `time.monotonic`."""
+
     batch: Batch
     params: Mapping[str, Any]
-    kind: Hashable
-    future: "asyncio.Future[Answer]"
-    deadline_s: float
-    timeout_s: float
+    deadline: Deadline
+    answer: "asyncio.Future[Answer]"
+    entered_s: float
+    sent_s: float = 0.0
+    answered_s: float = 0.0
+    _kind: Hashable = None
+
+    @property
+    def kind(self) -> Hashable:
+        # Only looked at where there is company to be had.
+        if self._kind is None:
+            self._kind = kind_of(self.batch, self.params)
+        return self._kind
+
+    @property
+    def queued_s(self) -> float:
+        return self.sent_s - self.entered_s
+
+    @property
+    def computed_s(self) -> float:
+        return self.answered_s - self.sent_s
 
 
 def kind_of(batch: Batch, params: Mapping[str, Any]) -> Hashable:
@@ -63,115 +99,191 @@ def split(answer: Answer, rows: Sequence[int]) -> list[Answer] | None:
 
 
 class Batcher:
-    """The requests of one worker for one version: one message under way at a time."""
+    """The requests of one worker for one version: one message under way at a time.
 
-    def __init__(self, connection: ModelConnection, limits: Limits) -> None:
+    *patience_s* is the longest that a host may take for one message; then it counts as stuck. A caller's own, shorter
+    deadline is between the caller and us.
+    """
+
+    def __init__(
+        self,
+        connection: ModelConnection,
+        limits: Limits,
+        *,
+        patience_s: float,
+        sent: Callable[[int, int], None] = lambda _requests, _rows: None,
+    ) -> None:
         self._connection = connection
         self._limits = limits
-        self._queue: deque[_Waiting] = deque()
-        self._busy = False
+        self._patience_s = patience_s
+        self._sent = sent
         self._joins = connection.description.batchable
-        # The event loop keeps only weak references to tasks.
-        self._sending: set[asyncio.Task[None]] = set()
+        self._queue: deque[Asked] = deque()
+        # Whose message failed: each is asked again by itself, before anybody else.
+        self._alone: deque[Asked] = deque()
+        self._under_way: list[Asked] = []
+        # Of those, the ones that nobody waits for any more and that the host is at work on all the same.
+        self._given_up = 0
+        self._stuck_at_s = math.inf
+        self._alarm = _Alarm(self._look_at_the_time)
 
-    async def predict(self, batch: Batch, params: Mapping[str, Any], *, timeout_s: float) -> Answer:
-        """The answer for *batch*, as if it had been asked for alone.
+    def ask(self, batch: Batch, params: Mapping[str, Any], deadline: Deadline) -> Asked:
+        """Send *batch*, or have it wait for the next message; its `answer` is as if it had been asked for alone.
+
+        The answer may be `BadInput`, `ModelFailed`, `InputTooLarge`, `HostGone`, or `PredictionTimedOut` at the
+        deadline, wherever the request is by then.
 
         Raises:
             TooManyWaiting: at once, when the bound on waiting requests is reached.
-            PredictionTimedOut: if it took longer than *timeout_s*, the time spent waiting included.
-            As `ModelConnection.predict`, for the rest.
         """
-        if not self._joins:
-            return await self._connection.predict(batch, params, timeout_s=timeout_s)
-        if not self._busy:
-            self._busy = True
-            try:
-                return await self._connection.predict(batch, params, timeout_s=timeout_s)
-            finally:
-                self._send_next()
-        if len(self._queue) >= self._limits.waiting_max:
+        if len(self._queue) + self._given_up >= self._limits.waiting_max:
             raise TooManyWaiting(self._connection.key, self._limits.waiting_max)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append(_Waiting(batch, params, kind_of(batch, params), future, loop.time() + timeout_s, timeout_s))
-        with self._connection.leased():
-            return await future
+        asked = Asked(batch, params, deadline, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._queue.append(asked)
+        self._alarm.set(deadline.at_s)
+        self._connection.set_waited_for(True)
+        if not self._under_way:
+            self._send_next()
+        return asked
+
+    # --- what leaves
 
     def _send_next(self) -> None:
-        group = self._take_group()
-        if not group:
-            self._busy = False
-            return
-        task = asyncio.create_task(self._send(group))
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
+        """Send what goes next, unless something is under way."""
+        while not self._under_way and (group := self._take_group()):
+            self._send(group)
+        self._note_who_waits()
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
-        self._send_next()
-
-    def _take_group(self) -> list[_Waiting]:
-        """The requests at the head of the queue that can go together; those that nobody waits for are dropped."""
-        group: list[_Waiting] = []
+    def _take_group(self) -> list[Asked]:
+        """Those at the head of the queue that can go together; none if nobody waits."""
+        now_s = time.monotonic()
+        while self._alone:
+            asked = self._alone.popleft()
+            if self._is_in_time(asked, now_s):
+                return [asked]
+        group: list[Asked] = []
         rows = size = 0
-        now_s = asyncio.get_running_loop().time()
         while self._queue:
             head = self._queue[0]
-            if head.future.done():
-                self._queue.popleft()
-                continue
-            if now_s >= head.deadline_s:
-                head.future.set_exception(PredictionTimedOut(self._connection.key, head.timeout_s))
-                self._queue.popleft()
-                continue
-            rows += head.batch.rows
-            size += sum(values.nbytes for values in head.batch.columns.values())
-            if group and (head.kind != group[0].kind or rows > self._limits.rows_max or size > self._limits.bytes_max):
-                break
-            group.append(self._queue.popleft())
+            if self._is_in_time(head, now_s):
+                rows += head.batch.rows
+                size += sum(values.nbytes for values in head.batch.columns.values())
+                if group and not self._can_join(group, head, rows, size):
+                    break
+                group.append(head)
+            self._queue.popleft()
         return group
 
-    async def _send(self, group: list[_Waiting]) -> None:
-        if len(group) > 1 and await self._send_together(group):
-            return
-        for waiting in group:
-            await self._send_alone(waiting)
+    def _can_join(self, group: list[Asked], asked: Asked, rows: int, size: int) -> bool:
+        within = rows <= self._limits.rows_max and size <= self._limits.bytes_max
+        return self._joins and within and asked.kind == group[0].kind
 
-    async def _send_together(self, group: list[_Waiting]) -> bool:
-        """Whether all of *group* were answered by one message."""
-        timeout_s = max(waiting.deadline_s for waiting in group) - asyncio.get_running_loop().time()
-        try:
-            batch = join([waiting.batch for waiting in group])
-            answer = await self._connection.predict(batch, group[0].params, timeout_s=timeout_s)
-        except (BadInput, ModelFailed):
-            # One of them is to blame. Alone, each gets what it deserves.
+    def _is_in_time(self, asked: Asked, now_s: float) -> bool:
+        """Whether somebody still waits for the answer; nobody does from its deadline on."""
+        if asked.answer.done():
             return False
-        except Exception as error:  # Handed on to those who asked; here there is nobody to tell.
-            for waiting in group:
-                _settle(waiting, error)
+        if now_s < asked.deadline.at_s:
             return True
-        answers = split(answer, [waiting.batch.rows for waiting in group])
+        _settle(asked, PredictionTimedOut(self._connection.key, asked.deadline.allowed_s))
+        return False
+
+    def _send(self, group: list[Asked]) -> None:
+        now_s = time.monotonic()
+        batch = group[0].batch if len(group) == 1 else join([asked.batch for asked in group])
+        deadline_s = max(asked.deadline.at_s for asked in group)
+        try:
+            self._connection.send(batch, group[0].params, deadline_s, self._answered)
+        except Exception as error:  # Handed on to who asked; here there is nobody to tell.
+            if len(group) > 1:
+                self._alone.extend(group)
+            else:
+                _settle(group[0], error)
+            return
+        for asked in group:
+            asked.sent_s = now_s
+        self._under_way = group
+        self._stuck_at_s = now_s + self._patience_s
+        self._alarm.set(self._stuck_at_s)
+        self._sent(len(group), batch.rows)
+
+    # --- what comes back
+
+    def _answered(self, outcome: Outcome) -> None:
+        group, self._under_way, self._given_up = self._under_way, [], 0
+        parts = [outcome] if len(group) == 1 else self._parts(group, outcome)
+        if parts is None:
+            self._alone.extend(group)
+        # Before anybody reads the answers, so that the host has work meanwhile.
+        self._send_next()
+        answered_s = time.monotonic()
+        for asked, part in zip(group, parts or (), strict=False):
+            asked.answered_s = answered_s
+            _settle(asked, part)
+
+    def _parts(self, group: list[Asked], outcome: Outcome) -> Sequence[Outcome] | None:
+        """What became of each of *group*; None if that takes asking one by one."""
+        if isinstance(outcome, BadInput | ModelFailed):
+            # One of them is to blame. Alone, each gets what it deserves.
+            return None
+        if isinstance(outcome, Exception):
+            return [outcome] * len(group)
+        answers = split(outcome, [asked.batch.rows for asked in group])
         if answers is None:
             # A model that doesn't answer row for row can't share a message, now or later.
             self._joins = False
-            return False
-        for waiting, part in zip(group, answers, strict=True):
-            _settle(waiting, part)
-        return True
+        return answers
 
-    async def _send_alone(self, waiting: _Waiting) -> None:
-        timeout_s = waiting.deadline_s - asyncio.get_running_loop().time()
-        try:
-            _settle(waiting, await self._connection.predict(waiting.batch, waiting.params, timeout_s=timeout_s))
-        except Exception as error:  # As above.
-            _settle(waiting, error)
+    # --- time
+
+    def _look_at_the_time(self) -> None:
+        """Let those go whose deadline has come, wherever they are, and see whether the host is stuck."""
+        now_s = time.monotonic()
+        for asked in self._under_way:
+            if not asked.answer.done() and not self._is_in_time(asked, now_s):
+                self._given_up += 1
+        self._queue = deque(asked for asked in self._queue if self._is_in_time(asked, now_s))
+        self._alone = deque(asked for asked in self._alone if self._is_in_time(asked, now_s))
+        if self._under_way and now_s >= self._stuck_at_s:
+            self._stuck_at_s = math.inf
+            self._connection.when_stuck(self._connection.socket)
+        waiting = [asked.deadline.at_s for asked in (*self._under_way, *self._alone, *self._queue)]
+        to_come = [at_s for at_s in waiting if at_s > now_s]
+        if self._under_way:
+            to_come.append(self._stuck_at_s)
+        self._alarm.set(min(to_come, default=math.inf))
+        self._note_who_waits()
+
+    def _note_who_waits(self) -> None:
+        waited_for = bool(self._queue or self._alone) or len(self._under_way) > self._given_up
+        self._connection.set_waited_for(waited_for)
 
 
-def _settle(waiting: _Waiting, outcome: Answer | Exception) -> None:
-    if waiting.future.done():
-        return  # Whoever asked has hung up.
+class _Alarm:
+    """Rings no later than the earliest instant it was set to: one timer for all deadlines, since most never come."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._at_s = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, at_s: float) -> None:
+        if at_s >= self._at_s:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at_s = at_s
+        delay_s = max(at_s - time.monotonic(), _GRAIN_S)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._go_off)
+
+    def _go_off(self) -> None:
+        self._timer, self._at_s = None, math.inf
+        self._ring()
+
+
+def _settle(asked: Asked, outcome: Answer | Exception) -> None:
+    if asked.answer.done():
+        return  # Whoever asked has given up, or hung up.
     if isinstance(outcome, Exception):
-        waiting.future.set_exception(outcome)
+        asked.answer.set_exception(outcome)
     else:
-        waiting.future.set_result(outcome)
+        asked.answer.set_result(outcome)

@@ -4,15 +4,16 @@ Reads one immutable routing table and memory. Never the database, never a store:
 """
 
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from gateway.pool.model_pool import ModelConnection, ModelPool
+from gateway.pool.model_pool import ModelConnection, ModelPool, PredictionTimedOut
 from gateway.routing_table import CurrentTable, LiveRoute
-from gateway.scoring.batching import Batcher, Limits
+from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import choose_arm
 from loaders.base import Answer
 from loaders.payload import Data
@@ -105,16 +106,21 @@ class Prediction(msgspec.Struct, frozen=True):
     """How many it was asked for."""
     signature: Signature | None
     """The version's own, for protocols that name and type outputs."""
+    asked: Asked
+    """What the model was asked, and how long it waited and took."""
 
 
 class Inference:
-    """Answers predictions from the current table with the models in memory."""
+    """Answers predictions from the current table with the models in memory.
 
-    def __init__(self, current: CurrentTable, pool: ModelPool, *, limits: Limits, timeout_s: float) -> None:
+    *patience_s* is the longest that a host may take for one message before it counts as stuck.
+    """
+
+    def __init__(self, current: CurrentTable, pool: ModelPool, *, limits: Limits, patience_s: float) -> None:
         self._current = current
         self._pool = pool
         self._limits = limits
-        self._timeout_s = timeout_s
+        self._patience_s = patience_s
         # One for each connection, and gone with it.
         self._batchers: WeakKeyDictionary[ModelConnection, Batcher] = WeakKeyDictionary()
 
@@ -143,23 +149,27 @@ class Inference:
             raise NoSuchArm(arm, route)
         return Choice(route.name, route.model, route.arms[arm], arm, live.epoch)
 
-    async def predict(self, choice: Choice, read_input: ReadInput) -> Prediction:
+    async def predict(self, choice: Choice, read_input: ReadInput, deadline: Deadline) -> Prediction:
         """The chosen version's answer.
 
         Raises:
             ModelNotReady: if the version lost its process and is on its way back.
             BadInput: naming the field that the signature refuses.
+            PredictionTimedOut: at *deadline*, wherever the request is by then.
+            As `Batcher.ask` and its answers, for the rest.
         """
         connection = self._connection(choice)
+        if time.monotonic() >= deadline.at_s:
+            raise PredictionTimedOut(connection.key, deadline.allowed_s)
         data, params = read_input()
         batch, accepted = enforce(connection.signature, data, params)
-        answer = await self._batcher(connection).predict(batch, accepted, timeout_s=self._timeout_s)
-        return Prediction(choice, answer, batch.rows, connection.signature)
+        asked = self._batcher(connection).ask(batch, accepted, deadline)
+        return Prediction(choice, await asked.answer, batch.rows, connection.signature, asked)
 
     def _batcher(self, connection: ModelConnection) -> Batcher:
         batcher = self._batchers.get(connection)
         if batcher is None:
-            batcher = self._batchers[connection] = Batcher(connection, self._limits)
+            batcher = self._batchers[connection] = Batcher(connection, self._limits, patience_s=self._patience_s)
         return batcher
 
     def _find(self, target: Target) -> tuple[LiveRoute, str | None, int | None]:

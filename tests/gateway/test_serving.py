@@ -100,6 +100,8 @@ def test_a_registered_model_is_served_by_its_alias_with_headers_that_say_who_ans
         (ask(iris.url, "iris/versions/99"), 404, "99"),
         (ask(iris.url, "iris/versions/x"), 400, "number"),
         (ask(iris.url, X_Titlebout_Arm="nobody"), 400, "challenger"),
+        (ask(iris.url, X_Titlebout_Deadline_Ms="soon"), 400, "whole number"),
+        (ask(iris.url, X_Titlebout_Deadline_Ms="0"), 504, "within 0 s"),
         (httpx.get(f"{iris.url}/invocations"), 405, "POST"),
     ]:
         assert wrong.status_code == status, wrong.text

@@ -26,7 +26,6 @@ def test_a_connection_that_a_living_host_broke_off_is_made_anew(tmp_path):
         metrics = RequestMetrics(CollectorRegistry())
         follower = Follower(reader, writer, current=CurrentTable(), metrics=metrics)
         pool = ModelPool(
-            waiting_max=1,
             frame_bytes_max=1,
             drain_timeout_s=1,
             changed=follower.tell_connected,

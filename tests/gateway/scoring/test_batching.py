@@ -4,6 +4,7 @@ neighbour."""
 import asyncio
 import socket
 import threading
+import time
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -11,8 +12,16 @@ import pytest
 
 from gateway.pool.messages import HostAddress, ModelDescription
 from gateway.pool.model_host import _Answering
-from gateway.pool.model_pool import ModelConnection, ModelFailed, TooManyWaiting
-from gateway.scoring.batching import Batcher, Limits, join, kind_of, split
+from gateway.pool.model_pool import (
+    DeadlinePassed,
+    HostGone,
+    InputTooLarge,
+    ModelConnection,
+    ModelFailed,
+    PredictionTimedOut,
+    TooManyWaiting,
+)
+from gateway.scoring.batching import Batcher, Deadline, Limits, join, kind_of, split
 from loaders.base import Batch, Form, JsonAnswer
 from loaders.errors import BadInput
 
@@ -21,7 +30,7 @@ LIMITS = Limits(rows_max=1_000, bytes_max=BOUND, waiting_max=100)
 
 
 class Doubling:
-    """A model that doubles, refuses negative numbers, fails on 13, and waits until it is let go on 0."""
+    """A model that doubles, refuses negative numbers, fails on 13, and waits until it is let go on 0 and on 7."""
 
     flavor = predictor = "test"
     batchable = True
@@ -29,15 +38,15 @@ class Doubling:
 
     def __init__(self):
         self.calls = []
-        self.started = threading.Event()
-        self.go_on = threading.Event()
+        self.started = {0: threading.Event(), 7: threading.Event()}
+        self.go_on = {0: threading.Event(), 7: threading.Event()}
 
     def predict(self, batch, params):
-        values = batch.columns["x"]
+        values = next(iter(batch.columns.values()))
         self.calls.append(values.tolist())
-        if 0 in values:
-            self.started.set()
-            assert self.go_on.wait(20)
+        for held in self.go_on.keys() & set(values.ravel()):
+            self.started[held].set()
+            assert self.go_on[held].wait(20)
         if (values < 0).any():
             raise BadInput("x must not be negative")
         if 13 in values:
@@ -52,7 +61,7 @@ def rows(*values, dtype=np.float64):
 
 
 @asynccontextmanager
-async def batching(model, tmp_path, limits=LIMITS, *, batchable=True):
+async def batching(model, tmp_path, limits=LIMITS, *, batchable=True, patience_s=20):
     path = str(tmp_path / "host.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -63,9 +72,9 @@ async def batching(model, tmp_path, limits=LIMITS, *, batchable=True):
     mlmodel = "flavors: {sklearn: {}}\n"
     description = ModelDescription(flavor="test", predictor="test", batchable=batchable, mlmodel=mlmodel)
     address = HostAddress(model="m", version=1, socket=path, description=description)
-    connection = await ModelConnection.open(address, waiting_max=100, frame_bytes_max=BOUND)
+    connection = await ModelConnection.open(address, frame_bytes_max=BOUND)
     try:
-        yield Batcher(connection, limits)
+        yield Batcher(connection, limits, patience_s=patience_s)
     finally:
         connection.close()
         ours.close()
@@ -74,17 +83,21 @@ async def batching(model, tmp_path, limits=LIMITS, *, batchable=True):
         theirs.close()
 
 
-async def under_way(model, batcher):
-    """A first request that keeps the host busy until `go_on`."""
-    first = asyncio.create_task(batcher.predict(rows(0.0), {}, timeout_s=20))
-    await asyncio.to_thread(model.started.wait, 20)
+def ask(batcher, batch, params=None, *, within_s=20):
+    return batcher.ask(batch, params or {}, Deadline.after(time.monotonic(), within_s)).answer
+
+
+async def under_way(model, batcher, held=0, **deadline):
+    """A request that keeps the host busy until it is let go."""
+    first = ask(batcher, rows(float(held)), **deadline)
+    await asyncio.to_thread(model.started[held].wait, 20)
     return first
 
 
-async def let_go(model, *tasks):
-    await asyncio.sleep(0)  # Each task has by now taken its place in the queue.
-    model.go_on.set()
-    return await asyncio.gather(*tasks, return_exceptions=True)
+async def let_go(model, *answers):
+    for held in model.go_on.values():
+        held.set()
+    return await asyncio.gather(*answers, return_exceptions=True)
 
 
 def values(answer):
@@ -96,7 +109,7 @@ def test_idle_requests_go_out_alone_and_what_comes_meanwhile_leaves_together(tmp
         model = Doubling()
         async with batching(model, tmp_path) as batcher:
             first = await under_way(model, batcher)
-            later = [asyncio.create_task(batcher.predict(rows(float(n)), {}, timeout_s=20)) for n in (1, 2, 3)]
+            later = [ask(batcher, rows(float(n))) for n in (1, 2, 3)]
             answers = await let_go(model, first, *later)
         assert [values(answer) for answer in answers] == [[0], [2], [4], [6]]
         assert model.calls == [[0], [1, 2, 3]]
@@ -109,7 +122,7 @@ def test_a_bad_row_fails_its_own_request_with_its_own_words(tmp_path):
         model = Doubling()
         async with batching(model, tmp_path) as batcher:
             first = await under_way(model, batcher)
-            later = [asyncio.create_task(batcher.predict(rows(float(n)), {}, timeout_s=20)) for n in (1, -1, 13, 2)]
+            later = [ask(batcher, rows(float(n))) for n in (1, -1, 13, 2)]
             _, one, negative, unlucky, two = await let_go(model, first, *later)
         assert (values(one), values(two)) == ([2], [4])
         assert isinstance(negative, BadInput)
@@ -130,7 +143,7 @@ def test_requests_of_different_params_or_types_never_share_a_message(tmp_path):
                 (rows(3.0), {"factor": 3}),
                 (rows(4, dtype=np.int64), {}),
             ]
-            later = [asyncio.create_task(batcher.predict(batch, params, timeout_s=20)) for batch, params in asked]
+            later = [ask(batcher, batch, params) for batch, params in asked]
             answers = await let_go(model, first, *later)
         assert [values(answer) for answer in answers] == [[0], [2], [6], [9], [8]]
         assert model.calls == [[0], [1], [2, 3], [4]]
@@ -144,7 +157,7 @@ def test_a_message_holds_no_more_rows_than_it_may(tmp_path):
         limits = Limits(rows_max=2, bytes_max=BOUND, waiting_max=100)
         async with batching(model, tmp_path, limits) as batcher:
             first = await under_way(model, batcher)
-            later = [asyncio.create_task(batcher.predict(rows(float(n)), {}, timeout_s=20)) for n in range(1, 6)]
+            later = [ask(batcher, rows(float(n))) for n in range(1, 6)]
             await let_go(model, first, *later)
         assert model.calls == [[0], [1, 2], [3, 4], [5]]
 
@@ -157,11 +170,188 @@ def test_over_the_bound_a_request_is_refused_at_once(tmp_path):
         limits = Limits(rows_max=10, bytes_max=BOUND, waiting_max=1)
         async with batching(model, tmp_path, limits) as batcher:
             first = await under_way(model, batcher)
-            second = asyncio.create_task(batcher.predict(rows(1.0), {}, timeout_s=20))
-            await asyncio.sleep(0)
-            with pytest.raises(TooManyWaiting):
-                await batcher.predict(rows(2.0), {}, timeout_s=20)
+            second = ask(batcher, rows(1.0))
+            with pytest.raises(TooManyWaiting) as refused:
+                ask(batcher, rows(2.0))
+            assert refused.value.retry_after_s == 1
             await let_go(model, first, second)
+
+    asyncio.run(scenario())
+
+
+def test_a_message_holds_no_more_bytes_than_it_may(tmp_path):
+    async def scenario():
+        model = Doubling()
+        limits = Limits(rows_max=1_000, bytes_max=16, waiting_max=100)
+        async with batching(model, tmp_path, limits) as batcher:
+            first = await under_way(model, batcher)
+            later = [ask(batcher, rows(float(n))) for n in (1, 2, 3)]
+            wide = ask(batcher, rows(4.0, 5.0, 6.0))
+            *_, last = await let_go(model, first, *later, wide)
+        # More than the bound in one request is that request's own affair.
+        assert model.calls == [[0], [1, 2], [3], [4, 5, 6]]
+        assert values(last) == [8, 10, 12]
+
+    asyncio.run(scenario())
+
+
+def test_requests_of_different_shapes_names_or_forms_never_share_a_message(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            first = await under_way(model, batcher)
+            asked = [
+                rows(1.0),
+                Batch(Form.TABLE, {"y": np.array([2.0])}),
+                Batch(Form.TENSOR, {"": np.array([3.0])}),
+                Batch(Form.TENSOR, {"": np.array([[4.0, 5.0]])}),
+                Batch(Form.TENSOR, {"": np.array([[6.0]])}),
+            ]
+            answers = await let_go(model, first, *(ask(batcher, batch) for batch in asked))
+        assert [values(answer) for answer in answers] == [[0], [2], [4], [6], [[8, 10]], [[12]]]
+        assert len(model.calls) == 6
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_not_batchable_is_asked_one_request_at_a_time(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path, batchable=False) as batcher:
+            first = await under_way(model, batcher)
+            await let_go(model, first, *(ask(batcher, rows(float(n))) for n in (1, 2)))
+        assert model.calls == [[0], [1], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_host_is_asked_before_anything_else_happens(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            answer = ask(batcher, rows(0.0))
+            # The event loop stands still meanwhile, so it was neither a timer nor another turn of the loop.
+            assert model.started[0].wait(20)
+            await let_go(model, answer)
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_sent_is_refused_by_itself_and_the_next_has_its_turn(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            first = await under_way(model, batcher)
+            large = Batch(Form.TABLE, {"x": np.zeros(BOUND // 8 + 1)})
+            _, refused, answered = await let_go(model, first, ask(batcher, large), ask(batcher, rows(1.0)))
+        assert isinstance(refused, InputTooLarge)
+        assert values(answered) == [2]
+
+    asyncio.run(scenario())
+
+
+def test_whoever_waits_hears_that_the_host_is_gone(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            asked = [await under_way(model, batcher), ask(batcher, rows(1.0))]
+            batcher._connection.close()
+            outcomes = await let_go(model, *asked, ask(batcher, rows(2.0)))
+        assert [type(outcome) for outcome in outcomes] == [HostGone] * 3
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_that_has_passed_is_a_time_out_without_a_predict_call(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            with pytest.raises(PredictionTimedOut):
+                await ask(batcher, rows(1.0), within_s=0)
+            await ask(batcher, rows(2.0))
+        assert model.calls == [[2]]
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_comes_while_its_request_waits_and_costs_the_model_nothing(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            first = await under_way(model, batcher)
+            short, long = ask(batcher, rows(1.0), within_s=0.02), ask(batcher, rows(2.0))
+            with pytest.raises(PredictionTimedOut, match=r"0\.02 s"):
+                await short
+            assert not first.done()
+            await let_go(model, first, long)
+        assert model.calls == [[0], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_each_request_of_a_message_under_way_has_its_own_deadline(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            first = await under_way(model, batcher)
+            short, long = ask(batcher, rows(1.0), within_s=0.3), ask(batcher, rows(7.0))
+            model.go_on[0].set()
+            await asyncio.to_thread(model.started[7].wait, 20)
+            with pytest.raises(PredictionTimedOut):
+                await short
+            assert not long.done()
+            answers = await let_go(model, first, long)
+        assert values(answers[1]) == [14]
+        assert model.calls == [[0], [1, 7]]
+
+    asyncio.run(scenario())
+
+
+def test_a_host_is_stuck_only_when_it_takes_longer_than_any_may(tmp_path):
+    async def scenario():
+        model, stuck = Doubling(), asyncio.Event()
+        async with batching(model, tmp_path, patience_s=0.3) as batcher:
+            batcher._connection.when_stuck = lambda _socket: stuck.set()
+            began_s = time.monotonic()
+            with pytest.raises(PredictionTimedOut):
+                await (await under_way(model, batcher, within_s=0.05))
+            assert not stuck.is_set()
+            await asyncio.wait_for(stuck.wait(), 20)
+            assert time.monotonic() - began_s >= 0.3
+            await let_go(model)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_given_up_counts_as_waiting_until_the_host_is_done_with_it(tmp_path):
+    async def scenario():
+        model = Doubling()
+        limits = Limits(rows_max=10, bytes_max=BOUND, waiting_max=1)
+        async with batching(model, tmp_path, limits) as batcher:
+            with pytest.raises(PredictionTimedOut):
+                await (await under_way(model, batcher, within_s=0.05))
+            with pytest.raises(TooManyWaiting):
+                ask(batcher, rows(1.0))
+            next_answer = asyncio.get_running_loop().create_future()
+            batcher._connection.send(rows(3.0), {}, time.monotonic() + 20, next_answer.set_result)
+            model.go_on[0].set()
+            await next_answer
+            assert values(await ask(batcher, rows(1.0))) == [2]
+
+    asyncio.run(scenario())
+
+
+def test_a_host_skips_what_nobody_waits_for_any_more(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            first = await under_way(model, batcher)
+            outcome = asyncio.get_running_loop().create_future()
+            # As another worker's message would, it lies in the host's socket while the host is busy.
+            batcher._connection.send(rows(1.0), {}, time.monotonic(), outcome.set_result)
+            await let_go(model, first)
+            assert isinstance(await outcome, DeadlinePassed)
+        assert model.calls == [[0]]
 
     asyncio.run(scenario())
 
@@ -172,7 +362,7 @@ def test_a_model_that_does_not_answer_row_for_row_is_asked_one_request_at_a_time
         async with batching(model, tmp_path) as batcher:
             first = await under_way(model, batcher)
             params = {"json": True}
-            later = [asyncio.create_task(batcher.predict(rows(float(n)), params, timeout_s=20)) for n in (1, 2)]
+            later = [ask(batcher, rows(float(n)), params) for n in (1, 2)]
             answers = await let_go(model, first, *later)
         assert answers[1:] == [JsonAnswer(b"1")] * 2
         assert model.calls == [[0], [1, 2], [1], [2]]

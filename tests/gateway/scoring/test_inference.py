@@ -6,7 +6,7 @@ import pytest
 
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
-from gateway.scoring.batching import Limits
+from gateway.scoring.batching import Deadline, Limits
 from gateway.scoring.inference import (
     EndpointNotNamed,
     EndpointNotServed,
@@ -31,9 +31,9 @@ def route(name="iris", **arms):
 def inference():
     current = CurrentTable()
     current.switch(LiveTable(RoutingTable(epoch=7, routes=(route(), route("a@b", champion=1)))))
-    pool = ModelPool(waiting_max=1, frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
+    pool = ModelPool(frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
     limits = Limits(rows_max=1, bytes_max=1, waiting_max=1)
-    return Inference(current, pool, limits=limits, timeout_s=1)
+    return Inference(current, pool, limits=limits, patience_s=1)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,9 @@ def test_what_is_not_there_is_named(inference):
 
 
 async def _predict(inference, target):
-    await inference.predict(inference.choose(target), lambda: pytest.fail("the body is read only for a version held"))
+    await inference.predict(
+        inference.choose(target), lambda: pytest.fail("the body is read only for a version held"), Deadline(9e9, 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_a_version_that_is_not_in_memory_is_refused_before_the_body_is_read(infe
 
 
 def test_before_the_first_table_a_caller_is_told_to_come_back(inference):
-    pool = ModelPool(waiting_max=1, frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
-    early = Inference(CurrentTable(), pool, limits=Limits(rows_max=1, bytes_max=1, waiting_max=1), timeout_s=1)
+    pool = ModelPool(frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
+    early = Inference(CurrentTable(), pool, limits=Limits(rows_max=1, bytes_max=1, waiting_max=1), patience_s=1)
     with pytest.raises(NoTableYet):
         early.choose(Target("iris"))
