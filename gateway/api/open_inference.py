@@ -1,0 +1,127 @@
+"""Open Inference Protocol v2: `/v2/models/NAME[/versions/V]/infer`, as Triton, MLServer and KServe speak it.
+
+What else the protocol has (metadata, readiness, repository, statistics) is in `open_inference_models`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import numpy as np
+
+from gateway.api.open_inference_names import output_name
+from gateway.api.open_inference_wire import (
+    InferRequest,
+    InferResponse,
+    RequestedOutput,
+    encode_response,
+    encode_tensor,
+    read_request,
+)
+from gateway.api.scoring import JSON_TYPE, Ask, Dialect, Headers, Reply, header_text, version_number
+from gateway.scoring.inference import Prediction, ReadInput, Target
+from loaders import conversion
+from loaders.base import Form, JsonAnswer
+from loaders.errors import BadInput
+from loaders.payload import Arrays, Data
+from tracking.errors import BadRequest, ErrorCode, ServingError
+
+_BINARY_TYPE = "application/octet-stream"
+_HEADER_LENGTH = b"inference-header-content-length"
+# Triton's own, which mean nothing to a model. All others are params, as the signature knows them.
+_RESERVED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output"})
+
+
+_read_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class EncodedBody(ServingError):
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"Content-Encoding {encoding!r} is not accepted here; send the body as it is.")
+
+
+class OpenInference(Dialect):
+    name = "open_inference"
+    paths = re.compile(r"/v2/models/(?P<endpoint>[^/]+)/(?:versions/(?P<version>[^/]+)/)?infer/?")
+
+    def ask(self, path: re.Match[str], headers: Headers) -> Ask:
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+        if encoding != "identity":
+            raise EncodedBody(encoding)
+        arm, unit = header_text(headers, b"x-titlebout-arm"), header_text(headers, b"x-titlebout-unit")
+        # Decoded once, and only here: clients quote the @ of a name, and a slash within one.
+        target = Target(unquote(path["endpoint"]), arm, version_number(path["version"]), unit)
+        return _Infer(target, _json_bytes(headers))
+
+    def encode_error(self, code: str, message: str) -> bytes:  # noqa: ARG002  (the protocol has no codes)
+        return msgspec.json.encode({"error": message})
+
+
+class _Infer(Ask):
+    def __init__(self, target: Target, json_bytes: int | None) -> None:
+        self.target = target
+        self._json_bytes = json_bytes
+        self._request = InferRequest([])
+
+    def read(self, body: bytes) -> ReadInput:
+        def read_input() -> tuple[Data, Mapping[str, Any]]:
+            self._request, arrays = read_request(body, self._json_bytes)
+            for output in self._request.outputs:
+                _check_output(output)
+            # One tensor is what the model takes, whatever its name, where no signature says how it is called.
+            form = Form.TENSOR if len(arrays) == 1 else Form.TENSORS
+            params = {name: value for name, value in self._request.parameters.items() if name not in _RESERVED}
+            return Arrays(arrays, form, text_is_bytes=True), params
+
+        return read_input
+
+    def reply(self, prediction: Prediction) -> Reply:
+        tensors = [encode_tensor(name, array, binary=binary) for name, array, binary in self._wanted(prediction)]
+        choice, request_id = prediction.choice, self._request.id
+        outputs = [tensor for tensor, _ in tensors]
+        response = InferResponse(choice.endpoint, str(choice.version), outputs, request_id)
+        content, json_bytes = encode_response(response, [data for _, data in tensors])
+        if json_bytes is None:
+            return Reply(content, JSON_TYPE)
+        return Reply(content, _BINARY_TYPE, [(_HEADER_LENGTH, str(json_bytes).encode())])
+
+    def _wanted(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray, bool]]:
+        """The outputs that were asked for, all where none was: name, array, and whether its data goes in binary."""
+        given = _outputs(prediction)
+        all_binary = self._request.parameters.get("binary_data_output") is True
+        for output in self._request.outputs or [RequestedOutput(name) for name in given]:
+            if output.name not in given:
+                raise BadInput(f"The model has no output {output.name!r}; its outputs are: {', '.join(given)}.")
+            yield output.name, given[output.name], output.parameters.get("binary_data", all_binary) is True
+
+
+def _json_bytes(headers: Headers) -> int | None:
+    value = headers.get(_HEADER_LENGTH)
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 15:
+        raise BadRequest("Inference-Header-Content-Length must be a number of bytes.")
+    return int(value)
+
+
+def _check_output(output: RequestedOutput) -> None:
+    if "classification" in output.parameters:
+        raise BadInput(f"Output {output.name!r}: classification isn't done here; ask for the tensor.")
+    if "shared_memory_region" in output.parameters:
+        raise BadInput(f"Output {output.name!r}: shared memory isn't written here; take the data.")
+
+
+def _outputs(prediction: Prediction) -> dict[str, np.ndarray]:
+    answer = prediction.answer
+    if isinstance(answer, JsonAnswer):
+        # What has no array form is JSON texts, one a row.
+        rows = _read_rows(answer.text) if answer.text.startswith(b"[") else [answer.text]
+        texts = [bytes(row).decode() for row in rows]
+        return {output_name(prediction.signature): conversion.objects(texts)}
+    if answer.form is Form.TENSOR:
+        return {output_name(prediction.signature): answer.columns[""]}
+    return dict(answer.columns)
