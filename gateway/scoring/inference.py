@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from gateway.pool.model_pool import ModelConnection, ModelPool, PredictionTimedOut
-from gateway.routing_table import CurrentTable, LiveRoute
+from gateway.routing_table import CurrentTable, LiveRoute, LiveTable
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import choose_arm
 from loaders.base import Answer
@@ -136,7 +136,7 @@ class Inference:
         if not self._current.received:
             raise NoTableYet
         live = self._current.live
-        route, arm, version = self._find(target)
+        route, arm, version = find_route(live, target)
         if version is not None:
             # By number, whatever the split says; only what is in memory answers.
             if self._pool.find((route.model, version)) is None and version not in route.arms.values():
@@ -172,30 +172,35 @@ class Inference:
             batcher = self._batchers[connection] = Batcher(connection, self._limits, patience_s=self._patience_s)
         return batcher
 
-    def _find(self, target: Target) -> tuple[LiveRoute, str | None, int | None]:
-        """The route, and the arm or the version if one was named beside it or in it, as in ``iris@challenger``."""
-        routes = self._current.live.routes
-        if target.endpoint is None:
-            if len(routes) == 1:
-                return next(iter(routes.values())), target.arm, target.version
-            raise EndpointNotNamed(sorted(routes))
-        route = routes.get(target.endpoint)
-        if route is not None:
-            return route, target.arm, target.version
-        # `models:/NAME@ALIAS`, quoted or not; a whole name comes first, since nothing forbids an @ in one.
-        reference = parse_model_uri(target.endpoint, routes.__contains__)
-        route = routes.get(reference.name)
-        if route is None:
-            raise EndpointNotServed(reference.name, sorted(routes))
-        if reference.stage is not None:
-            raise StageIsNoRoute(reference.stage)
-        # `@champion` is the endpoint itself, split and all; another alias pins its arm.
-        pinned = None if reference.alias == CHAMPION else reference.alias
-        version = reference.version if target.version is None else target.version
-        return route, target.arm or pinned, version
-
     def _connection(self, choice: Choice) -> ModelConnection:
         connection = self._pool.find((choice.model, choice.version))
         if connection is None:
             raise ModelNotReady(choice.model, choice.version)
         return connection
+
+
+def find_route(live: LiveTable, target: Target) -> tuple[LiveRoute, str | None, int | None]:
+    """The route, and the arm or the version if one was named beside it or in it, as in ``iris@challenger``.
+
+    Raises:
+        EndpointNotServed, EndpointNotNamed: if *live* has no such endpoint, or several and none is named.
+    """
+    routes = live.routes
+    if target.endpoint is None:
+        if len(routes) == 1:
+            return next(iter(routes.values())), target.arm, target.version
+        raise EndpointNotNamed(sorted(routes))
+    route = routes.get(target.endpoint)
+    if route is not None:
+        return route, target.arm, target.version
+    # `models:/NAME@ALIAS`, quoted or not; a whole name comes first, since nothing forbids an @ in one.
+    reference = parse_model_uri(target.endpoint, routes.__contains__)
+    route = routes.get(reference.name)
+    if route is None:
+        raise EndpointNotServed(reference.name, sorted(routes))
+    if reference.stage is not None:
+        raise StageIsNoRoute(reference.stage)
+    # `@champion` is the endpoint itself, split and all; another alias pins its arm.
+    pinned = None if reference.alias == CHAMPION else reference.alias
+    version = reference.version if target.version is None else target.version
+    return route, target.arm or pinned, version

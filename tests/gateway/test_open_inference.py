@@ -14,6 +14,7 @@ from gateway.api.mlflow_scoring import decode_json
 from gateway.api.open_inference import EncodedBody, OpenInference
 from gateway.api.open_inference_names import describe_inputs, describe_outputs
 from gateway.errors import status_of
+from gateway.scoring.batching import Asked, Deadline
 from gateway.scoring.inference import Choice, Prediction
 from loaders.base import Batch, Form, JsonAnswer
 from loaders.columns import ColumnSpec, ColumnType
@@ -83,7 +84,9 @@ def batch(signature, body, **headers):
 def answered(answer, body=None, signature=None):
     ask = asked()
     ask.read(json.dumps(body or {"inputs": [tensor("x", np.zeros((1, 1)))]}).encode())()
-    reply = ask.reply(Prediction(Choice("iris", "iris", 3, "champion", 7), answer, 1, signature))
+    # Only what was answered matters here, not when.
+    asked_model = Asked(answer, {}, Deadline(0, 0), None, 0)
+    reply = ask.reply(Prediction(Choice("iris", "iris", 3, "champion", 7), answer, 1, signature, asked_model))
     headers = dict(reply.headers)
     length = int(headers.get(b"inference-header-content-length", len(reply.content)))
     return msgspec.json.decode(reply.content[:length]), reply.content[length:], reply.content_type

@@ -1,0 +1,72 @@
+"""What a worker can say of the models that it answers for: from its table and its memory, like a prediction."""
+
+import msgspec
+
+from gateway.pool.model_pool import ModelConnection, ModelPool
+from gateway.routing_table import CurrentTable, LiveRoute
+from gateway.scoring.inference import ModelNotReady, NoSuchArm, NoTableYet, Target, VersionNotInMemory, find_route
+from loaders.signature import Signature
+from registry.entities import CHAMPION
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """One version in memory, under the name that it answers to."""
+
+    endpoint: str
+    version: int
+    flavor: str
+    signature: Signature | None
+    in_memory: tuple[int, ...]
+    """All versions of its model that are."""
+
+
+class ServedModels:
+    """Finds a target as predictions do."""
+
+    def __init__(self, current: CurrentTable, pool: ModelPool | None) -> None:
+        """*pool* is None where nothing is served, as with the APIs alone."""
+        self._current = current
+        self._pool = pool
+
+    def describe(self, target: Target) -> ServedModel:
+        """The version that *target* means; a name alone means its champion.
+
+        Raises:
+            NoTableYet, EndpointNotServed, NoSuchArm: if no prediction could be asked of it.
+            VersionNotInMemory, ModelNotReady: if it isn't in memory.
+        """
+        route, arm, version = self._find(target)
+        if version is None:
+            version = route.arms[arm or CHAMPION]
+        connection = self._connection(route, version)
+        held = sorted(connection.key[1] for connection in self._connections() if connection.key[0] == route.model)
+        return ServedModel(route.name, version, connection.description.flavor, connection.signature, tuple(held))
+
+    def ensure_ready(self, target: Target) -> None:
+        """Raise as `describe` does unless a prediction for *target* finds its version, whichever arm is drawn."""
+        route, arm, version = self._find(target)
+        if version is not None:
+            drawn = {version}
+        else:
+            drawn = {route.arms[name] for name in ([arm] if arm else set(route.owners))}
+        for wanted in sorted(drawn):
+            self._connection(route, wanted)
+
+    def _find(self, target: Target) -> tuple[LiveRoute, str | None, int | None]:
+        if not self._current.received:
+            raise NoTableYet
+        route, arm, version = find_route(self._current.live, target)
+        if arm is not None and arm not in route.arms:
+            raise NoSuchArm(arm, route)
+        return route, arm, version
+
+    def _connection(self, route: LiveRoute, version: int) -> ModelConnection:
+        connection = None if self._pool is None else self._pool.find((route.model, version))
+        if connection is not None:
+            return connection
+        if version in route.arms.values():
+            raise ModelNotReady(route.model, version)
+        raise VersionNotInMemory(route, version)
+
+    def _connections(self) -> list[ModelConnection]:
+        return [] if self._pool is None else list(self._pool.connections())
