@@ -10,6 +10,7 @@ from typing import Any, cast
 from sqlalchemy import Insert, Row, Table, bindparam, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from tracking.among import among
 from tracking.entities import Metric
 from tracking.errors import InvalidParameter, NotFound
 from tracking.names import check_key, check_text, is_storable
@@ -175,7 +176,7 @@ def _without_one_too_many(rows: Sequence[Row[Any]], points_max: int) -> Sequence
 # Built once, as every page of runs asks.
 _LATEST = (
     select(*(_LATEST_POINTS[name] for name in ("run_id", "key", "value", "is_nan", "timestamp_ms", "step")))
-    .where(_LATEST_POINTS.run_id.in_(bindparam("ids", expanding=True)))
+    .where(among(_LATEST_POINTS.run_id, "ids"))
     .order_by(_LATEST_POINTS.run_id, _LATEST_POINTS.key)
 )
 

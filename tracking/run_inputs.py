@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
+from tracking.among import among
 from tracking.entities import Dataset, DatasetInput, DatasetSummary, ModelOutput
 from tracking.errors import InvalidParameter
 from tracking.experiments import parse_experiment_id
@@ -64,12 +65,32 @@ def write_model_outputs(session: Session, run_id: str, outputs: Iterable[ModelOu
     insert_new(session, ModelOutputRow, rows)
 
 
+# Built once, as every page of runs asks.
+_DATASETS_OF = (
+    select(
+        *(DatasetInputRow.run_id, DatasetInputRow.tags),
+        *(DatasetRow.name, DatasetRow.digest),
+        *(DatasetRow.source_type, DatasetRow.source, DatasetRow.schema, DatasetRow.profile),
+    )
+    .join(DatasetRow, DatasetRow.dataset_id == DatasetInputRow.dataset_id)
+    .where(among(DatasetInputRow.run_id, "ids"))
+    .order_by(DatasetInputRow.run_id, DatasetInputRow.dataset_id)
+)
+_MODELS_USED_BY = (
+    select(ModelInputRow.run_id, ModelInputRow.model_id)
+    .where(among(ModelInputRow.run_id, "ids"))
+    .order_by(ModelInputRow.run_id, ModelInputRow.model_id)
+)
+_MODELS_MADE_BY = (
+    select(ModelOutputRow.run_id, ModelOutputRow.model_id, ModelOutputRow.step)
+    .where(among(ModelOutputRow.run_id, "ids"))
+    .order_by(ModelOutputRow.run_id, ModelOutputRow.step, ModelOutputRow.model_id)
+)
+
+
 def dataset_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[DatasetInput]]:
     found: dict[str, list[DatasetInput]] = {run_id: [] for run_id in run_ids}
-    link, row = DatasetInputRow, DatasetRow
-    columns = (link.run_id, link.tags, row.name, row.digest, row.source_type, row.source, row.schema, row.profile)
-    statement = select(*columns).join(row, row.dataset_id == link.dataset_id).where(link.run_id.in_(run_ids))
-    for one in session.execute(statement.order_by(link.run_id, link.dataset_id)):
+    for one in session.connection().execute(_DATASETS_OF, {"ids": run_ids}):
         dataset = Dataset(
             name=one.name,
             digest=one.digest,
@@ -84,18 +105,14 @@ def dataset_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[D
 
 def model_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
-    row = ModelInputRow
-    statement = select(row.run_id, row.model_id).where(row.run_id.in_(run_ids)).order_by(row.run_id, row.model_id)
-    for run_id, model_id in session.execute(statement):
+    for run_id, model_id in session.connection().execute(_MODELS_USED_BY, {"ids": run_ids}):
         found[run_id].append(model_id)
     return found
 
 
 def model_outputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[ModelOutput]]:
     found: dict[str, list[ModelOutput]] = {run_id: [] for run_id in run_ids}
-    row = ModelOutputRow
-    statement = select(row.run_id, row.model_id, row.step).where(row.run_id.in_(run_ids))
-    for run_id, model_id, step in session.execute(statement.order_by(row.run_id, row.step, row.model_id)):
+    for run_id, model_id, step in session.connection().execute(_MODELS_MADE_BY, {"ids": run_ids}):
         found[run_id].append(ModelOutput(model_id=model_id, step=step))
     return found
 

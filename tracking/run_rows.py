@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import Executable, Table, bindparam, select
+from sqlalchemy import Executable, Table, select
 from sqlalchemy.orm import Session
 
 from tracking import run_inputs
+from tracking.among import among
 from tracking.entities import LifecycleStage, Run, RunInfo, RunStatus
 from tracking.metrics import latest_metrics
 from tracking.schema import ParamRow, RunRow, RunTagRow
@@ -78,8 +79,7 @@ def _values(session: Session, statement: Executable, run_ids: list[str]) -> dict
 
 
 def _values_of(row: type[ParamRow] | type[RunTagRow]) -> Executable:
-    of_runs = row.run_id.in_(bindparam("ids", expanding=True))
-    return select(row.run_id, row.key, row.value).where(of_runs).order_by(row.run_id, row.key)
+    return select(row.run_id, row.key, row.value).where(among(row.run_id, "ids")).order_by(row.run_id, row.key)
 
 
 # Built once, as every page of runs asks.
