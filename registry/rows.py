@@ -7,7 +7,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Row, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import (
+    CompoundSelect,
+    Executable,
+    Row,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from registry.entities import ModelVersion, RegisteredModel, VersionKey
@@ -100,6 +112,8 @@ def to_version(session: Session, row: ModelVersionRow | Row[Any]) -> ModelVersio
 def to_versions(session: Session, rows: Sequence[ModelVersionRow | Row[Any]]) -> list[ModelVersion]:
     """The versions in the order of *rows* (or of what a page read of them), tags and aliases fetched together."""
     session.flush()
+    if len(rows) == 1:
+        return [_version(rows[0], *_tags_and_aliases(session, rows[0].name, rows[0].version))]
     keys = [(row.name, row.version) for row in rows]
     tags = _version_tags(session, keys)
     aliases = _aliases(session, sorted({name for name, _ in keys}))
@@ -204,10 +218,14 @@ _VERSION_TAGS = (
     .where(tuple_(ModelVersionTagRow.name, ModelVersionTagRow.version).in_(bindparam("keys", expanding=True)))
     .order_by(ModelVersionTagRow.key)
 )
-_TAGS_OF_VERSION = (
-    select(ModelVersionTagRow.key, ModelVersionTagRow.value)
-    .where(ModelVersionTagRow.name == bindparam("name"), ModelVersionTagRow.version == bindparam("version"))
-    .order_by(ModelVersionTagRow.key)
+# Most calls are about one version, and a statement more is a third more time for them.
+_TAGS_AND_ALIASES: CompoundSelect[Any] = union_all(
+    select(literal_column("1"), ModelVersionTagRow.key, ModelVersionTagRow.value).where(
+        ModelVersionTagRow.name == bindparam("name"), ModelVersionTagRow.version == bindparam("version")
+    ),
+    select(literal_column("0"), AliasRow.alias, literal_column("''")).where(
+        AliasRow.name == bindparam("name"), AliasRow.version == bindparam("version")
+    ),
 )
 _MODEL_TAGS = (
     select(RegisteredModelTagRow.name, RegisteredModelTagRow.key, RegisteredModelTagRow.value)
@@ -224,14 +242,19 @@ _ALIASES = (
 )
 
 
+def _tags_and_aliases(session: Session, name: str, version: int) -> tuple[dict[str, str], tuple[str, ...]]:
+    tags, aliases = {}, []
+    found = session.connection().execute(_TAGS_AND_ALIASES, {"name": name, "version": version}).all()
+    for is_tag, key, value in sorted(found):
+        if is_tag:
+            tags[key] = value
+        else:
+            aliases.append(key)
+    return tags, tuple(aliases)
+
+
 def _version_tags(session: Session, keys: Sequence[VersionKey]) -> dict[VersionKey, dict[str, str]]:
     found: dict[VersionKey, dict[str, str]] = defaultdict(dict)
-    if len(keys) == 1:
-        # Most calls are about one, and a list of keys has to be written into the statement each time.
-        name, version = keys[0]
-        rows = session.connection().execute(_TAGS_OF_VERSION, {"name": name, "version": version})
-        found[keys[0]].update((key, value) for key, value in rows.all())
-        return found
     for name, version, key, value in _rows_of(session, _VERSION_TAGS, keys):
         found[name, version][key] = value
     return found
