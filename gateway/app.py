@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from litestar import Litestar, Router
@@ -26,6 +25,8 @@ from gateway.api import (
     mlflow_tracking,
     mlflow_unanswered,
     mlflow_webhooks,
+    open_inference_models,
+    open_inference_repository,
     titlebout,
 )
 from gateway.api.browser_guard import BrowserGuard
@@ -38,6 +39,8 @@ from gateway.api.scoring import Scoring
 from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
+from gateway.routing_table import CurrentTable
+from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from gateway.transfers import Transfers
 from gateway.webhooks.requests import WebhookSender
@@ -58,6 +61,8 @@ _PROTOCOLS: tuple[Any, ...] = (
     mlflow_webhooks,
     mlflow_unanswered,
     mlflow_signed_urls,
+    open_inference_models,
+    open_inference_repository,
 )
 
 # What training jobs, and those who resolve models for them, call many times a second.
@@ -89,8 +94,11 @@ def create_app(
     readiness: Readiness,
     clock: Callable[[], float],
     scoring: Scoring | None = None,
+    served_models: ServedModels | None = None,
 ) -> ASGIApp:
     """Everything that one worker answers: *scoring* in front, the APIs behind it.
+
+    Without *scoring* and *served_models* it answers the APIs, and no model.
 
     Raises:
         RouteWithoutPermission: if a handler declares none.
@@ -105,6 +113,7 @@ def create_app(
         "transfers": transfers,
         "webhook_sender": webhook_sender,
         "readiness": readiness,
+        "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
         # One identity until access control lands.
         "identity": "local",
@@ -141,7 +150,7 @@ def create_app(
         ),
         on_startup=[use_executor],
         on_shutdown=[
-            *(partial(each.shutdown, wait=False, cancel_futures=True) for each in {executor, *lanes}),
+            *map(_shutting_down, {executor, *lanes}),
             transfers.close,
             webhook_sender.close,
         ],
@@ -157,6 +166,11 @@ def create_app(
         body_bytes_max=settings.api_body_bytes_max,
     )
     return Front(express, scoring=scoring, guard=guard)
+
+
+def _shutting_down(executor: Executor) -> Callable[[], None]:
+    # Without parameters, not even with given ones: Litestar would call it with itself.
+    return lambda: executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _lanes(database: Database, executor: Executor) -> Lanes:

@@ -125,10 +125,15 @@ class Answered(Protocol):
     def arm(self) -> str: ...
 
 
-def exposition() -> bytes:
-    """All metrics of all workers in Prometheus's text format."""
+def all_metrics() -> CollectorRegistry:
+    """What all workers have counted."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
+        return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-    return generate_latest(registry)
+    return registry
+
+
+def exposition() -> bytes:
+    """All metrics of all workers in Prometheus's text format."""
+    return generate_latest(all_metrics())

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -66,6 +66,15 @@ def find_model(session: Session, name: str) -> RegisteredModel | None:
     """Model *name* exactly as written, however unlikely a name it is."""
     row = session.get(RegisteredModelRow, name)
     return None if row is None else to_model(session, row)
+
+
+def list_names(session: Session, limit: int) -> list[str]:
+    """The names of all models that aren't prompts, the first *limit* of them."""
+    prompts = select(RegisteredModelTagRow.name).where(
+        RegisteredModelTagRow.key == PROMPT_TAG, func.lower(RegisteredModelTagRow.value) == "true"
+    )
+    row = RegisteredModelRow
+    return list(session.scalars(select(row.name).where(row.name.not_in(prompts)).order_by(row.name).limit(limit)))
 
 
 def get_latest_versions(session: Session, name: str, stages: Sequence[str] = ()) -> list[ModelVersion]:

@@ -52,6 +52,13 @@ class ServedModels:
         for wanted in sorted(drawn):
             self._connection(route, wanted)
 
+    def find_versions(self, target: Target) -> tuple[str, frozenset[int] | None]:
+        """The model behind *target*, and the versions of it that are meant; None for all, as by a name alone."""
+        route, arm, version = self._find(target)
+        if version is None and arm is not None:
+            version = route.arms[arm]
+        return route.model, None if version is None else frozenset({version})
+
     def _find(self, target: Target) -> tuple[LiveRoute, str | None, int | None]:
         if not self._current.received:
             raise NoTableYet

@@ -1,0 +1,147 @@
+"""Open Inference Protocol v2, beside predictions: the server, and what a worker knows of the models it answers for.
+
+Each model's paths come through one handler, which reads them as they came over the wire: a name may hold a quoted
+slash, as ``models:%2Firis%40champion`` does.
+"""
+
+import asyncio
+import re
+from importlib.metadata import version as installed_version
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request, Response, get, route
+from litestar.di import NamedDependency
+from litestar.enums import HttpMethod
+from litestar.params import FromPath
+
+from gateway.api.health import Readiness
+from gateway.api.open_inference_errors import IN_PROTOCOL
+from gateway.api.open_inference_names import TensorMetadata, describe_inputs, describe_outputs
+from gateway.api.open_inference_statistics import ModelStatistics, read_statistics
+from gateway.api.raw_paths import raw_path_below
+from gateway.api.scoring import version_number
+from gateway.api.unserved import explain_unserved
+from gateway.auth import Permission, needs
+from gateway.scoring.inference import EndpointNotServed, Target
+from gateway.scoring.served_models import ServedModels
+from tracking.database import Database
+from tracking.errors import ErrorCode, NotFound, TemporarilyUnavailable
+
+_MODELS = "/v2/models/"
+_EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics"]
+_OF_A_MODEL = re.compile(r"(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|stats))?/?")
+
+
+class NotReady(TemporarilyUnavailable):
+    pass
+
+
+class NoSuchPath(NotFound):
+    code = ErrorCode.ENDPOINT_NOT_FOUND
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"There is nothing at {path}.")
+
+
+class ServerMetadata(msgspec.Struct):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelMetadata(msgspec.Struct):
+    name: str
+    versions: list[str]
+    """Those in memory."""
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class Statistics(msgspec.Struct):
+    model_stats: list[ModelStatistics]
+
+
+Answered = Response[ModelMetadata | Statistics | None]
+
+
+@get("/v2", sync_to_thread=False, opt=needs(Permission.PUBLIC), exception_handlers=IN_PROTOCOL)
+def describe_server() -> ServerMetadata:
+    return ServerMetadata("titlebout", installed_version("titlebout"), _EXTENSIONS)
+
+
+@get("/v2/health/live", sync_to_thread=False, opt=needs(Permission.PUBLIC), exception_handlers=IN_PROTOCOL)
+def server_live() -> None:
+    """200 for as long as anything is answered."""
+
+
+@get("/v2/health/ready", sync_to_thread=False, opt=needs(Permission.PUBLIC), exception_handlers=IN_PROTOCOL)
+def server_ready(readiness: NamedDependency[Readiness]) -> None:
+    """200 once this worker has a routing table to answer from; else 503 with the reason."""
+    reason = readiness.reason_not_ready()
+    if reason is not None:
+        raise NotReady(reason)
+
+
+@get(f"{_MODELS}stats", sync_to_thread=True, opt=needs(Permission.OBSERVE), exception_handlers=IN_PROTOCOL)
+def count_all() -> Statistics:
+    """Statistics of all models that were asked here."""
+    return Statistics(read_statistics())
+
+
+@get(f"{_MODELS}{{path:path}}", opt=needs(Permission.OBSERVE), exception_handlers=IN_PROTOCOL)
+async def look_at_model(
+    request: Request[Any, Any, Any],
+    path: FromPath[str],  # noqa: ARG001  (names the parameter; it is read from the raw path)
+    served_models: NamedDependency[ServedModels],
+    database: NamedDependency[Database],
+) -> Answered:
+    """``NAME`` or ``NAME/versions/V`` for metadata; with ``/ready`` behind it 200 or why not, with ``/stats`` figures.
+
+    *NAME* is an endpoint's, ``NAME@ALIAS``, or a model's URI; what is quoted in it stays one name.
+    """
+    match = _OF_A_MODEL.fullmatch(raw_path_below(request, _MODELS).decode("latin-1"))
+    if match is None:
+        raise NoSuchPath(request.url.path)
+    target = Target(unquote(match["name"]), version=version_number(match["version"]))
+    try:
+        return await _look(served_models, target, match["what"])
+    except EndpointNotServed as error:
+        raise await asyncio.to_thread(explain_unserved, database, error.name) from error
+
+
+async def _look(served_models: ServedModels, target: Target, what: str | None) -> Answered:
+    match what:
+        case "ready":
+            served_models.ensure_ready(target)
+            return Response(None)
+        case "stats":
+            model, versions = served_models.find_versions(target)
+            return Response(Statistics(await asyncio.to_thread(read_statistics, model, versions)))
+    served = served_models.describe(target)
+    return Response(
+        ModelMetadata(
+            name=served.endpoint,
+            versions=[str(version) for version in served.in_memory],
+            platform=f"mlflow_{served.flavor}",
+            inputs=describe_inputs(served.signature),
+            outputs=describe_outputs(served.signature),
+        )
+    )
+
+
+@route(
+    "/v2/{path:path}",
+    http_method=[HttpMethod.GET, HttpMethod.POST],
+    include_in_schema=False,
+    opt=needs(Permission.PUBLIC),
+    exception_handlers=IN_PROTOCOL,
+)
+async def refuse_path(request: Request[Any, Any, Any], path: FromPath[str]) -> None:  # noqa: ARG001  (as above)
+    """Say in the protocol's own way that there is nothing here: shared memory, traces, model configurations."""
+    raise NoSuchPath(request.url.path)
+
+
+handlers = [describe_server, server_live, server_ready, count_all, look_at_model, refuse_path]
