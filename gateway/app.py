@@ -13,6 +13,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.api import (
+    databricks_scoring,
     health,
     metrics,
     mlflow_artifacts,
@@ -51,6 +52,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     health,
     metrics,
     titlebout,
+    databricks_scoring,
     mlflow_tracking,
     mlflow_logged_models,
     mlflow_metrics,

@@ -15,9 +15,13 @@ import uvicorn
 import uvloop
 from prometheus_client import REGISTRY
 
+from gateway.api.bodies import Bodies
+from gateway.api.databricks_scoring import DatabricksScoring
 from gateway.api.mlflow_scoring import MlflowScoring
+from gateway.api.sagemaker_scoring import SageMakerScoring
 from gateway.api.scoring import Scoring
 from gateway.api.unserved import explain_unserved
+from gateway.api.v1_scoring import V1Scoring
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store
 from gateway.observability import RequestMetrics, configure_logging
@@ -186,10 +190,18 @@ def _scoring(
         bytes_max=settings.batch_bytes_max,
         waiting_max=settings.requests_waiting_max,
     )
+    # Decoded, an input may be as large as the message that carries it to its model.
+    bodies = Bodies(settings.frame_bytes_max)
     return Scoring(
         Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s),
         current,
-        [MlflowScoring(settings.model)],
+        # SageMaker's before MLflow's, whose path it shares.
+        [
+            SageMakerScoring(bodies),
+            MlflowScoring(settings.model, bodies),
+            V1Scoring(),
+            DatabricksScoring(bodies),
+        ],
         body_bytes_max=settings.body_bytes_max,
         predict_timeout_s=settings.predict_timeout_s,
         explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),

@@ -11,6 +11,16 @@ class BadInput(InvalidParameter):
     """Rows or parameters that the model's signature, or the model itself, can't take."""
 
 
+class DecodedTooLarge(TooLarge):
+    """Rows that take more memory than their body did."""
+
+    def __init__(self, needed_bytes: int, bytes_max: int) -> None:
+        super().__init__(
+            f"The input takes at least {needed_bytes:,} bytes once it is decoded; up to {bytes_max:,} are accepted. "
+            "Send fewer rows at a time."
+        )
+
+
 class InvalidArtifact(InvalidParameter):
     """A file of a model that isn't what it ought to be."""
 

@@ -48,7 +48,7 @@ class Front:
         except ServingError as error:
             await send_error(send, error)
             return
-        found = None if self._scoring is None else self._scoring.find(scope["raw_path"])
+        found = None if self._scoring is None else self._scoring.find(scope["raw_path"], scope["headers"])
         if found is not None and self._scoring is not None:
             await self._scoring.answer(*found, scope, receive, send)
         else:

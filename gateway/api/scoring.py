@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -33,6 +33,8 @@ _DEADLINE_MS_MAX = 86_400_000
 JSON_TYPE = "application/json"
 
 Headers = Mapping[bytes, bytes]
+RawHeaders = Iterable[tuple[bytes, bytes]]
+"""As the server hands them over: names in lower case, repeated ones one by one."""
 ExplainMissing = Callable[[str], Awaitable[ServingError]]
 """Says why a name isn't served, which may take a question to the database; never asked on the way of a prediction."""
 
@@ -78,6 +80,10 @@ class Dialect(ABC):
     paths: re.Pattern[str]
     """The paths, percent-encoded as they came, at which predictions are asked for."""
 
+    def speaks(self, _headers: RawHeaders, /) -> bool:
+        """Whether a request at one of `paths` is of this protocol, where another one has the same path."""
+        return True
+
     @abstractmethod
     def ask(self, path: re.Match[str], headers: Headers) -> Ask:
         """What was asked for.
@@ -89,6 +95,10 @@ class Dialect(ABC):
     def encode_error(self, code: str, message: str) -> bytes:
         """The body of an error: MLflow's, where a protocol has no other."""
         return msgspec.json.encode(error_body(code, message))
+
+    def refuse(self, status: int, code: str, message: str, _choice: Choice | None, /) -> tuple[int, Reply]:
+        """Status and answer where something went wrong; the choice is who was to answer, if it had come to that."""
+        return status, Reply(self.encode_error(code, message))
 
 
 class Scoring:
@@ -113,12 +123,12 @@ class Scoring:
         self._explain_missing = explain_missing
         self._metrics = metrics
 
-    def find(self, raw_path: bytes) -> tuple[Dialect, re.Match[str]] | None:
-        """The protocol whose path this is, if it is one at which predictions are asked for."""
+    def find(self, raw_path: bytes, headers: RawHeaders) -> tuple[Dialect, re.Match[str]] | None:
+        """The first protocol that this is a request of, if it is one for a prediction."""
         path = raw_path.split(b"?", 1)[0].decode("latin-1")
         for dialect in self._dialects:
             match = dialect.paths.fullmatch(path)
-            if match is not None:
+            if match is not None and dialect.speaks(headers):
                 return dialect, match
         return None
 
@@ -141,12 +151,12 @@ class Scoring:
             rows = prediction.rows
             status, reply = 200, ask.reply(prediction)
         except EndpointNotServed as error:
-            status, reply = _error_reply(dialect, await self._explain_missing(error.name))
+            status, reply = _error_reply(dialect, await self._explain_missing(error.name), choice)
         except ServingError as error:
-            status, reply = _error_reply(dialect, error)
+            status, reply = _error_reply(dialect, error, choice)
         except Exception:  # The HTTP edge: a bug of ours is a 500 with its cause in the log, never a broken connection.
             _log.exception("prediction_crashed")
-            status, reply = 500, Reply(dialect.encode_error(ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE))
+            status, reply = dialect.refuse(500, ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE, choice)
         if self._current.stale_since_s is not None:
             said.append((b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()))
         await _send(send, status, reply, said)
@@ -232,7 +242,7 @@ def _who_answers(choice: Choice) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _error_reply(dialect: Dialect, error: ServingError) -> tuple[int, Reply]:
+def _error_reply(dialect: Dialect, error: ServingError, choice: Choice | None) -> tuple[int, Reply]:
     status = status_of(error)
     message = error.message
     if status >= 500:
@@ -240,7 +250,8 @@ def _error_reply(dialect: Dialect, error: ServingError) -> tuple[int, Reply]:
     if error.code in {ErrorCode.INTERNAL_ERROR, ErrorCode.INVALID_STATE}:
         message = "The model's code failed on this input; the log has its words under the request id."
     headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
-    return status, Reply(dialect.encode_error(error.code, message), headers=headers)
+    status, reply = dialect.refuse(status, error.code, message, choice)
+    return status, Reply(reply.content, reply.content_type, [*reply.headers, *headers])
 
 
 async def _send(send: Send, status: int, reply: Reply, said: list[tuple[bytes, bytes]]) -> None:

@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from gateway.api.mlflow_scoring import UnsupportedMediaType, _content_type, decode_json, encode_predictions
+from gateway.api.bodies import decode_json, encode_predictions
+from gateway.api.media_types import MediaType, UnsupportedMediaType, accepted, content_type
 from loaders.base import Batch, Form, JsonAnswer
 from tracking.errors import BadRequest, ServingError
 
@@ -57,8 +58,25 @@ def test_json_that_is_none_of_the_four_forms_is_refused(body):
 
 
 def test_content_types_are_read_with_their_parameters():
-    assert _content_type(b"Text/CSV; Header=absent; charset=UTF-8") == ("text/csv", {"header": "absent"})
-    assert _content_type(b"application/json") == ("application/json", {})
-    for wrong in (b"application/json; charset=latin-1", b"application/json; q=1"):
+    assert content_type({b"content-type": b"Text/CSV; Header=absent; charset=UTF-8"}) == (
+        MediaType.CSV,
+        {"header": "absent"},
+    )
+    assert content_type({b"content-type": b"application/json"}) == (MediaType.JSON, {})
+    for wrong in (b"application/json; charset=latin-1", b"application/json; q=1", b"", b"image/png"):
         with pytest.raises(UnsupportedMediaType):
-            _content_type(wrong)
+            content_type({b"content-type": wrong})
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (None, MediaType.JSON),
+        (b"*/*", MediaType.JSON),
+        (b"text/html, image/png", MediaType.JSON),
+        (b"text/csv", MediaType.JSON),
+        (b"text/html, Application/X-NPY;q=0.9, application/json", MediaType.NPY),
+    ],
+)
+def test_an_answer_is_of_the_first_accepted_type_that_there_is(value, kind):
+    assert accepted({} if value is None else {b"accept": value}) is kind

@@ -1,0 +1,48 @@
+"""Answers as JSON values: a missing number is null, a time is ISO 8601, bytes are base64."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from loaders.base import Batch, Form
+
+
+def in_base64(value: bytes) -> Any:
+    return base64.b64encode(value).decode()
+
+
+def listed(values: np.ndarray, write_bytes: Callable[[bytes], Any] = in_base64) -> Any:
+    """*values* as nested lists of what JSON has."""
+    if values.dtype.kind == "M":
+        written = np.datetime_as_string(values).astype(object)
+        written[np.isnat(values)] = None
+        return written.tolist()
+    if values.dtype.kind == "O":
+        return _written(values.tolist(), write_bytes)
+    return values.tolist()
+
+
+def plain(answer: Batch) -> Any:
+    """As MLflow writes it: a table is a list of records, named tensors are an object."""
+    match answer.form:
+        case Form.TENSOR:
+            return listed(answer.columns[""])
+        case Form.TENSORS:
+            return {name: listed(values) for name, values in answer.columns.items()}
+        case Form.TABLE:
+            return records({name: listed(values) for name, values in answer.columns.items()})
+
+
+def records(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows out of columns of equal length."""
+    names = list(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _written(values: list[Any], write_bytes: Callable[[bytes], Any]) -> list[Any]:
+    return [
+        write_bytes(v) if isinstance(v, bytes) else _written(v, write_bytes) if isinstance(v, list) else v
+        for v in values
+    ]
