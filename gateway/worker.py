@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 from gateway.api.bodies import Bodies
 from gateway.api.databricks_scoring import DatabricksScoring
 from gateway.api.mlflow_scoring import MlflowScoring
+from gateway.api.open_inference import OpenInference
 from gateway.api.sagemaker_scoring import SageMakerScoring
 from gateway.api.scoring import Scoring
 from gateway.api.unserved import explain_unserved
@@ -43,6 +44,7 @@ from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
+from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from tracking.database import Database
 
@@ -159,6 +161,7 @@ async def _run(line_fd: int, listener_fd: int) -> None:
         readiness=current,
         clock=time.time,
         scoring=_scoring(settings, database, current, pool, metrics),
+        served_models=ServedModels(current, pool),
     )
     # What is there now stays. Looked through again with every page of runs, it took 40 of such a page's 90 ms.
     gc.collect()
@@ -199,6 +202,7 @@ def _scoring(
         [
             SageMakerScoring(bodies),
             MlflowScoring(settings.model, bodies),
+            OpenInference(),
             V1Scoring(),
             DatabricksScoring(bodies),
         ],
