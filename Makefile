@@ -16,6 +16,11 @@ KSERVE_VENV := .venv-kserve
 KSERVE_STAMP := $(KSERVE_VENV)/.installed
 KSERVE_VERSION := 0.21.0
 
+# And Triton's.
+TRITON_VENV := .venv-triton
+TRITON_STAMP := $(TRITON_VENV)/.installed
+TRITON_VERSION := 2.73.0
+
 # uv installs in half a minute what takes pip six, but does not read pip's settings: hand it pip's own wheel folder.
 FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || true)
 # Two, because each starts a PostgreSQL and an S3 of its own.
@@ -23,7 +28,7 @@ TEST_PROCESSES ?= 2
 UV = $(VENV)/bin/uv pip
 UV_FLAGS = $(foreach place,$(FIND_LINKS),--find-links $(place))
 
-.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock mlflow-server kserve-client bench-tracking
+.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock mlflow-server kserve-client triton-client bench-tracking
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,7 +74,7 @@ format: $(STAMP) ## Format, and mend what can be mended by itself
 	@$(VENV)/bin/ruff check --fix .
 
 clean: ## Remove the environment, caches and the data folder
-	rm -rf $(VENV) $(MLFLOW_VENV) $(KSERVE_VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MLFLOW_VENV) $(KSERVE_VENV) $(TRITON_VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 loadtest: $(STAMP) ## Load a running server (TITLEBOUT_URL) and fail if its SLO is not kept
@@ -92,6 +97,15 @@ $(KSERVE_STAMP): $(STAMP)
 	@VIRTUAL_ENV=$(CURDIR)/$(KSERVE_VENV) $(UV) install --quiet $(UV_FLAGS) kserve==$(KSERVE_VERSION)
 	@touch $@
 	@echo "==> Ready: $(KSERVE_VENV)/bin/python"
+
+triton-client: $(TRITON_STAMP) ## Make .venv-triton with Triton's own HTTP client, for tests
+
+$(TRITON_STAMP): $(STAMP)
+	@echo "==> Making $(TRITON_VENV) with tritonclient $(TRITON_VERSION)"
+	@test -x $(TRITON_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(TRITON_VENV)
+	@VIRTUAL_ENV=$(CURDIR)/$(TRITON_VENV) $(UV) install --quiet $(UV_FLAGS) 'tritonclient[http]==$(TRITON_VERSION)'
+	@touch $@
+	@echo "==> Ready: $(TRITON_VENV)/bin/python"
 
 bench-tracking: $(STAMP) $(MLFLOW_STAMP) ## Measure tracking and registry beside the genuine server; BENCH="--quick" for a short look
 	@$(VENV)/bin/python -m loadtests.tracking $(BENCH)
