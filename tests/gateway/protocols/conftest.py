@@ -1,22 +1,17 @@
 """One server for the clients of all protocols, with a model whose answers show each bit and one with two arms."""
 
-import fcntl
-import subprocess
-import tempfile
-from pathlib import Path
-
 import httpx
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
 from gateway.cli.server_process import free_port, server_process
+from tests.clients import client_python
 from tests.guide.served import wait_until_served
 from tests.training import IRIS, constant_classifier, register, set_alias
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5]]
 COLUMNS = list(IRIS.data.columns)
-ROOT = Path(__file__).parents[3]
 
 
 class Served:
@@ -56,10 +51,9 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def kserve_python():
-    """The Python of an environment with KServe's client, which is made where it is missing."""
-    with Path(tempfile.gettempdir(), "titlebout-kserve-client.lock").open("w") as lock:
-        # Two processes of one test run may want it at once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (ROOT / ".venv-kserve" / ".installed").exists():
-            subprocess.run(["make", "kserve-client"], cwd=ROOT, check=True, capture_output=True, timeout=900)
-    return ROOT / ".venv-kserve" / "bin" / "python"
+    return client_python("kserve")
+
+
+@pytest.fixture(scope="session")
+def triton_python():
+    return client_python("triton")
