@@ -35,6 +35,16 @@ class ArtifactMode(StrEnum):
     """Past it, by the artifact root's own URIs and with credentials of their own."""
 
 
+class Confinement(StrEnum):
+    """How model hosts are kept to their own files, and from the network."""
+
+    AUTO = "auto"
+    """As far as the kernel can."""
+    REQUIRED = "required"
+    """Wholly; where the kernel can't, nothing is loaded."""
+    OFF = "off"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """One run of the program. Bounds carry their unit as the last word of their name."""
 
@@ -97,6 +107,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, Meta(description="Answer by a faster predictor than the model's own where it is proven equal.")
     ] = True
 
+    host_confinement: Annotated[
+        Confinement,
+        Meta(description="Keep models from the network and from other files: auto (as the kernel can), required, off."),
+    ] = Confinement.AUTO
+    host_threads: Annotated[
+        int, Meta(ge=0, description="Threads of one prediction; 0 is OMP_NUM_THREADS, else a choice by flavor.")
+    ] = 0
+
     # --- what it says
     log_level: Annotated[
         str,
@@ -132,11 +150,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # --- time
     predict_timeout_s: Annotated[float, Meta(gt=0, description="Longest wait for one prediction; then 504.")] = 60.0
+    queue_wait_s: Annotated[
+        float,
+        Meta(gt=0, description="Longest that a prediction may be expected to wait for its turn; over it 429 at once."),
+    ] = 1.0
     load_timeout_s: Annotated[float, Meta(gt=0, description="Longest load and warm-up of one version.")] = 300.0
     acceleration_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest time to convert a model and prove it; over it its own predict serves.")
     ] = 20.0
     drain_timeout_s: Annotated[float, Meta(gt=0, description="Longest wait for requests in flight at a stop.")] = 30.0
+    stop_notice_s: Annotated[
+        float,
+        Meta(ge=0, description="How long a stop by SIGTERM first says 503 at `/ready` while requests are answered."),
+    ] = 0.0
+    idle_grace_s: Annotated[
+        float, Meta(ge=0, description="How long a worker that ends keeps idle connections, for requests on their way.")
+    ] = 5.0
+    keep_alive_s: Annotated[
+        float,
+        Meta(gt=0, description="How long an idle connection is kept; longer than balancers in front keep theirs."),
+    ] = 75.0
     poll_interval_s: Annotated[float, Meta(gt=0, description="How often a replica reads the generation.")] = 0.1
     retry_first_s: Annotated[float, Meta(gt=0, description="First pause after a failed load; it doubles.")] = 1.0
     retry_max_s: Annotated[float, Meta(gt=0, description="Longest pause between tries of a failing load.")] = 300.0
@@ -162,6 +195,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # --- space
     cache_bytes_max: Annotated[int, Meta(ge=1, description="Disk for fetched model artifacts.")] = 20 * 1024**3
+    memory_bytes_max: Annotated[
+        int, Meta(ge=0, description="Memory of all model hosts together; 0 is three quarters of the machine's.")
+    ] = 0
+    host_memory_bytes_max: Annotated[
+        int,
+        Meta(ge=0, description="Memory of one model host; over it its process is replaced. 0 is that of all hosts."),
+    ] = 0
 
     @property
     def data_dir(self) -> Path:
@@ -178,6 +218,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def artifacts(self) -> str:
         return self.artifact_root or str(self.data_dir / "artifacts")
+
+    @property
+    def switch_lead_ms(self) -> int:
+        """From the commit of an epoch to its instant: two polls, so that each replica has read it by then."""
+        return int(2 * self.poll_interval_s * 1000)
 
     @property
     def encryption(self) -> Encryption:

@@ -120,6 +120,12 @@ class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why that one answers and not a faster."""
     digest: str | None = None
     """Of the bytes that are in memory: a model that was deleted and made anew has old versions' numbers again."""
+    memory_bytes: int | None = None
+    """What its host takes for itself."""
+    confinement: dict[str, str] | None = None
+    """What its host is held to: how kept from files and network, most memory, threads."""
+    next_try_ms: int | None = None
+    """When a load that failed is tried again."""
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +140,19 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     def ready(self) -> dict[VersionKey, str | None]:
         """The digest of each version that is READY."""
         return {(slot.model, slot.version): slot.digest for slot in self.slots if slot.state == "READY"}
+
+
+class Rollback(msgspec.Struct, frozen=True, kw_only=True):
+    """A way back that was taken."""
+
+    endpoint: str
+    model: str
+    version: int
+    """What the champion alias means again."""
+    left: int
+    """What it meant before."""
+    epoch: int
+    """The routing table that answers so."""
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):

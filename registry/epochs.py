@@ -25,8 +25,7 @@ def commit_epoch(session: Session, *, now_ms: int, lead_ms: int) -> RoutingTable
     # One replica decides at a time. The lock is the generation's, which the commit raises anyway.
     serving.lock_generation(session)
     current = serving.newest_table(session)
-    replicas = [replica.ready for replica in serving.list_replicas(session, now_ms=now_ms) if replica.live]
-    routes = next_routes(current, desired_routes(session), _ready_everywhere(session, replicas))
+    routes = next_routes(current, desired_routes(session), ready_everywhere(session, now_ms=now_ms))
     if routes == current.routes:
         return None
     table = RoutingTable(epoch=current.epoch + 1, activate_at_ms=now_ms + lead_ms, routes=routes)
@@ -44,8 +43,9 @@ def commit_epoch(session: Session, *, now_ms: int, lead_ms: int) -> RoutingTable
     return table
 
 
-def _ready_everywhere(session: Session, replicas: list[dict[VersionKey, str | None]]) -> frozenset[VersionKey]:
-    """The versions that each of *replicas* holds, with the very bytes that they are registered with."""
+def ready_everywhere(session: Session, *, now_ms: int) -> frozenset[VersionKey]:
+    """The versions that each live replica could serve now, with the very bytes that they are registered with."""
+    replicas = [replica.ready for replica in serving.list_replicas(session, now_ms=now_ms) if replica.live]
     held = reduce(frozenset.intersection, (frozenset(replica) for replica in replicas)) if replicas else frozenset()
     registered = find_digests(session, held)
     return frozenset(

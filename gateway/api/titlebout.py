@@ -3,6 +3,7 @@
 Unknown fields are refused here, unlike on MLflow's paths: a misspelt share must not pass for a default.
 """
 
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -13,10 +14,23 @@ from litestar.status_codes import HTTP_200_OK
 from sqlalchemy.orm import Session
 
 from gateway.auth import Permission, needs
-from registry import endpoints, serving
-from registry.entities import DesiredRoute, Endpoint, Route, RoutingTable, SlotStatus, Split
+from gateway.settings import Settings
+from registry import announcements, endpoints, models, rollbacks, serving
+from registry.entities import (
+    CHAMPION,
+    DesiredRoute,
+    Endpoint,
+    Replica,
+    Rollback,
+    Route,
+    RoutingTable,
+    SlotStatus,
+    Split,
+)
 from registry.uri import resolve
 from tracking.database import Database
+
+_log = logging.getLogger(__name__)
 
 _ROOT = "/api/1.0/titlebout"
 
@@ -48,6 +62,25 @@ class ReplicaStatus(msgspec.Struct, kw_only=True):
     live: bool
     epoch: int
     slots: list[SlotStatus]
+
+
+class ReplicaProgress(msgspec.Struct, kw_only=True):
+    """A live replica's part in one endpoint."""
+
+    id: str
+    epoch: int
+    serving: dict[str, int]
+    """Arm to the version that this replica answers with."""
+    slots: list[SlotStatus]
+    """The versions of the endpoint's model that it holds, or tries to."""
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """How far each live replica is from what one endpoint should be: what a flip is followed by."""
+
+    stopped: bool
+    desired: dict[str, int]
+    replicas: list[ReplicaProgress]
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -110,6 +143,23 @@ def get_endpoint_status(name: FromPath[str], database: NamedDependency[Database]
     return next(status for status in statuses if status.name == endpoint.name)
 
 
+@get(f"{_ROOT}/endpoints/{{name:str}}/progress", sync_to_thread=True, opt=needs(Permission.OBSERVE))
+def get_progress(name: FromPath[str], database: NamedDependency[Database]) -> Progress:
+    """One endpoint, replica by replica; asked often while it is waited for, so it looks at nothing else."""
+    with database.reading() as session:
+        endpoint = endpoints.get_endpoint(session, name)
+        arms = endpoints.get_split(session, endpoint.id).shares_bp
+        aliases = models.get_model(session, endpoint.model).aliases
+        live = [r for r in serving.list_replicas(session, now_ms=database.now_ms(session)) if r.live]
+        # Almost always one epoch for all: a table can be large, and is read once.
+        tables = {epoch: serving.table_of(session, epoch) for epoch in {replica.epoch for replica in live}}
+    return Progress(
+        stopped=endpoint.stopped,
+        desired={alias: version for alias, version in aliases.items() if alias in arms},
+        replicas=[_replica_progress(endpoint, replica, tables[replica.epoch]) for replica in live],
+    )
+
+
 @put(f"{_ROOT}/endpoints/{{name:str}}/split", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
 def change_split(
     name: FromPath[str],
@@ -152,6 +202,34 @@ def stop_endpoint(name: FromPath[str], database: NamedDependency[Database]) -> d
     return {"name": name, "state": "stopped"}
 
 
+@post(
+    f"{_ROOT}/endpoints/{{name:str}}/rollback",
+    sync_to_thread=True,
+    status_code=HTTP_200_OK,
+    opt=needs(Permission.ALIAS_WRITE),
+)
+def roll_back(
+    name: FromPath[str],
+    database: NamedDependency[Database],
+    settings: NamedDependency[Settings],
+    identity: NamedDependency[str],
+    expected_version: FromQuery[int | None] = None,
+) -> Rollback:
+    """Go back to the champion before, if it is still in memory; with *expected_version* only from that one."""
+    with database.writing() as session:
+        taken = rollbacks.roll_back(
+            session,
+            name,
+            author=identity,
+            now_ms=database.now_ms(session),
+            lead_ms=settings.switch_lead_ms,
+            expected_version=expected_version,
+        )
+        announcements.alias_was_set(session, taken.model, CHAMPION, taken.version)
+    _log.info("rolled_back", extra={**msgspec.structs.asdict(taken), "author": identity})
+    return taken
+
+
 @put(f"{_ROOT}/pins/{{model:str}}/{{version:int}}", sync_to_thread=True, opt=needs(Permission.ALIAS_WRITE))
 def pin_version(
     model: FromPath[str],
@@ -191,6 +269,15 @@ def resolve_uri(uri: FromQuery[str], database: NamedDependency[Database]) -> Res
         source=version.source,
         digest=version.digest,
         aliases=list(version.aliases),
+    )
+
+
+def _replica_progress(endpoint: Endpoint, replica: Replica, table: RoutingTable) -> ReplicaProgress:
+    return ReplicaProgress(
+        id=replica.id,
+        epoch=replica.epoch,
+        serving=next((route.arms for route in table.routes if route.id == endpoint.id), {}),
+        slots=[slot for slot in replica.slots if slot.model == endpoint.model],
     )
 
 
@@ -238,9 +325,11 @@ def _endpoint_status(
 handlers = [
     get_status,
     get_endpoint_status,
+    get_progress,
     change_split,
     rename_endpoint,
     stop_endpoint,
+    roll_back,
     pin_version,
     unpin_version,
     resolve_uri,
