@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from tracking.errors import ServingError
 
@@ -13,7 +14,8 @@ _VERBS = {
     "db": ("gateway.cli.db", "Bring the database's tables up to date, or say what they are at."),
     "status": ("gateway.cli.status", "What is desired, what is served, what is in memory."),
     "resolve": ("gateway.cli.resolve", "The version, source and digest that a model's URI means."),
-    "alias": ("gateway.cli.alias", "Point an alias at a version; an arm's alias moves traffic."),
+    "promote": ("gateway.cli.promote", "Point an alias at a version; an arm's alias moves traffic."),
+    "rollback": ("gateway.cli.rollback", "Answer from the champion before again, at once."),
     "split": ("gateway.cli.split", "Share an endpoint's traffic between its arms."),
     "doctor": ("gateway.cli.doctor", "Check the database and the artifact store, a line each."),
     "backup": ("gateway.cli.backup", "Back up database and artifacts, beside running servers."),
@@ -57,5 +59,6 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return cli.main(arguments, prog_name="titlebout")
     except ServingError as error:
-        Console(stderr=True).print(f"[red]Error:[/] {error.message}", highlight=False, soft_wrap=True)
+        # Escaped: a reason may name an extra, titlebout[torch], which isn't a colour.
+        Console(stderr=True).print(f"[red]Error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
         sys.exit(1)

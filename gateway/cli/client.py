@@ -8,6 +8,7 @@ import httpx
 from tracking.errors import ErrorCode, ServingError
 
 _TIMEOUT_S = 30.0
+_UNAVAILABLE = 503
 
 
 class ServerUnreachable(ServingError):
@@ -23,6 +24,10 @@ class Refused(ServingError):
     """What the server said, in its own words."""
 
 
+class ServerUnavailable(Refused):
+    """503: it says that it will answer later."""
+
+
 class Client:
     """The calls that the command line makes."""
 
@@ -35,6 +40,27 @@ class Client:
 
     def endpoint(self, name: str) -> dict[str, Any]:
         return self._call("GET", f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}")
+
+    def find_endpoint_of(self, model: str) -> dict[str, Any] | None:
+        """The endpoint that answers for *model*, whatever its own name is."""
+        return next((endpoint for endpoint in self.status()["endpoints"] if endpoint["model"] == model), None)
+
+    def progress(self, name: str) -> dict[str, Any]:
+        return self._call("GET", f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/progress")
+
+    def find_model(self, name: str) -> dict[str, Any] | None:
+        """The model's aliases and its newest version."""
+        try:
+            said = self._call("GET", "/api/2.0/mlflow/registered-models/get", params={"name": name})
+        except Refused:
+            return None
+        model = said["registered_model"]
+        newest = max((int(version["version"]) for version in model.get("latest_versions", [])), default=None)
+        return {"aliases": [entry["alias"] for entry in model.get("aliases", [])], "newest_version": newest}
+
+    def model_names(self, count_max: int) -> list[str]:
+        said = self._call("GET", "/api/2.0/mlflow/registered-models/search", params={"max_results": count_max})
+        return [model["name"] for model in said.get("registered_models", [])]
 
     def resolve(self, uri: str) -> dict[str, Any]:
         return self._call("GET", "/api/1.0/titlebout/resolve", params={"uri": uri})
@@ -50,6 +76,10 @@ class Client:
         path = f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/split"
         return self._call("PUT", path, json={"shares_bp": shares_bp, "reshuffle": reshuffle})
 
+    def roll_back(self, name: str, *, expected_version: int | None = None) -> dict[str, Any]:
+        params = {} if expected_version is None else {"expected_version": expected_version}
+        return self._call("POST", f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/rollback", params=params)
+
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, **options)
@@ -59,6 +89,6 @@ class Client:
             content: dict[str, Any] = answer.json()
             return content
         try:
-            raise Refused(answer.json()["message"])
+            raise (ServerUnavailable if answer.status_code == _UNAVAILABLE else Refused)(answer.json()["message"])
         except (ValueError, KeyError, TypeError):
             raise Refused(f"{method} {path} answered {answer.status_code}; is this a Titlebout?") from None

@@ -1,10 +1,12 @@
 """`titlebout status`."""
 
 import json
+import time
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gateway.cli.client import Client
@@ -28,9 +30,11 @@ def command(*, server: str, as_json: bool) -> None:
         console.print(_endpoints(status["endpoints"]))
     for endpoint in status["endpoints"]:
         for problem in endpoint["problems"]:
-            console.print(f"[red]{endpoint['name']}: {problem}[/]", soft_wrap=True)
+            console.print(f"{endpoint['name']}: {problem}", style="red", markup=False, soft_wrap=True)
     for replica in status["replicas"]:
         console.print(_replica(replica))
+        for line in _held_to(replica["slots"]):
+            console.print(line, style="dim", soft_wrap=True)
 
 
 def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
@@ -48,7 +52,7 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
 def _replica(replica: dict[str, Any]) -> Table:
     state = f"epoch {replica['epoch']}" if replica["live"] else "[red]not heard of lately[/]"
     table = Table(
-        "MODEL", "VERSION", "STATE", "PREDICTOR", "WHY", title=f"\nReplica {replica['id']}: {state}", box=None
+        "MODEL", "VERSION", "STATE", "MEMORY", "PREDICTOR", "WHY", title=f"\nReplica {replica['id']}: {state}", box=None
     )
     table.title_justify = "left"
     for slot in sorted(replica["slots"], key=lambda slot: (slot["model"], slot["version"])):
@@ -57,10 +61,36 @@ def _replica(replica: dict[str, Any]) -> Table:
             slot["model"],
             str(slot["version"]),
             f"[{colour}]{slot['state']}[/]",
+            _mebibytes(slot.get("memory_bytes")),
             slot["predictor"] or "",
-            slot["reason"] or slot.get("predictor_reason") or "",
+            escape(_why(slot)),
         )
     return table
+
+
+def _held_to(slots: list[dict[str, Any]]) -> list[str]:
+    """What the processes of models are held to: a line for all, or one for those that are held alike."""
+    alike: dict[str, list[str]] = {}
+    for slot in slots:
+        if confinement := slot.get("confinement"):
+            text = ", ".join(f"{what}: {how}" for what, how in confinement.items())
+            alike.setdefault(text, []).append(f"{slot['model']} {slot['version']}")
+    if len(alike) == 1:
+        return [f" Held to {text}" for text in alike]
+    return [f" {', '.join(sorted(versions))} held to {text}" for text, versions in alike.items()]
+
+
+def _why(slot: dict[str, Any]) -> str:
+    """Why it isn't in memory and when that is tried again, or why nothing faster answers."""
+    reason = slot["reason"] or slot.get("predictor_reason") or ""
+    if not slot.get("next_try_ms"):
+        return str(reason)
+    wait_s = max(0.0, slot["next_try_ms"] / 1000 - time.time())
+    return f"{reason} Next try in {wait_s:.0f} s."
+
+
+def _mebibytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1024**2:.0f} MiB"
 
 
 def _version(number: int | None) -> str:

@@ -31,7 +31,8 @@ def test_help_lists_every_verb_and_each_verb_has_help():
         "db",
         "status",
         "resolve",
-        "alias",
+        "promote",
+        "rollback",
         "split",
         "doctor",
         "backup",
@@ -127,7 +128,7 @@ def test_a_share_that_is_none_is_named(share):
 
 
 @pytest.mark.e2e
-def test_alias_split_resolve_and_status_drive_a_running_server(serve):
+def test_promote_split_resolve_and_status_drive_a_running_server(serve):
     server = serve()
     register(server.url, "iris", constant_classifier(0))
     register(server.url, "iris", constant_classifier(1))
@@ -143,8 +144,8 @@ def test_alias_split_resolve_and_status_drive_a_running_server(serve):
     shown = titlebout("status", environment=at).stdout
     assert "iris" in shown
     assert "READY" in shown
-    assert titlebout("alias", "iris", "champion", "2", environment=at).stdout == "iris@champion is version 2.\n"
+    assert titlebout("promote", "iris", "champion", "2", environment=at).stdout == "iris@champion is version 2.\n"
     wait_until_served(server.url, "iris", champion=2, challenger=2)
-    refused = titlebout("alias", "iris", "champion", "9", environment=at)
+    refused = titlebout("promote", "iris", "champion", "9", environment=at)
     assert refused.returncode == 1
     assert "9" in refused.stderr

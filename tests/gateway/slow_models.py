@@ -1,0 +1,42 @@
+"""Models whose load is the interesting part. Classes of functions, so that they are pickled by value."""
+
+from tests.training import mlflow
+
+
+def loads_slowly(answer: int, seconds: float):
+    """Answers *answer* to each row, once it has loaded."""
+
+    class LoadsSlowly(mlflow.pyfunc.PythonModel):
+        def load_context(self, context):
+            import time
+
+            time.sleep(seconds)
+
+        def predict(self, context, model_input, params=None):
+            return [answer] * len(model_input)
+
+    return LoadsSlowly()
+
+
+def fails_to_load(said: str):
+    class FailsToLoad(mlflow.pyfunc.PythonModel):
+        def load_context(self, context):
+            raise RuntimeError(said)
+
+        def predict(self, context, model_input, params=None):
+            return []
+
+    return FailsToLoad()
+
+
+def takes_memory(answer: int, mebibytes: int):
+    """Answers *answer*, and holds *mebibytes* that its files say nothing of."""
+
+    class TakesMemory(mlflow.pyfunc.PythonModel):
+        def load_context(self, context):
+            self.ballast = bytearray(b"\1") * (mebibytes << 20)
+
+        def predict(self, context, model_input, params=None):
+            return [answer] * len(model_input)
+
+    return TakesMemory()

@@ -1,0 +1,63 @@
+"""However many ask for a version at once, it is loaded once; and one that can't be loaded is tried at its own pace."""
+
+import asyncio
+from collections import Counter
+
+import httpx
+import pytest
+
+from tests.gateway.events import events, states_of
+from tests.gateway.slow_models import fails_to_load, loads_slowly
+from tests.gateway.test_serving import BODY, JSON, ask, wait_until, wait_until_served
+from tests.training import register_function, set_alias
+
+pytestmark = pytest.mark.e2e
+
+
+async def at_once(*requests):
+    """(status, headers) of requests, as (method, url, options), that are all sent before one is answered."""
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None)) as http:
+        answers = await asyncio.gather(*(http.request(method, url, **options) for method, url, options in requests))
+    return [(answer.status_code, answer.headers) for answer in answers]
+
+
+def prediction(server, name):
+    return "POST", f"{server.url}/endpoints/{name}/invocations", {"content": BODY, "headers": JSON}
+
+
+def test_five_hundred_wishes_and_requests_for_a_cold_model_make_one_load(serve):
+    server = serve("--workers", "2")
+    register_function(server.url, "iris", loads_slowly(7, seconds=1.0))
+    wish = {"name": "iris", "alias": "champion", "version": "1"}
+    wishes = [("POST", f"{server.url}/api/2.0/mlflow/registered-models/alias", {"json": wish})] * 20
+    pins = [("PUT", f"{server.url}/api/1.0/titlebout/pins/iris/1", {})] * 20
+    answers = asyncio.run(at_once(*wishes, *pins, *[prediction(server, "iris")] * 460))
+    statuses = Counter(status for status, _ in answers[40:])
+    assert {status for status, _ in answers[:40]} == {200}
+    # Cold is 404 before there is an endpoint, and 503 with a time to come back after that: nobody is kept waiting.
+    assert set(statuses) <= {200, 404, 503}
+    assert all("Retry-After" in headers for status, headers in answers if status == 503)
+    wait_until_served(server.url, "iris", champion=1)
+    assert ask(server.url).json() == {"predictions": [7]}
+    assert states_of(server, "iris", 1) == ["FETCHING", "LOADING", "WARMING", "READY"]
+
+
+def test_a_model_that_keeps_failing_is_tried_with_growing_pauses_however_often_it_is_asked(serve):
+    server = serve(environment={"TITLEBOUT_RETRY_FIRST_S": "0.25"})
+    register_function(server.url, "iris", fails_to_load("the model's own reason"))
+    set_alias(server.url, "iris", "champion", 1)
+
+    def failures():
+        return events(server, "slot_changed", model="iris", version=1, state="FAILED")
+
+    async def ask_all_the_time():
+        while len(failures()) < 4:
+            answers = await at_once(*[prediction(server, "iris")] * 50)
+            assert {status for status, _ in answers} == {503}
+
+    asyncio.run(ask_all_the_time())
+    assert [failure["next_try_in_s"] for failure in failures()[:4]] == [0.25, 0.5, 1.0, 2.0]
+    assert states_of(server, "iris", 1)[:9].count("FETCHING") <= 4
+    refused = ask(server.url)
+    assert refused.status_code == 503
+    wait_until(lambda: "the model's own reason" in ask(server.url).json()["message"])
