@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import tempfile
 import time
@@ -23,6 +22,7 @@ from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
+from gateway.signals import Signals
 from gateway.webhooks.deliverer import WebhookDeliverer
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
@@ -122,18 +122,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _: None) -> None:
-    """Run until SIGTERM or SIGINT. *started* is called with the URL once requests are answered."""
+    """Run until a signal asks for the end. *started* is called with the URL once requests are answered."""
     check_surroundings(settings)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    signals = Signals()
     async with AsyncExitStack() as life:
         listener = life.enter_context(contextlib.closing(listen(settings.host, settings.port)))
         run_dir = life.enter_context(run_folder())
         workers = WorkerGroup(
             settings, listener, environment=os.environ, metrics_dir=run_dir / "metrics", clock=time.time
         )
+        signals.on_quick, signals.on_kill = workers.hurry, workers.kill
         # A worker takes a second to come up, most of it imports: the tables are looked at meanwhile.
         life.push_async_callback(workers.stop)
         workers.start()
@@ -172,11 +170,10 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
             clock=time.time,
             nudged=reconciler_nudge,
         )
-        # Closed in reverse: workers finish their requests first, then hosts end, then the replica leaves. Workers that
-        # were stopped here have nothing left to stop above.
-        life.push_async_callback(reconciler.leave)
+        # Closed in reverse: the replica leaves, so that no flip waits for it while workers finish their requests, then
+        # hosts end. Workers that were stopped here have nothing left to stop above.
         life.push_async_callback(slots.close)
-        life.push_async_callback(workers.stop)
+        life.push_async_callback(_leave, reconciler, workers)
         workers.begin()
         await life.enter_async_context(_running(reconciler.run()))
         await life.enter_async_context(_running(_sweep_uploads(store)))
@@ -184,14 +181,33 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         await life.enter_async_context(_running(_announce_start(workers, started, url)))
-        await stopping.wait()
+        await life.enter_async_context(_running(_replace_workers(workers, signals.replace)))
+        await signals.stop.wait()
         _log.info("stopping")
+        workers.give_notice()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.stop_notice_s):
+                await signals.quick.wait()
 
 
 async def _announce_start(workers: WorkerGroup, started: Callable[[str], None], url: str) -> None:
     await workers.until_serving()
     _log.info("serving", extra={"url": url})
     started(url)
+
+
+async def _replace_workers(workers: WorkerGroup, asked: asyncio.Event) -> None:
+    """Whenever it is asked for. Asked for again meanwhile, it is done once more."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        await workers.replace_all()
+
+
+async def _leave(reconciler: Reconciler, workers: WorkerGroup) -> None:
+    leaving = asyncio.create_task(reconciler.leave())
+    await workers.stop()
+    await leaving
 
 
 async def _sweep_uploads(store: ArtifactStore) -> None:

@@ -53,6 +53,8 @@ class CurrentTable:
         self.received = False
         self.stale_since_s: float | None = None
         """When the database was last heard of, by epoch seconds, if it is away now."""
+        self.stopping = False
+        """Whether requests should go elsewhere because the replica is about to stop; it answers until it does."""
 
     def switch(self, table: LiveTable) -> None:
         """Answer from *table*, unless a newer one is already in force."""
@@ -61,7 +63,9 @@ class CurrentTable:
             self.received = True
 
     def reason_not_ready(self) -> str | None:
-        """Why this worker can't answer predictions yet, or None."""
+        """Why this worker shouldn't be sent predictions, or None."""
+        if self.stopping:
+            return "It is being stopped."
         return (
             None
             if self.received

@@ -6,9 +6,12 @@ It never unpickles anything and never imports scikit-learn or torch: models live
 import asyncio
 import gc
 import logging
+import math
+import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 import msgspec
 import uvicorn
@@ -25,17 +28,23 @@ from gateway.api.unserved import explain_unserved
 from gateway.api.v1_scoring import V1Scoring
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store
+from gateway.draining import DrainingServer
 from gateway.observability import RequestMetrics, configure_logging
 from gateway.pool.messages import (
     Begin,
     Connected,
+    Drain,
     Freshness,
     Hosts,
+    Leaving,
+    Notice,
+    Serving,
     Stuck,
     Switch,
     Switched,
     ToSupervisor,
     ToWorker,
+    Used,
     encode_line,
     open_line,
     receive,
@@ -55,6 +64,7 @@ _MESSAGES = msgspec.json.Decoder(ToWorker)
 # Connections that wait to be accepted, all workers together, and those that one worker holds open.
 _BACKLOG = 2048
 _RECONNECT_PAUSE_S = 0.05
+_USED_INTERVAL_S = 2.0
 
 
 class Follower:
@@ -76,6 +86,10 @@ class Follower:
         self._hosts_changed = asyncio.Event()
         self._reconnecting: asyncio.TimerHandle | None = None
         self._begun = asyncio.Event()
+        self.on_notice: Callable[[], None] = lambda: None
+        """Called when the replica is about to stop."""
+        self.on_drain: Callable[[float], None] = lambda _: None
+        """Called when this worker is to finish and end, with how long idle connections may stay."""
 
     def tell(self, message: ToSupervisor) -> None:
         if not self._writer.is_closing():
@@ -107,12 +121,23 @@ class Follower:
             case Switch():
                 # Expanded now, so that the instant itself is one assignment.
                 table = LiveTable(message.table)
-                loop = asyncio.get_running_loop()
-                loop.call_later(max(0.0, message.at_s - time.time()), self._switch, table)
+                wait_s = message.at_s - time.time()
+                if wait_s > 0:
+                    asyncio.get_running_loop().call_later(wait_s, self._switch, table)
+                else:
+                    # At once: a worker that takes another's place hears of the table in force and of its beginning in
+                    # one breath.
+                    self._switch(table)
             case Freshness():
                 self._current.stale_since_s = message.stale_since_s
             case Begin():
                 self._begun.set()
+            case Notice():
+                self._current.stopping = True
+                self.on_notice()
+            case Drain():
+                self._begun.set()
+                self.on_drain(message.idle_grace_s)
 
     def tell_stuck(self, socket: str) -> None:
         self.tell(Stuck(socket))
@@ -166,23 +191,45 @@ async def _run(line_fd: int, listener_fd: int) -> None:
     # What is there now stays. Looked through again with every page of runs, it took 40 of such a page's 90 ms.
     gc.collect()
     gc.freeze()
-    server = uvicorn.Server(_uvicorn_config(app, settings))
+    server = DrainingServer(
+        _uvicorn_config(app, settings),
+        drain_timeout_s=settings.drain_timeout_s,
+        started=lambda: follower.tell(Serving()),
+    )
+    follower.on_notice, follower.on_drain = server.close_after_answers, server.drain
     following = asyncio.create_task(follower.follow())
+    # Without a supervisor nobody would replace hosts or move the table: finish what is in flight and end.
+    following.add_done_callback(lambda _: server.drain(settings.idle_grace_s))
+    _heed_signals(follower, settings)
     await follower.until_begun(pool)
     connecting = asyncio.create_task(follower.keep_connected(pool))
-
-    def supervisor_gone(_: object) -> None:
-        # Without a supervisor nobody would replace hosts or move the table: finish what is in flight and end.
-        server.should_exit = True
-
-    following.add_done_callback(supervisor_gone)
+    telling = asyncio.create_task(follower.keep_telling_used(pool))
     try:
         await server.serve(sockets=[socket.socket(fileno=listener_fd)])
     finally:
         following.cancel()
         connecting.cancel()
+        telling.cancel()
         await pool.close()
         database.dispose()
+
+
+def _heed_signals(follower: Follower, settings: Settings) -> None:
+    """SIGTERM asks the supervisor for a successor; a second one waits for none."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def leave() -> None:
+        nonlocal asked
+        if asked:
+            follower.on_drain(settings.idle_grace_s)
+        asked = True
+        follower.tell(Leaving())
+
+    loop.add_signal_handler(signal.SIGTERM, leave)
+    # These often go to the whole group (Ctrl-C, a terminal that closes); when workers end is the supervisor's to say.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, lambda: None)
 
 
 def _scoring(
@@ -192,6 +239,7 @@ def _scoring(
         rows_max=settings.batch_rows_max,
         bytes_max=settings.batch_bytes_max,
         waiting_max=settings.requests_waiting_max,
+        waiting_s_max=settings.queue_wait_s,
     )
     # Decoded, an input may be as large as the message that carries it to its model.
     bodies = Bodies(settings.frame_bytes_max)
@@ -223,7 +271,7 @@ def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=int(settings.drain_timeout_s),
+        timeout_keep_alive=math.ceil(settings.keep_alive_s),
     )
 
 

@@ -13,7 +13,7 @@ MLFLOW_VERSION = "3.17.2"
 
 @runtime_checkable
 class Readiness(Protocol):
-    """Whether this worker can answer predictions, and if not, why."""
+    """Whether this worker should be sent predictions, and if not, why."""
 
     def reason_not_ready(self) -> str | None: ...
 
@@ -35,7 +35,7 @@ def version() -> str:
 
 @get("/ready", sync_to_thread=False, opt=needs(Permission.PUBLIC))
 def ready(readiness: NamedDependency[Readiness]) -> Response[dict[str, str]]:
-    """200 once this worker has a routing table to answer from; until then 503 with the reason."""
+    """200 from when this worker has a routing table to answer from until a stop begins; else 503 with the reason."""
     reason = readiness.reason_not_ready()
     if reason is None:
         return Response({"status": "ready"})

@@ -55,10 +55,10 @@ class ServerProcess:
             time.sleep(_POLL_S)
         raise ServerDidNotStart(self.log)
 
-    def stop(self) -> int:
-        """SIGTERM, wait, and its exit status; killed if it doesn't end in time."""
+    def stop(self, by: int = signal.SIGTERM) -> int:
+        """Signal, wait, and its exit status; killed if it doesn't end in time."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(by)
         try:
             return self.process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -95,7 +95,8 @@ def server_process(
         server.until_it_says_yes(started_by, start_timeout_s)
         yield server
     finally:
-        server.stop()
+        # The quick one: nobody is about to ask any more.
+        server.stop(signal.SIGINT)
 
 
 def free_port() -> int:

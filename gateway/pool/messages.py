@@ -66,10 +66,28 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
     """All that is known has been said: connect, and take requests."""
 
 
-ToWorker = Hosts | Switch | Freshness | Begin
+class Notice(msgspec.Struct, frozen=True, tag=True):
+    """The replica is about to stop: say so to who asks for readiness, send connections elsewhere, and answer on."""
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Accept nothing more, finish what was asked, keep idle connections for *idle_grace_s* at most, and end."""
+
+    idle_grace_s: float
+
+
+ToWorker = Hosts | Switch | Freshness | Begin | Notice | Drain
 
 
 # --- worker to supervisor
+
+
+class Serving(msgspec.Struct, frozen=True, tag=True):
+    """The worker accepts connections."""
+
+
+class Leaving(msgspec.Struct, frozen=True, tag=True):
+    """Somebody asked this worker to end. It goes on until it is told to drain, which is when another serves."""
 
 
 class Connected(msgspec.Struct, frozen=True, tag=True):
@@ -90,7 +108,19 @@ class Stuck(msgspec.Struct, frozen=True, tag=True):
     socket: str
 
 
-ToSupervisor = Connected | Switched | Stuck
+class Broken(msgspec.Struct, frozen=True, tag=True):
+    """The host at *socket* sent what is no frame, or no answer to anything that it was asked."""
+
+    socket: str
+
+
+class Used(msgspec.Struct, frozen=True, tag=True):
+    """The hosts that the worker has asked since it last said so."""
+
+    sockets: list[str]
+
+
+ToSupervisor = Serving | Leaving | Connected | Switched | Stuck | Used | Broken
 
 
 # --- supervisor to warm parent, and host to supervisor

@@ -162,11 +162,16 @@ def test_the_network_is_closed_except_where_it_is_opened(overlay):
     assert ports == {53, 443, 5432}
 
 
-def test_requests_in_flight_have_time_to_finish(overlay):
-    before_stop_s = overlay.server["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain_timeout_s = load_settings(environment=overlay.settings).drain_timeout_s
-    grace_s = overlay.one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace_s > before_stop_s + drain_timeout_s
+def test_requests_in_flight_have_time_to_finish_after_load_balancers_have_looked_elsewhere(overlay):
+    settings = load_settings(environment=overlay.settings)
+    pod = overlay.one("Deployment")["spec"]["template"]["spec"]
+    # A worker that ends late is killed 5 s after its time, and so is a host.
+    assert pod["terminationGracePeriodSeconds"] > settings.stop_notice_s + settings.drain_timeout_s + 10
+    probe = overlay.server["readinessProbe"]
+    assert settings.stop_notice_s > probe["periodSeconds"] * probe["failureThreshold"]
+    assert settings.idle_grace_s <= settings.drain_timeout_s
+    # One way to wait and not two: the server's own answers on, and tells connections to go.
+    assert "lifecycle" not in overlay.server
 
 
 def test_bounds_outside_the_program_leave_room_for_its_own(overlay):

@@ -2,14 +2,30 @@
 
 import asyncio
 import socket
+import time
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from gateway.observability import RequestMetrics
-from gateway.pool.messages import HostAddress, Hosts, ModelDescription, encode_line, open_line
+from gateway.pool.messages import (
+    Begin,
+    HostAddress,
+    Hosts,
+    ModelDescription,
+    Switch,
+    Switched,
+    ToSupervisor,
+    encode_line,
+    open_line,
+    receive,
+)
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable
 from gateway.worker import Follower
+from registry.entities import RoutingTable
+
+TO_SUPERVISOR = msgspec.json.Decoder(ToSupervisor)
 
 
 def test_a_connection_that_a_living_host_broke_off_is_made_anew(tmp_path):
@@ -48,3 +64,32 @@ def test_a_connection_that_a_living_host_broke_off_is_made_anew(tmp_path):
                 await line.wait_closed()
 
     asyncio.run(until_connected_twice())
+
+
+def test_a_worker_that_takes_anothers_place_has_the_table_in_force_before_it_begins():
+    async def scenario():
+        ours, theirs = socket.socketpair()
+        said, supervisor = await open_line(ours)
+        reader, writer = await open_line(theirs)
+        current = CurrentTable()
+        follower = Follower(reader, writer, current=current, metrics=RequestMetrics(CollectorRegistry()))
+        pool = ModelPool(frame_bytes_max=1, drain_timeout_s=1, changed=follower.tell_connected, stuck=lambda _: None)
+        # A flip is under way: its table is there, and its instant isn't.
+        in_force, to_come = RoutingTable(epoch=3), RoutingTable(epoch=4)
+        now_s = time.time()
+        for message in (Switch(in_force, now_s - 60), Switch(to_come, now_s + 0.1), Begin()):
+            supervisor.write(encode_line(message))
+        following = asyncio.create_task(follower.follow())
+        await follower.until_begun(pool)
+        assert (current.live.epoch, current.reason_not_ready()) == (3, None)
+        async with asyncio.timeout(10):
+            while await receive(said, TO_SUPERVISOR) != Switched(4):
+                pass
+        assert current.live.epoch == 4
+        following.cancel()
+        await pool.close()
+        for line in (writer, supervisor):
+            line.close()
+            await line.wait_closed()
+
+    asyncio.run(scenario())
