@@ -3,6 +3,9 @@
 While a host is at work on one message, what arrives for it is collected; when its answer comes, all that can go
 together leaves as the next. Requests of different shapes, types or params never share a message, and a message that
 fails is asked again request by request, so that a bad row fails its own request and nobody else's.
+
+How long the queue may be is a matter of time: whoever would wait too long for a turn is refused at once, so that those
+who are let in get their answer while they still want it.
 """
 
 import asyncio
@@ -15,20 +18,45 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gateway.pool.model_pool import ModelConnection, ModelFailed, Outcome, PredictionTimedOut, TooManyWaiting
+from gateway.pool.model_pool import (
+    DeadlinePassed,
+    HostGone,
+    ModelConnection,
+    ModelFailed,
+    Outcome,
+    PredictionTimedOut,
+    TooManyWaiting,
+)
+from gateway.scoring.pace import Pace
 from loaders.base import Answer, Batch, JsonAnswer
 from loaders.errors import BadInput
+from registry.entities import VersionKey
+from tracking.errors import Exhausted
 
 # Deadlines nearer to each other than this are looked after together.
 _GRAIN_S = 0.001
+# So many may wait however long it takes: a queue of two is no overload, even where a predict takes seconds.
+_ALWAYS_WAITING_MAX = 16
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much one message may carry, and how many requests may wait for the next."""
+    """How much one message may carry, and how many requests may wait for the next, and how long."""
 
     rows_max: int
     bytes_max: int
     waiting_max: int
+    waiting_s_max: float = math.inf
+
+
+class TurnTooFar(Exhausted):
+    """More is asked of a version than it can answer: the wait would be too long for this caller, or for any."""
+
+    def __init__(self, key: VersionKey, wait_s: float) -> None:
+        super().__init__(
+            f"Too many requests are waiting for version {key[1]} of {key[0]!r}: a turn is {wait_s:.2g} s away. Try "
+            "again shortly."
+        )
+        self.retry_after_s = max(1, math.ceil(wait_s))
 
 
 class Deadline(msgspec.Struct, frozen=True):
@@ -118,12 +146,15 @@ class Batcher:
         self._patience_s = patience_s
         self._sent = sent
         self._joins = connection.description.batchable
+        self._pace = Pace()
         self._queue: deque[Asked] = deque()
+        self._rows_waiting = 0
         # Whose message failed: each is asked again by itself, before anybody else.
         self._alone: deque[Asked] = deque()
         self._under_way: list[Asked] = []
         # Of those, the ones that nobody waits for any more and that the host is at work on all the same.
         self._given_up = 0
+        self._expected_at_s = 0.0
         self._stuck_at_s = math.inf
         self._alarm = _Alarm(self._look_at_the_time)
 
@@ -135,16 +166,35 @@ class Batcher:
 
         Raises:
             TooManyWaiting: at once, when the bound on waiting requests is reached.
+            TurnTooFar: at once, when it would wait for longer than any may, or than *deadline* allows.
         """
-        if len(self._queue) + self._given_up >= self._limits.waiting_max:
-            raise TooManyWaiting(self._connection.key, self._limits.waiting_max)
-        asked = Asked(batch, params, deadline, asyncio.get_running_loop().create_future(), time.monotonic())
+        now_s = time.monotonic()
+        if self._under_way:
+            self._ensure_turn_is_near(batch, deadline, now_s)
+        asked = Asked(batch, params, deadline, asyncio.get_running_loop().create_future(), now_s)
         self._queue.append(asked)
+        self._rows_waiting += batch.rows
         self._alarm.set(deadline.at_s)
         self._connection.set_waited_for(True)
         if not self._under_way:
             self._send_next()
         return asked
+
+    def _ensure_turn_is_near(self, batch: Batch, deadline: Deadline, now_s: float) -> None:
+        if len(self._queue) + self._given_up >= self._limits.waiting_max:
+            raise TooManyWaiting(self._connection.key, self._limits.waiting_max)
+        wait_s = self._expected_wait_s(now_s)
+        too_long = wait_s > self._limits.waiting_s_max and len(self._queue) >= _ALWAYS_WAITING_MAX
+        if too_long or now_s + wait_s + self._pace.expected_s(1, batch.rows) > deadline.at_s:
+            raise TurnTooFar(self._connection.key, wait_s)
+
+    def _expected_wait_s(self, now_s: float) -> float:
+        """Until all are answered that are under way or wait."""
+        under_way_s = self._expected_at_s - now_s
+        messages = math.ceil(self._rows_waiting / self._limits.rows_max) if self._joins else len(self._queue)
+        waiting_s = self._pace.expected_s(messages + len(self._alone), self._rows_waiting)
+        # Overdue, it may come at any moment.
+        return max(under_way_s, 0.0) + waiting_s
 
     # --- what leaves
 
@@ -158,34 +208,46 @@ class Batcher:
         """Those at the head of the queue that can go together; none if nobody waits."""
         now_s = time.monotonic()
         while self._alone:
+            is_wanted = self._can_be_in_time(self._alone[0], now_s)
             asked = self._alone.popleft()
-            if self._is_in_time(asked, now_s):
+            if is_wanted:
                 return [asked]
         group: list[Asked] = []
         rows = size = 0
         while self._queue:
             head = self._queue[0]
-            if self._is_in_time(head, now_s):
+            if self._can_be_in_time(head, now_s):
                 rows += head.batch.rows
                 size += sum(values.nbytes for values in head.batch.columns.values())
                 if group and not self._can_join(group, head, rows, size):
                     break
                 group.append(head)
             self._queue.popleft()
+            self._rows_waiting -= head.batch.rows
         return group
 
     def _can_join(self, group: list[Asked], asked: Asked, rows: int, size: int) -> bool:
         within = rows <= self._limits.rows_max and size <= self._limits.bytes_max
         return self._joins and within and asked.kind == group[0].kind
 
-    def _is_in_time(self, asked: Asked, now_s: float) -> bool:
-        """Whether somebody still waits for the answer; nobody does from its deadline on."""
+    def _is_in_time(self, asked: Asked, at_s: float) -> bool:
+        """Whether somebody still waits for the answer at *at_s*; nobody does from its deadline on."""
         if asked.answer.done():
             return False
-        if now_s < asked.deadline.at_s:
+        if at_s < asked.deadline.at_s:
             return True
         _settle(asked, PredictionTimedOut(self._connection.key, asked.deadline.allowed_s))
         return False
+
+    def _can_be_in_time(self, asked: Asked, now_s: float) -> bool:
+        """Whether somebody will still wait when the answer comes.
+
+        An overloaded model would else work on nothing but what is too late when it is done. Who waits alone is tried in
+        any case: it costs nobody anything, and only trying shows that an expectation was wrong.
+        """
+        is_alone = len(self._queue) + len(self._alone) == 1
+        takes_s = 0.0 if is_alone else self._pace.expected_s(1, asked.batch.rows)
+        return self._is_in_time(asked, now_s + takes_s)
 
     def _send(self, group: list[Asked]) -> None:
         now_s = time.monotonic()
@@ -202,6 +264,7 @@ class Batcher:
         for asked in group:
             asked.sent_s = now_s
         self._under_way = group
+        self._expected_at_s = now_s + self._pace.expected_s(1, batch.rows)
         self._stuck_at_s = now_s + self._patience_s
         self._alarm.set(self._stuck_at_s)
         self._sent(len(group), batch.rows)
@@ -210,12 +273,14 @@ class Batcher:
 
     def _answered(self, outcome: Outcome) -> None:
         group, self._under_way, self._given_up = self._under_way, [], 0
+        answered_s = time.monotonic()
+        if not isinstance(outcome, DeadlinePassed | HostGone):
+            self._pace.learn(sum(asked.batch.rows for asked in group), answered_s - group[0].sent_s)
         parts = [outcome] if len(group) == 1 else self._parts(group, outcome)
         if parts is None:
             self._alone.extend(group)
         # Before anybody reads the answers, so that the host has work meanwhile.
         self._send_next()
-        answered_s = time.monotonic()
         for asked, part in zip(group, parts or (), strict=False):
             asked.answered_s = answered_s
             _settle(asked, part)
@@ -242,6 +307,7 @@ class Batcher:
             if not asked.answer.done() and not self._is_in_time(asked, now_s):
                 self._given_up += 1
         self._queue = deque(asked for asked in self._queue if self._is_in_time(asked, now_s))
+        self._rows_waiting = sum(asked.batch.rows for asked in self._queue)
         self._alone = deque(asked for asked in self._alone if self._is_in_time(asked, now_s))
         if self._under_way and now_s >= self._stuck_at_s:
             self._stuck_at_s = math.inf

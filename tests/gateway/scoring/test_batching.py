@@ -21,7 +21,8 @@ from gateway.pool.model_pool import (
     PredictionTimedOut,
     TooManyWaiting,
 )
-from gateway.scoring.batching import Batcher, Deadline, Limits, join, kind_of, split
+from gateway.scoring.batching import Batcher, Deadline, Limits, TurnTooFar, join, kind_of, split
+from gateway.scoring.pace import Pace
 from loaders.base import Batch, Form, JsonAnswer
 from loaders.errors import BadInput
 
@@ -175,6 +176,61 @@ def test_over_the_bound_a_request_is_refused_at_once(tmp_path):
                 ask(batcher, rows(2.0))
             assert refused.value.retry_after_s == 1
             await let_go(model, first, second)
+
+    asyncio.run(scenario())
+
+
+def test_who_would_wait_too_long_for_a_turn_is_refused_at_once(tmp_path):
+    async def scenario():
+        model = Doubling()
+        limits = Limits(rows_max=10, bytes_max=BOUND, waiting_max=100, waiting_s_max=1.0)
+        async with batching(model, tmp_path, limits, batchable=False) as batcher:
+            batcher._pace.learn(1, 0.1)
+            first = await under_way(model, batcher)
+            # Sixteen may wait in any case; more have a turn that is over a second away.
+            later = [ask(batcher, rows(n + 0.5)) for n in range(16)]
+            with pytest.raises(TurnTooFar, match=r"1\.[67] s away") as refused:
+                ask(batcher, rows(17.0))
+            assert refused.value.retry_after_s == 2
+            answers = await let_go(model, first, *later)
+            # That it was quicker than expected is learned.
+            assert values(await ask(batcher, rows(18.0))) == [36]
+        assert [values(answer) for answer in answers] == [[0], *([2.0 * n + 1] for n in range(16))]
+
+    asyncio.run(scenario())
+
+
+def test_who_could_not_be_answered_by_its_deadline_is_refused_at_once_unless_nobody_is_before_it(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path, batchable=False) as batcher:
+            batcher._pace.learn(1, 5.0)
+            assert values(await ask(batcher, rows(1.0), within_s=4)) == [2]
+            batcher._pace = Pace()
+            batcher._pace.learn(1, 5.0)
+            first = await under_way(model, batcher)
+            with pytest.raises(TurnTooFar):
+                ask(batcher, rows(2.0), within_s=9)
+            long = ask(batcher, rows(3.0), within_s=30)
+            await let_go(model, first, long)
+        assert model.calls == [[1], [0], [3]]
+
+    asyncio.run(scenario())
+
+
+def test_no_work_is_done_for_an_answer_that_would_come_too_late(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            first = await under_way(model, batcher)
+            late, in_time = ask(batcher, rows(1.0), within_s=15), ask(batcher, rows(2.0), within_s=200)
+            # What was learned since they were let in: each takes long.
+            for _ in range(100):
+                batcher._pace.learn(1, 20.0)
+            _, outcome, answer = await let_go(model, first, late, in_time)
+        assert isinstance(outcome, PredictionTimedOut)
+        assert values(answer) == [4]
+        assert model.calls == [[0], [2]]
 
     asyncio.run(scenario())
 
