@@ -66,11 +66,14 @@ def objects_of(array: np.ndarray) -> np.ndarray:
         Misfit: if it holds what no model takes.
     """
     array = natural(array)
-    if array.dtype.kind == "M":
-        written = np.datetime_as_string(array).astype(object)
-        written[np.isnat(array)] = None
-        array = written
-    return conversion.objects(array.tolist())
+    return conversion.objects((iso_texts(array) if array.dtype.kind == "M" else array).tolist())
+
+
+def iso_texts(times: np.ndarray) -> np.ndarray:
+    """*times* as ISO 8601 writes them; a missing one is None."""
+    written: np.ndarray = np.datetime_as_string(times).astype(object)
+    written[np.isnat(times)] = None
+    return written
 
 
 def text_where_it_is(array: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from loaders.base import Batch, Form
+from loaders.casts import iso_texts
 
 
 def in_base64(value: bytes) -> Any:
@@ -16,9 +17,7 @@ def in_base64(value: bytes) -> Any:
 def listed(values: np.ndarray, write_bytes: Callable[[bytes], Any] = in_base64) -> Any:
     """*values* as nested lists of what JSON has."""
     if values.dtype.kind == "M":
-        written = np.datetime_as_string(values).astype(object)
-        written[np.isnat(values)] = None
-        return written.tolist()
+        return iso_texts(values).tolist()
     if values.dtype.kind == "O":
         return _written(values.tolist(), write_bytes)
     return values.tolist()

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from loaders import conversion
-from loaders.casts import cast
+from loaders.casts import cast, iso_texts
 from loaders.errors import BadInput, shown
 from loaders.tensors import flattened
 from tracking.errors import BadRequest
@@ -275,9 +275,7 @@ def _representable(array: np.ndarray) -> np.ndarray:
         case "f" if array.dtype.itemsize > 8:
             return array.astype(np.float64)
         case "M":
-            written = np.datetime_as_string(array).astype(object)
-            written[np.isnat(array)] = None
-            return written
+            return iso_texts(array)
         case "m":
             return array.astype(np.int64)
         case "O" if not {type(value) for value in array.flat} <= {str, bytes, type(None)}:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.api.mlflow_scoring import decode_json
+from gateway.api.bodies import decode_json
 from gateway.api.open_inference import EncodedBody, OpenInference
 from gateway.api.open_inference_names import describe_inputs, describe_outputs
 from gateway.errors import status_of
