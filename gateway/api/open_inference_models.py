@@ -14,6 +14,7 @@ import msgspec
 from litestar import Request, Response, get, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from gateway.api.health import Readiness
@@ -132,16 +133,27 @@ async def _look(served_models: ServedModels, target: Target, what: str | None) -
     )
 
 
-@route(
-    "/v2/{path:path}",
-    http_method=[HttpMethod.GET, HttpMethod.POST],
-    include_in_schema=False,
-    opt=needs(Permission.PUBLIC),
-    exception_handlers=IN_PROTOCOL,
-)
-async def refuse_path(request: Request[Any, Any, Any], path: FromPath[str]) -> None:  # noqa: ARG001  (as above)
-    """Say in the protocol's own way that there is nothing here: shared memory, traces, model configurations."""
-    raise NoSuchPath(request.url.path)
+def _refusing(path: str, *methods: HttpMethod) -> HTTPRouteHandler:
+    @route(
+        path,
+        http_method=list(methods),
+        include_in_schema=False,
+        opt=needs(Permission.PUBLIC),
+        exception_handlers=IN_PROTOCOL,
+    )
+    async def refuse(request: Request[Any, Any, Any], path: FromPath[str]) -> None:  # noqa: ARG001  (as above)
+        raise NoSuchPath(request.url.path)
+
+    return refuse
 
 
-handlers = [describe_server, server_live, server_ready, count_all, look_at_model, refuse_path]
+handlers = [
+    describe_server,
+    server_live,
+    server_ready,
+    count_all,
+    look_at_model,
+    # The rest of what clients know is refused in the protocol's own words: configurations, traces, shared memory.
+    _refusing("/v2/{path:path}", HttpMethod.GET, HttpMethod.POST),
+    _refusing(f"{_MODELS}{{path:path}}", HttpMethod.POST),
+]

@@ -86,6 +86,7 @@ def test_without_a_table_each_model_is_not_there_yet(wire, path):
         ("GET", "/v2/models/iris/versions/x/ready", 400),
         ("GET", "/v2/models/iris/config", 404),
         ("GET", "/v2/systemsharedmemory/status", 404),
+        ("POST", "/v2/models/iris/generate", 404),
         ("POST", "/v2/repository/models/iris/reload", 404),
         ("POST", "/v2/repository/models/nobody/load", 404),
         ("POST", "/v2/repository/models/nobody/unload", 404),
