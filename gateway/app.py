@@ -40,6 +40,8 @@ from gateway.api.scoring import Scoring
 from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
+from gateway.exposition import AllMetrics
+from gateway.metrics import MetricsFolder
 from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
@@ -96,6 +98,7 @@ def create_app(
     readiness: Readiness,
     clock: Callable[[], float],
     scoring: Scoring | None = None,
+    all_metrics: AllMetrics | None = None,
     served_models: ServedModels | None = None,
 ) -> ASGIApp:
     """Everything that one worker answers: *scoring* in front, the APIs behind it.
@@ -115,6 +118,7 @@ def create_app(
         "transfers": transfers,
         "webhook_sender": webhook_sender,
         "readiness": readiness,
+        "all_metrics": all_metrics or AllMetrics(MetricsFolder(settings.data_dir / "metrics"), lambda: None),
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
         # One identity until access control lands.

@@ -16,10 +16,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
+from gateway.metrics import MetricsFolder
 from gateway.pool.fetching import Fetcher
 from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
+from gateway.replica_metrics import ReplicaMetrics
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
 from gateway.signals import Signals
@@ -161,6 +163,14 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
             changed=reconciler_nudge.set,
         )
         workers.on_stuck = slots.stop_stuck
+        metrics = ReplicaMetrics(
+            MetricsFolder(run_dir / "metrics"),
+            statuses=slots.statuses,
+            epoch=lambda: workers.epoch,
+            clock=time.time,
+        )
+        slots.when_changed = metrics.slot_changed
+        workers.when_ended = metrics.worker_ended
         reconciler = Reconciler(
             settings,
             replica_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
@@ -176,6 +186,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         life.push_async_callback(_leave, reconciler, workers)
         workers.begin()
         await life.enter_async_context(_running(reconciler.run()))
+        await life.enter_async_context(_running(metrics.run()))
         await life.enter_async_context(_running(_sweep_uploads(store)))
         await life.enter_async_context(_running(WebhookDeliverer(settings, database, clock=time.time).run()))
         host, port = listener.getsockname()[:2]

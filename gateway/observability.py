@@ -1,17 +1,14 @@
-"""Logs and metrics. Events have fixed names and carry their facts as fields; payloads are never logged."""
+"""Logs. Events have fixed names and carry their facts as fields; payloads are never logged."""
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 # What a LogRecord has by itself; everything else on it came through `extra`.
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -78,62 +75,3 @@ def configure_logging(level: str, log_format: str) -> None:
     # uvicorn's own lines say nothing that ours don't; its errors still come through.
     for noisy in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic", "httpx", "botocore", "boto3", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-class RequestMetrics:
-    """Predictions by who answered them. With ``PROMETHEUS_MULTIPROC_DIR`` set, all workers add to the same series."""
-
-    _LABELS = ("endpoint", "model", "version", "arm")
-    # From a cached linear model to a slow transformer.
-    _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter(
-            "gateway_requests", "Prediction requests.", (*self._LABELS, "status"), registry=registry
-        )
-        self._seconds = Histogram(
-            "gateway_request_seconds",
-            "Time from the first byte of a request to the last of its answer.",
-            self._LABELS,
-            buckets=self._BUCKETS_S,
-            registry=registry,
-        )
-        self._epoch = Gauge(
-            "gateway_epoch", "Epoch of the routing table.", registry=registry, multiprocess_mode="livemin"
-        )
-
-    def observe(self, choice: "Answered | None", status: int, took_s: float) -> None:
-        """Count one request; *choice* is None if it never got as far as an endpoint."""
-        labels = ("", "", "", "") if choice is None else (choice.endpoint, choice.model, choice.version, choice.arm)
-        self._requests.labels(*labels, status).inc()
-        self._seconds.labels(*labels).observe(took_s)
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch.set(epoch)
-
-
-class Answered(Protocol):
-    """Who answered a request."""
-
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def arm(self) -> str: ...
-
-
-def all_metrics() -> CollectorRegistry:
-    """What all workers have counted."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-    return registry
-
-
-def exposition() -> bytes:
-    """All metrics of all workers in Prometheus's text format."""
-    return generate_latest(all_metrics())

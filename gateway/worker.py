@@ -7,16 +7,17 @@ import asyncio
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import uvicorn
 import uvloop
-from prometheus_client import REGISTRY
 
 from gateway.api.bodies import Bodies
 from gateway.api.databricks_scoring import DatabricksScoring
@@ -29,7 +30,9 @@ from gateway.api.v1_scoring import V1Scoring
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store
 from gateway.draining import DrainingServer
-from gateway.observability import RequestMetrics, configure_logging
+from gateway.exposition import AllMetrics
+from gateway.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
+from gateway.observability import configure_logging
 from gateway.pool.messages import (
     Begin,
     Connected,
@@ -50,11 +53,13 @@ from gateway.pool.messages import (
     receive,
 )
 from gateway.pool.model_pool import ModelPool
+from gateway.prediction_log import PREDICTION_LOGGER, PredictionLog
+from gateway.prediction_metrics import DROPPED_LINES
 from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.scoring.served_models import ServedModels
-from gateway.settings import Settings
+from gateway.settings import LogFormat, Settings
 from tracking.database import Database
 
 _log = logging.getLogger(__name__)
@@ -76,12 +81,10 @@ class Follower:
         writer: asyncio.StreamWriter,
         *,
         current: CurrentTable,
-        metrics: RequestMetrics,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._current = current
-        self._metrics = metrics
         self._hosts = Hosts([])
         self._hosts_changed = asyncio.Event()
         self._reconnecting: asyncio.TimerHandle | None = None
@@ -160,18 +163,17 @@ class Follower:
 
     def _switch(self, table: LiveTable) -> None:
         self._current.switch(table)
-        self._metrics.set_epoch(self._current.live.epoch)
         self.tell(Switched(self._current.live.epoch))
 
 
-async def _run(line_fd: int, listener_fd: int) -> None:
+async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     reader, writer = await open_line(socket.socket(fileno=line_fd))
     settings = await receive(reader, _SETTINGS)
     if settings is None:
         return
     configure_logging(settings.log_level, settings.log_format)
-    current, metrics = CurrentTable(), RequestMetrics(REGISTRY)
-    follower = Follower(reader, writer, current=current, metrics=metrics)
+    current, metrics, folder, name = CurrentTable(), Metrics(), MetricsFolder(metrics_dir), worker_name(os.getpid())
+    follower = Follower(reader, writer, current=current)
     pool = ModelPool(
         frame_bytes_max=settings.frame_bytes_max,
         drain_timeout_s=settings.drain_timeout_s,
@@ -179,13 +181,15 @@ async def _run(line_fd: int, listener_fd: int) -> None:
         stuck=follower.tell_stuck,
     )
     database = Database(settings.database, pool_size=settings.database_threads)
+    predictions = _prediction_log(settings, metrics)
     app = create_app(
         settings,
         database=database,
         artifact_store=open_artifact_store(settings),
         readiness=current,
         clock=time.time,
-        scoring=_scoring(settings, database, current, pool, metrics),
+        scoring=_scoring(settings, database, current, pool, metrics, predictions),
+        all_metrics=AllMetrics(folder, lambda: folder.write(name, metrics.snapshot())),
         served_models=ServedModels(current, pool),
     )
     # What is there now stays. Looked through again with every page of runs, it took 40 of such a page's 90 ms.
@@ -203,14 +207,21 @@ async def _run(line_fd: int, listener_fd: int) -> None:
     _heed_signals(follower, settings)
     await follower.until_begun(pool)
     connecting = asyncio.create_task(follower.keep_connected(pool))
+    counting = asyncio.create_task(
+        keep_written(metrics, folder, name, held=lambda: _held_by(pool), clock=time.monotonic)
+    )
     telling = asyncio.create_task(follower.keep_telling_used(pool))
     try:
         await server.serve(sockets=[socket.socket(fileno=listener_fd)])
     finally:
         following.cancel()
         connecting.cancel()
+        counting.cancel()
         telling.cancel()
         await pool.close()
+        folder.write(name, metrics.snapshot())
+        if predictions is not None:
+            predictions.close()
         database.dispose()
 
 
@@ -232,8 +243,27 @@ def _heed_signals(follower: Follower, settings: Settings) -> None:
         loop.add_signal_handler(number, lambda: None)
 
 
+def _prediction_log(settings: Settings, metrics: Metrics) -> PredictionLog | None:
+    if not logging.getLogger(PREDICTION_LOGGER).isEnabledFor(logging.INFO):
+        return None
+    return PredictionLog(
+        sys.stderr.fileno(),
+        as_text=settings.log_format is LogFormat.TEXT,
+        dropped=metrics.number(DROPPED_LINES),
+    )
+
+
+def _held_by(pool: ModelPool) -> list[Key]:
+    return [(connection.key[0], str(connection.key[1])) for connection in pool.connections()]
+
+
 def _scoring(
-    settings: Settings, database: Database, current: CurrentTable, pool: ModelPool, metrics: RequestMetrics
+    settings: Settings,
+    database: Database,
+    current: CurrentTable,
+    pool: ModelPool,
+    metrics: Metrics,
+    predictions: PredictionLog | None,
 ) -> Scoring:
     limits = Limits(
         rows_max=settings.batch_rows_max,
@@ -244,7 +274,7 @@ def _scoring(
     # Decoded, an input may be as large as the message that carries it to its model.
     bodies = Bodies(settings.frame_bytes_max)
     return Scoring(
-        Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s),
+        Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s, metrics=metrics),
         current,
         # SageMaker's before MLflow's, whose path it shares.
         [
@@ -258,6 +288,7 @@ def _scoring(
         predict_timeout_s=settings.predict_timeout_s,
         explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
         metrics=metrics,
+        log=predictions,
     )
 
 
@@ -276,9 +307,9 @@ def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
 
 
 def main() -> None:
-    """Serve ``python -m gateway.worker LINE_FD LISTENER_FD``."""
-    line_fd, listener_fd = (int(argument) for argument in sys.argv[1:])
-    uvloop.run(_run(line_fd, listener_fd))
+    """Serve ``python -m gateway.worker LINE_FD LISTENER_FD METRICS_DIR``."""
+    line_fd, listener_fd, metrics_dir = sys.argv[1:]
+    uvloop.run(_run(int(line_fd), int(listener_fd), Path(metrics_dir)))
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ class WorkerGroup:
     ) -> None:
         self._settings = settings
         self._listener = listener
-        # Where workers keep their metrics, one file a process, for whichever of them is asked for all.
+        # Where each process keeps its metrics in a file, for whichever worker is asked for all.
         self._metrics_dir = metrics_dir
-        self._environment = {**environment, "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir)}
+        self._environment = environment
         self._clock = clock
         self._workers: set[_Worker] = set()
         self._changed = asyncio.Condition()
@@ -108,6 +108,8 @@ class WorkerGroup:
         self._ending: set[asyncio.Task[None]] = set()
         self.on_stuck: Callable[[str], None] = lambda _: None
         """Called with the socket of a host that let a request run into its time-out."""
+        self.when_ended: Callable[[int], None] = lambda _: None
+        """Called with the process id of a worker that has ended."""
         self.on_broken: Callable[[str], None] = lambda _: None
         """Called with the socket of a host that sent what is no frame."""
 
@@ -208,11 +210,6 @@ class WorkerGroup:
         self._let_go(worker)
         return successor
 
-    def _forget_gauges_of(self, pid: int) -> None:
-        # What `prometheus_client.multiprocess.mark_process_dead` does; the supervisor has no other use for the library.
-        for path in self._metrics_dir.glob(f"gauge_live*_{pid}.db"):
-            path.unlink(missing_ok=True)
-
     async def _spawn(self) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -222,6 +219,7 @@ class WorkerGroup:
                 "gateway.worker",
                 str(theirs.fileno()),
                 str(self._listener.fileno()),
+                str(self._metrics_dir),
                 pass_fds=[theirs.fileno(), self._listener.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env=self._environment,
@@ -249,7 +247,7 @@ class WorkerGroup:
         await self._notify()
         status = await worker.process.wait()
         worker.ended = True
-        self._forget_gauges_of(worker.process.pid)
+        self.when_ended(worker.process.pid)
         if worker.let_go:
             _log.info("worker_left", extra={"pid": worker.process.pid, "status": status})
         else:

@@ -1,15 +1,16 @@
 """`/metrics`, in Prometheus's text format."""
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 
 from gateway.auth import Permission, needs
-from gateway.observability import exposition
+from gateway.exposition import AllMetrics
 
 
 # In a thread, because it reads the files of all workers.
 @get("/metrics", sync_to_thread=True, opt=needs(Permission.OBSERVE))
-def metrics() -> Response[bytes]:
-    return Response(exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+def metrics(all_metrics: NamedDependency[AllMetrics]) -> Response[bytes]:
+    return Response(all_metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 handlers = [metrics]

@@ -25,6 +25,7 @@ from gateway.api.raw_paths import raw_path_below
 from gateway.api.scoring import version_number
 from gateway.api.unserved import explain_unserved
 from gateway.auth import Permission, needs
+from gateway.exposition import AllMetrics
 from gateway.scoring.inference import EndpointNotServed, Target
 from gateway.scoring.served_models import ServedModels
 from tracking.database import Database
@@ -87,9 +88,9 @@ def server_ready(readiness: NamedDependency[Readiness]) -> None:
 
 
 @get(f"{_MODELS}stats", sync_to_thread=True, opt=needs(Permission.OBSERVE), exception_handlers=IN_PROTOCOL)
-def count_all() -> Statistics:
+def count_all(all_metrics: NamedDependency[AllMetrics]) -> Statistics:
     """Statistics of all models that were asked here."""
-    return Statistics(read_statistics())
+    return Statistics(read_statistics(all_metrics))
 
 
 @get(f"{_MODELS}{{path:path}}", opt=needs(Permission.OBSERVE), exception_handlers=IN_PROTOCOL)
@@ -98,6 +99,7 @@ async def look_at_model(
     path: FromPath[str],  # noqa: ARG001  (names the parameter; it is read from the raw path)
     served_models: NamedDependency[ServedModels],
     database: NamedDependency[Database],
+    all_metrics: NamedDependency[AllMetrics],
 ) -> Answered:
     """``NAME`` or ``NAME/versions/V`` for metadata; with ``/ready`` behind it 200 or why not, with ``/stats`` figures.
 
@@ -108,19 +110,19 @@ async def look_at_model(
         raise NoSuchPath(request.url.path)
     target = Target(unquote(match["name"]), version=version_number(match["version"]))
     try:
-        return await _look(served_models, target, match["what"])
+        return await _look(served_models, all_metrics, target, match["what"])
     except EndpointNotServed as error:
         raise await asyncio.to_thread(explain_unserved, database, error.name) from error
 
 
-async def _look(served_models: ServedModels, target: Target, what: str | None) -> Answered:
+async def _look(served_models: ServedModels, metrics: AllMetrics, target: Target, what: str | None) -> Answered:
     match what:
         case "ready":
             served_models.ensure_ready(target)
             return Response(None)
         case "stats":
             model, versions = served_models.find_versions(target)
-            return Response(Statistics(await asyncio.to_thread(read_statistics, model, versions)))
+            return Response(Statistics(await asyncio.to_thread(read_statistics, metrics, model, versions)))
     served = served_models.describe(target)
     return Response(
         ModelMetadata(

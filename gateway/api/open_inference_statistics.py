@@ -4,10 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 import msgspec
-from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
-from gateway.observability import all_metrics
+from gateway.exposition import AllMetrics
 from registry.entities import VersionKey
 
 _NS = 1_000_000_000
@@ -37,10 +36,12 @@ class ModelStatistics(msgspec.Struct):
     inference_stats: InferenceStatistics
 
 
-def read_statistics(model: str | None = None, versions: Collection[int] | None = None) -> list[ModelStatistics]:
+def read_statistics(
+    metrics: AllMetrics, model: str | None = None, versions: Collection[int] | None = None
+) -> list[ModelStatistics]:
     """Of each version of *model* that was asked since this replica started; None is for all."""
     figures: defaultdict[VersionKey, _Figures] = defaultdict(_Figures)
-    for sample in _samples():
+    for sample in _samples(metrics):
         if sample.labels.get("model") and sample.labels.get("version"):
             figures[sample.labels["model"], int(sample.labels["version"])].add(sample)
     return [
@@ -52,8 +53,9 @@ def read_statistics(model: str | None = None, versions: Collection[int] | None =
 
 class _Figures:
     def __init__(self) -> None:
-        self._success = self._fail = 0
+        self._success = self._fail = self._messages = 0
         self._seconds = 0.0
+        self._phases: defaultdict[str, Duration] = defaultdict(Duration)
 
     def add(self, sample: Sample) -> None:
         match sample.name:
@@ -63,25 +65,30 @@ class _Figures:
                 self._fail += int(sample.value)
             case "gateway_request_seconds_sum":
                 self._seconds += sample.value
+            case "gateway_phase_seconds_count":
+                self._phases[sample.labels["phase"]].count += int(sample.value)
+            case "gateway_phase_seconds_sum":
+                self._phases[sample.labels["phase"]].ns += int(sample.value * _NS)
+            case "gateway_batch_requests_count":
+                self._messages += int(sample.value)
 
     def statistics(self, key: VersionKey) -> ModelStatistics:
         return ModelStatistics(
             name=key[0],
             version=str(key[1]),
             inference_count=self._success,
-            execution_count=self._success,
+            execution_count=self._messages,
             inference_stats=InferenceStatistics(
                 success=Duration(self._success, int(self._seconds * _NS)),
                 fail=Duration(self._fail, 0),
-                queue=Duration(),
-                compute_input=Duration(),
-                compute_infer=Duration(),
-                compute_output=Duration(),
+                queue=self._phases["queue"],
+                compute_input=self._phases["decode"],
+                compute_infer=self._phases["compute"],
+                compute_output=self._phases["encode"],
             ),
         )
 
 
-def _samples() -> Iterable[Sample]:
-    metrics: Iterable[Metric] = all_metrics().collect()
-    for metric in metrics:
+def _samples(metrics: AllMetrics) -> Iterable[Sample]:
+    for metric in metrics.collect():
         yield from metric.samples

@@ -10,16 +10,18 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
 from litestar.enums import ScopeType
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 
 from gateway.api.request_body import read_body
 from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
-from gateway.observability import REQUEST_ID, RequestMetrics
+from gateway.metrics import Metrics
+from gateway.observability import REQUEST_ID
+from gateway.prediction_log import PredictionLog
+from gateway.prediction_metrics import ArmMetrics
 from gateway.routing_table import CurrentTable
 from gateway.scoring.batching import Deadline
 from gateway.scoring.inference import Choice, EndpointNotServed, Inference, Prediction, ReadInput, Target
@@ -30,6 +32,8 @@ _log = logging.getLogger(__name__)
 _HEADER_VALUE_BYTES_MAX = 1024
 _DEADLINE_HEADER = b"x-titlebout-deadline-ms"
 _DEADLINE_MS_MAX = 86_400_000
+# Arms of all endpoints, at once; each of an epoch and of a time without an epoch's change.
+_KNOWN_MAX = 4096
 JSON_TYPE = "application/json"
 
 Headers = Mapping[bytes, bytes]
@@ -113,7 +117,8 @@ class Scoring:
         body_bytes_max: int,
         predict_timeout_s: float,
         explain_missing: ExplainMissing,
-        metrics: RequestMetrics,
+        metrics: Metrics,
+        log: PredictionLog | None,
     ) -> None:
         self._inference = inference
         self._current = current
@@ -122,6 +127,9 @@ class Scoring:
         self._predict_timeout_s = predict_timeout_s
         self._explain_missing = explain_missing
         self._metrics = metrics
+        self._log = log
+        self._known: dict[Choice | None, _Known] = {}
+        metrics.when_forgotten = self._known.clear
 
     def find(self, raw_path: bytes, headers: RawHeaders) -> tuple[Dialect, re.Match[str]] | None:
         """The first protocol that this is a request of, if it is one for a prediction."""
@@ -135,32 +143,46 @@ class Scoring:
     async def answer(self, dialect: Dialect, path: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever becomes of it."""
         assert scope["type"] == ScopeType.HTTP  # noqa: S101  (for the type checker: the front sends nothing else)
-        started = time.monotonic()
-        headers: Headers = dict(scope["headers"])
-        said = [(b"x-request-id", REQUEST_ID.get().encode())]
-        choice: Choice | None = None
-        rows = 0
+        walk = Walk(time.monotonic())
         try:
-            _ensure_post(scope["method"], scope["path"])
-            ask = dialect.ask(path, headers)
-            deadline = Deadline.after(started, self._allowed_s(headers))
-            body = await read_body(scope, receive, self._body_bytes_max)
-            choice = self._inference.choose(ask.target)
-            said += _who_answers(choice)
-            prediction = await self._inference.predict(choice, ask.read(body), deadline)
-            rows = prediction.rows
-            status, reply = 200, ask.reply(prediction)
+            status, reply = 200, await self._walk(walk, dialect, path, scope, receive)
         except EndpointNotServed as error:
-            status, reply = _error_reply(dialect, await self._explain_missing(error.name), choice)
+            status, reply = _error_reply(dialect, await self._explain_missing(error.name), walk)
         except ServingError as error:
-            status, reply = _error_reply(dialect, error, choice)
+            status, reply = _error_reply(dialect, error, walk)
         except Exception:  # The HTTP edge: a bug of ours is a 500 with its cause in the log, never a broken connection.
             _log.exception("prediction_crashed")
-            status, reply = dialect.refuse(500, ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE, choice)
+            walk.failure = ErrorCode.INTERNAL_ERROR
+            status, reply = dialect.refuse(500, ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE, walk.choice)
+        known = self._known.get(walk.choice) or self._get_to_know(walk.choice)
+        said = [(b"x-request-id", REQUEST_ID.get().encode()), *known.headers]
         if self._current.stale_since_s is not None:
             said.append((b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()))
         await _send(send, status, reply, said)
-        self._account(dialect, choice, status, rows, time.monotonic() - started)
+        self._account(dialect, walk, known.metrics, status, time.monotonic() - walk.arrived_s)
+
+    async def _walk(
+        self, walk: "Walk", dialect: Dialect, path: re.Match[str], scope: HTTPScope, receive: Receive
+    ) -> Reply:
+        headers: Headers = dict(scope["headers"])
+        _ensure_post(scope["method"], scope["path"])
+        ask = dialect.ask(path, headers)
+        deadline = Deadline.after(walk.arrived_s, self._allowed_s(headers))
+        body = await read_body(scope, receive, self._body_bytes_max)
+        # From here to the question to the model nothing may be waited for, or the version chosen may be gone by then.
+        walk.choice = choice = self._inference.choose(ask.target)
+        walk.decoding_s = time.monotonic()
+        walk.prediction = prediction = await self._inference.predict(choice, ask.read(body), deadline)
+        walk.encoding_s = time.monotonic()
+        reply = ask.reply(prediction)
+        walk.encoded_s = time.monotonic()
+        return reply
+
+    def _get_to_know(self, choice: Choice | None) -> "_Known":
+        if len(self._known) >= _KNOWN_MAX:
+            self._known.clear()
+        known = self._known[choice] = _Known(ArmMetrics(self._metrics, choice), _who_answers(choice))
+        return known
 
     def _allowed_s(self, headers: Headers) -> float:
         """How long this request may take: what its caller says, but no longer than any may."""
@@ -174,25 +196,45 @@ class Scoring:
             )
         return min(int(value) / 1000, self._predict_timeout_s)
 
-    def _account(self, dialect: Dialect, choice: Choice | None, status: int, rows: int, took_s: float) -> None:
-        self._metrics.observe(choice, status, took_s)
-        if not _log.isEnabledFor(logging.INFO):
-            return
-        facts: dict[str, Any] = {
-            "protocol": dialect.name,
-            "status": status,
-            "rows": rows,
-            "took_ms": round(took_s * 1000, 3),
-        }
-        if choice is not None:
-            facts.update(
-                endpoint=choice.endpoint,
-                arm=choice.arm,
-                model=choice.model,
-                version=choice.version,
-                epoch=choice.epoch,
+    def _account(self, dialect: Dialect, walk: "Walk", metrics: ArmMetrics, status: int, took_s: float) -> None:
+        metrics.answered(status, took_s)
+        prediction = walk.prediction
+        if prediction is not None:
+            asked = prediction.asked
+            metrics.decode.observe(asked.entered_s - walk.decoding_s)
+            metrics.queue.observe(asked.queued_s)
+            metrics.compute.observe(asked.computed_s)
+            metrics.encode.observe(walk.encoded_s - walk.encoding_s)
+        if walk.failure is not None:
+            metrics.failed(walk.failure)
+        if self._log is not None:
+            self._log.predicted(
+                walk.choice,
+                request_id=REQUEST_ID.get(),
+                protocol=dialect.name,
+                status=status,
+                rows=0 if prediction is None else prediction.rows,
+                took_s=took_s,
             )
-        _log.info("predicted" if status < 400 else "prediction_refused", extra=facts)
+
+
+class Walk(msgspec.Struct, eq=False):
+    """How far one request came, and when, by `time.monotonic`."""
+
+    arrived_s: float
+    choice: Choice | None = None
+    decoding_s: float = 0.0
+    prediction: Prediction | None = None
+    encoding_s: float = 0.0
+    encoded_s: float = 0.0
+    failure: ErrorCode | None = None
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What is the same for all requests that one arm answers from one epoch, made once."""
+
+    metrics: ArmMetrics
+    headers: list[tuple[bytes, bytes]]
 
 
 def header_text(headers: Headers, name: bytes) -> str | None:
@@ -233,7 +275,9 @@ def _ensure_post(method: str, path: str) -> None:
         raise MethodNotAllowed(method, path)
 
 
-def _who_answers(choice: Choice) -> list[tuple[bytes, bytes]]:
+def _who_answers(choice: Choice | None) -> list[tuple[bytes, bytes]]:
+    if choice is None:
+        return []
     return [
         (b"x-titlebout-model", header_value(choice.model)),
         (b"x-titlebout-version", str(choice.version).encode()),
@@ -242,15 +286,16 @@ def _who_answers(choice: Choice) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _error_reply(dialect: Dialect, error: ServingError, choice: Choice | None) -> tuple[int, Reply]:
+def _error_reply(dialect: Dialect, error: ServingError, walk: Walk) -> tuple[int, Reply]:
     status = status_of(error)
+    walk.failure = error.code
     message = error.message
     if status >= 500:
         _log.warning("prediction_failed", extra={"code": error.code, "reason": error.message})
     if error.code in {ErrorCode.INTERNAL_ERROR, ErrorCode.INVALID_STATE}:
         message = "The model's code failed on this input; the log has its words under the request id."
     headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
-    status, reply = dialect.refuse(status, error.code, message, choice)
+    status, reply = dialect.refuse(status, error.code, message, walk.choice)
     return status, Reply(reply.content, reply.content_type, [*reply.headers, *headers])
 
 

@@ -99,6 +99,9 @@ class ModelSlots:
         self._sockets_made = 0
         self._registered: Mapping[VersionKey, str | None] = {}
 
+        self.when_changed: Callable[[VersionKey, SlotState, float], None] = lambda _key, _state, _now_s: None
+        """Called with each new state of a slot."""
+
     def statuses(self) -> list[SlotStatus]:
         return [slot.status() for slot in self._slots.values()]
 
@@ -286,6 +289,7 @@ class ModelSlots:
         if state is slot.state:
             return  # A host says LOADING when it begins; we have said so since it was asked for.
         slot.state, slot.reason, slot.since_s = state, reason, self._clock()
+        self.when_changed(slot.key, slot.state, slot.since_s)
         level = logging.WARNING if state is SlotState.FAILED else logging.INFO
         extra = {"model": slot.key[0], "version": slot.key[1], "state": state.value, **facts}
         _log.log(level, "slot_changed", extra={**extra, "reason": reason} if reason else extra)

@@ -169,15 +169,16 @@ class Batcher:
             TurnTooFar: at once, when it would wait for longer than any may, or than *deadline* allows.
         """
         now_s = time.monotonic()
-        if self._under_way:
+        if self._under_way or self._queue:
             self._ensure_turn_is_near(batch, deadline, now_s)
         asked = Asked(batch, params, deadline, asyncio.get_running_loop().create_future(), now_s)
         self._queue.append(asked)
         self._rows_waiting += batch.rows
         self._alarm.set(deadline.at_s)
         self._connection.set_waited_for(True)
-        if not self._under_way:
-            self._send_next()
+        if not self._under_way and len(self._queue) == 1:
+            # At the end of this turn of the event loop: what it has read already goes along.
+            asyncio.get_running_loop().call_soon(self._send_next)
         return asked
 
     def _ensure_turn_is_near(self, batch: Batch, deadline: Deadline, now_s: float) -> None:

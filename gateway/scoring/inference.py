@@ -11,7 +11,9 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from gateway.metrics import Metrics
 from gateway.pool.model_pool import ModelConnection, ModelPool, PredictionTimedOut
+from gateway.prediction_metrics import BatchMetrics
 from gateway.routing_table import CurrentTable, LiveRoute, LiveTable
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import choose_arm
@@ -116,11 +118,14 @@ class Inference:
     *patience_s* is the longest that a host may take for one message before it counts as stuck.
     """
 
-    def __init__(self, current: CurrentTable, pool: ModelPool, *, limits: Limits, patience_s: float) -> None:
+    def __init__(
+        self, current: CurrentTable, pool: ModelPool, *, limits: Limits, patience_s: float, metrics: Metrics
+    ) -> None:
         self._current = current
         self._pool = pool
         self._limits = limits
         self._patience_s = patience_s
+        self._metrics = metrics
         # One for each connection, and gone with it.
         self._batchers: WeakKeyDictionary[ModelConnection, Batcher] = WeakKeyDictionary()
 
@@ -169,7 +174,10 @@ class Inference:
     def _batcher(self, connection: ModelConnection) -> Batcher:
         batcher = self._batchers.get(connection)
         if batcher is None:
-            batcher = self._batchers[connection] = Batcher(connection, self._limits, patience_s=self._patience_s)
+            counts = BatchMetrics(self._metrics, *connection.key)
+            batcher = self._batchers[connection] = Batcher(
+                connection, self._limits, patience_s=self._patience_s, sent=counts.sent
+            )
         return batcher
 
     def _connection(self, choice: Choice) -> ModelConnection:

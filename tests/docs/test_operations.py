@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway.cli import cli
+from gateway.prediction_log import PREDICTED, REFUSED
 from gateway.settings import MLFLOW_VARIABLES, Settings, environment_name
 from tests.deployment.tools import ROOT
 
@@ -91,11 +92,16 @@ def test_each_event_that_is_logged_has_a_row_and_each_row_an_event():
         for arguments in pattern.findall(path.read_text())
         for event in re.findall(r'"([a-z_]+)"', arguments.split("extra=")[0])
     }
+    logged |= {PREDICTED, REFUSED}
     documented = {event for row in rows_under("## Logs") for event in re.findall(r"`(\w+)`", row[0])}
     assert documented == logged
 
 
 def test_each_metric_has_a_row():
-    made = set(re.findall(r'"(gateway_\w+)"', (ROOT / "gateway/observability.py").read_text()))
+    made = {
+        name
+        for path in (ROOT / "gateway").glob("*_metrics.py")
+        for name in re.findall(r'"(gateway_\w+)"', path.read_text())
+    }
     documented = {name.strip("`").removesuffix("_total") for name, *_ in rows_under("## Metrics") if "gateway_" in name}
     assert documented == made

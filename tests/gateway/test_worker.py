@@ -5,9 +5,7 @@ import socket
 import time
 
 import msgspec
-from prometheus_client import CollectorRegistry
 
-from gateway.observability import RequestMetrics
 from gateway.pool.messages import (
     Begin,
     HostAddress,
@@ -39,8 +37,7 @@ def test_a_connection_that_a_living_host_broke_off_is_made_anew(tmp_path):
         ours, theirs = socket.socketpair()
         _, supervisor = await open_line(ours)
         reader, writer = await open_line(theirs)
-        metrics = RequestMetrics(CollectorRegistry())
-        follower = Follower(reader, writer, current=CurrentTable(), metrics=metrics)
+        follower = Follower(reader, writer, current=CurrentTable())
         pool = ModelPool(
             frame_bytes_max=1,
             drain_timeout_s=1,
@@ -72,7 +69,7 @@ def test_a_worker_that_takes_anothers_place_has_the_table_in_force_before_it_beg
         said, supervisor = await open_line(ours)
         reader, writer = await open_line(theirs)
         current = CurrentTable()
-        follower = Follower(reader, writer, current=current, metrics=RequestMetrics(CollectorRegistry()))
+        follower = Follower(reader, writer, current=current)
         pool = ModelPool(frame_bytes_max=1, drain_timeout_s=1, changed=follower.tell_connected, stuck=lambda _: None)
         # A flip is under way: its table is there, and its instant isn't.
         in_force, to_come = RoutingTable(epoch=3), RoutingTable(epoch=4)

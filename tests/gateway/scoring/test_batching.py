@@ -118,6 +118,16 @@ def test_idle_requests_go_out_alone_and_what_comes_meanwhile_leaves_together(tmp
     asyncio.run(scenario())
 
 
+def test_what_one_turn_of_the_loop_has_read_leaves_together(tmp_path):
+    async def scenario():
+        model = Doubling()
+        async with batching(model, tmp_path) as batcher:
+            await asyncio.gather(*(ask(batcher, rows(float(n))) for n in (1, 2, 3)))
+        assert model.calls == [[1, 2, 3]]
+
+    asyncio.run(scenario())
+
+
 def test_a_bad_row_fails_its_own_request_with_its_own_words(tmp_path):
     async def scenario():
         model = Doubling()
@@ -281,12 +291,13 @@ def test_a_model_that_is_not_batchable_is_asked_one_request_at_a_time(tmp_path):
     asyncio.run(scenario())
 
 
-def test_an_idle_host_is_asked_before_anything_else_happens(tmp_path):
+def test_an_idle_host_is_asked_in_the_same_turn_of_the_loop(tmp_path):
     async def scenario():
         model = Doubling()
         async with batching(model, tmp_path) as batcher:
             answer = ask(batcher, rows(0.0))
-            # The event loop stands still meanwhile, so it was neither a timer nor another turn of the loop.
+            await asyncio.sleep(0)
+            # The event loop stands still from here, so it was no timer: the turn in which it came is all it waited for.
             assert model.started[0].wait(20)
             await let_go(model, answer)
 

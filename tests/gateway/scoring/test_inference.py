@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from gateway.metrics import Metrics
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Deadline, Limits
@@ -33,7 +34,7 @@ def inference():
     current.switch(LiveTable(RoutingTable(epoch=7, routes=(route(), route("a@b", champion=1)))))
     pool = ModelPool(frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
     limits = Limits(rows_max=1, bytes_max=1, waiting_max=1)
-    return Inference(current, pool, limits=limits, patience_s=1)
+    return Inference(current, pool, limits=limits, patience_s=1, metrics=Metrics())
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,8 @@ def test_a_version_that_is_not_in_memory_is_refused_before_the_body_is_read(infe
 
 def test_before_the_first_table_a_caller_is_told_to_come_back(inference):
     pool = ModelPool(frame_bytes_max=1, drain_timeout_s=1, changed=lambda _: None, stuck=lambda _: None)
-    early = Inference(CurrentTable(), pool, limits=Limits(rows_max=1, bytes_max=1, waiting_max=1), patience_s=1)
+    early = Inference(
+        CurrentTable(), pool, limits=Limits(rows_max=1, bytes_max=1, waiting_max=1), patience_s=1, metrics=Metrics()
+    )
     with pytest.raises(NoTableYet):
         early.choose(Target("iris"))
