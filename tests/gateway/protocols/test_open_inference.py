@@ -1,0 +1,62 @@
+"""The Open Inference Protocol against a real server: bodies that are none, and what every protocol shares."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.gateway.test_open_inference import anything, binary_body, maybe, requests
+
+pytestmark = pytest.mark.e2e
+
+PATH = "/v2/models/petal/infer"
+
+
+def matrix(rows):
+    return {"name": "input-0", "shape": [len(rows), 4], "datatype": "FP64", "data": rows}
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(document=maybe(requests) | anything, tail=st.binary(max_size=16), off=st.sampled_from([None, 0, 1, -1]))
+def test_any_body_is_answered_or_is_the_callers_fault(served, document, tail, off):
+    head = json.dumps(document).encode()
+    headers = {} if off is None else {"Inference-Header-Content-Length": str(max(0, len(head) + off))}
+    answer = served.post(PATH, content=head + tail, headers=headers)
+    assert answer.status_code == 200 or 400 <= answer.status_code < 500, answer.text
+    assert answer.status_code == 200 or list(answer.json()) == ["error"]
+
+
+def test_single_rows_are_answered_as_by_mlflows_protocol_to_the_last_bit(served):
+    for row, expected in zip(served.ROWS, served.expected, strict=True):
+        as_json = served.post(PATH, json={"inputs": [matrix([row])]}).json()
+        assert [as_json["outputs"][0]["data"]] == [expected]
+        by_column = {
+            "inputs": [
+                {"name": name, "shape": [1, 1], "datatype": "FP64", "data": [[value]]}
+                for name, value in zip(served.COLUMNS, row, strict=True)
+            ]
+        }
+        assert served.post(PATH, json=by_column).json()["outputs"] == as_json["outputs"]
+
+
+def test_an_answer_says_who_gave_it_and_heeds_the_headers_of_all_protocols(served):
+    asked = {"inputs": [matrix(served.ROWS)]}
+    answer = served.post("/v2/models/iris/infer", json=asked, headers={"X-Titlebout-Arm": "challenger"})
+    assert answer.headers["X-Titlebout-Version"] == answer.json()["model_version"] == "2"
+    wrong = served.post(PATH, json=asked, headers={"X-Titlebout-Deadline-Ms": "soon"})
+    assert wrong.status_code == 400
+    assert list(wrong.json()) == ["error"]
+    assert served.get(PATH).status_code == 405
+    assert list(served.get(PATH).json()) == ["error"]
+
+
+def test_a_large_binary_input_is_answered_row_for_row(served):
+    rows = served.ROWS * 5_000
+
+    body, length = binary_body(("input-0", "FP64", [len(rows), 4], np.array(rows).tobytes()))
+    answer = served.post(PATH, content=body, headers={"Inference-Header-Content-Length": str(length)})
+    (output,) = answer.json()["outputs"]
+    assert output["shape"] == [len(rows)]
+    np.testing.assert_allclose(output["data"], np.ravel(served.mlflow(served.ROWS)).tolist() * 5_000, rtol=1e-12)
