@@ -29,6 +29,7 @@ from gateway.api.unserved import explain_unserved
 from gateway.api.v1_scoring import V1Scoring
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store
+from gateway.columnar.codec import TableCodec
 from gateway.draining import DrainingServer
 from gateway.exposition import AllMetrics
 from gateway.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
@@ -47,7 +48,6 @@ from gateway.pool.messages import (
     Switched,
     ToSupervisor,
     ToWorker,
-    Used,
     encode_line,
     open_line,
     receive,
@@ -272,7 +272,8 @@ def _scoring(
         waiting_s_max=settings.queue_wait_s,
     )
     # Decoded, an input may be as large as the message that carries it to its model.
-    bodies = Bodies(settings.frame_bytes_max)
+    codec = TableCodec(decoded_bytes_max=settings.frame_bytes_max, timeout_s=settings.predict_timeout_s)
+    bodies = Bodies(codec, settings.frame_bytes_max)
     return Scoring(
         Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s, metrics=metrics),
         current,

@@ -1,6 +1,6 @@
 """Bodies by their media types, for the protocols that leave the type to the caller: inputs read, answers written."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -9,8 +9,10 @@ import numpy as np
 from gateway.api.json_answers import plain
 from gateway.api.media_types import MediaType
 from gateway.api.scoring import Reply
+from gateway.columnar.codec import TableCodec
+from gateway.columnar.messages import Task
 from gateway.scoring.inference import ReadInput
-from loaders.base import Answer, JsonAnswer
+from loaders.base import Answer, Batch, Form, JsonAnswer
 from loaders.errors import BadInput
 from loaders.npy import read_npy, write_npy
 from loaders.payload import DATA_KEYS, Data, read_csv, read_document
@@ -23,12 +25,15 @@ Input = tuple[Data, Mapping[str, Any] | None]
 
 
 class Bodies:
-    """Reads inputs that take up to *decoded_bytes_max* in memory."""
+    """Reads inputs that take up to *decoded_bytes_max* in memory, and writes answers; tables by the *codec*."""
 
-    def __init__(self, decoded_bytes_max: int) -> None:
+    def __init__(self, codec: TableCodec, decoded_bytes_max: int) -> None:
+        self._codec = codec
         self._decoded_bytes_max = decoded_bytes_max
 
-    def reader(self, kind: MediaType, options: Mapping[str, str], body: bytes) -> ReadInput:
+    def reader(
+        self, kind: MediaType, options: Mapping[str, str], body: bytes
+    ) -> ReadInput | Coroutine[Any, Any, ReadInput]:
         """What decodes *body*, which is of *kind*, once it is wanted."""
         match kind:
             case MediaType.JSON:
@@ -38,19 +43,32 @@ class Bodies:
                 return lambda: (_decode_csv(body, header=header), None)
             case MediaType.NPY:
                 return lambda: (read_npy(body, self._decoded_bytes_max), None)
+            case MediaType.ARROW:
+                return self._read_table(Task.READ_STREAM, body)
+            case MediaType.PARQUET:
+                return self._read_table(Task.READ_PARQUET, body)
 
+    def write(self, kind: MediaType, answer: Answer) -> Reply | Coroutine[Any, Any, Reply]:
+        """*answer* as a body of *kind*, one of those that `accepted` gives.
 
-def write_answer(kind: MediaType, answer: Answer) -> Reply:
-    """*answer* as a body of *kind*, one of those that `accepted` gives.
+        Raises:
+            BadInput: if it has no such form.
+        """
+        match kind:
+            case MediaType.NPY:
+                return _in_npy(answer)
+            case MediaType.ARROW:
+                return self._write_table(answer)
+            case _:
+                return Reply(encode_predictions(answer))
 
-    Raises:
-        BadInput: if it has no such form.
-    """
-    match kind:
-        case MediaType.NPY:
-            return _in_npy(answer)
-        case _:
-            return Reply(encode_predictions(answer))
+    async def _read_table(self, task: Task, body: bytes) -> ReadInput:
+        arrays = await self._codec.read(task, body)
+        return lambda: (arrays, None)
+
+    async def _write_table(self, answer: Answer) -> Reply:
+        columns = {name or "predictions": values for name, values in _columns(answer).items()}
+        return Reply(await self._codec.write(Batch(Form.TABLE, columns)), MediaType.ARROW.preferred)
 
 
 # --- what comes in
@@ -100,7 +118,7 @@ def encode_predictions(answer: Answer) -> bytes:
 def _in_npy(answer: Answer) -> Reply:
     columns = _columns(answer)
     if len(columns) > 1:
-        raise BadInput("The answer has several columns, and npy holds one array; ask for JSON.")
+        raise BadInput("The answer has several columns, and npy holds one array; ask for Arrow or JSON.")
     [values] = columns.values()
     return Reply(write_npy(_as_text(values) if values.dtype.kind == "O" else values), MediaType.NPY.preferred)
 
@@ -114,7 +132,7 @@ def _columns(answer: Answer) -> Mapping[str, np.ndarray]:
 def _as_text(values: np.ndarray) -> np.ndarray:
     """Text as numpy itself holds it, without Python's objects."""
     if not all(isinstance(value, str) for value in values.flat):
-        raise BadInput("The answer holds values that npy can't without pickling; ask for JSON.")
+        raise BadInput("The answer holds values that npy can't without pickling; ask for Arrow or JSON.")
     if values.size * max(map(len, values.flat), default=0) * 4 > _NPY_TEXT_BYTES_MAX:
-        raise BadInput("The answer holds text that is too long for npy; ask for JSON.")
+        raise BadInput("The answer holds text that is too long for npy; ask for Arrow or JSON.")
     return values.astype(np.str_)

@@ -1,8 +1,8 @@
 """An invocation: what MLflow's protocol and those that grew from it have in common, apart from names and headers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.api.bodies import Bodies, write_answer
+from gateway.api.bodies import Bodies
 from gateway.api.media_types import accepted, content_type
 from gateway.api.scoring import Ask, Headers, Reply
 from gateway.scoring.inference import Choice, Prediction, ReadInput, Target
@@ -31,9 +31,17 @@ class Invocation(Ask):
         self._bodies = bodies
         self._says = says
 
-    def read(self, body: bytes) -> ReadInput:
+    def read(self, body: bytes) -> ReadInput | Awaitable[ReadInput]:
         return self._bodies.reader(self._kind, self._options, body)
 
-    def reply(self, prediction: Prediction) -> Reply:
-        reply = write_answer(self._wanted, prediction.answer)
-        return Reply(reply.content, reply.content_type, self._says(prediction.choice))
+    def reply(self, prediction: Prediction) -> Reply | Awaitable[Reply]:
+        reply, said = self._bodies.write(self._wanted, prediction.answer), self._says(prediction.choice)
+        return _saying(said, reply) if isinstance(reply, Reply) else _saying_later(said, reply)
+
+
+def _saying(said: Headings, reply: Reply) -> Reply:
+    return Reply(reply.content, reply.content_type, said) if said else reply
+
+
+async def _saying_later(said: Headings, reply: Awaitable[Reply]) -> Reply:
+    return _saying(said, await reply)

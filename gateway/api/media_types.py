@@ -11,6 +11,8 @@ class MediaType(Enum):
 
     JSON = (JSON_TYPE,)
     CSV = ("text/csv",)
+    PARQUET = ("application/vnd.apache.parquet", "application/x-parquet", "application/parquet")
+    ARROW = ("application/vnd.apache.arrow.stream", "application/x-arrow", "application/arrow")
     NPY = ("application/x-npy", "application/npy", "application/x-numpy")
 
     @property
@@ -20,7 +22,7 @@ class MediaType(Enum):
 
 
 _BY_NAME = {name: kind for kind in MediaType for name in kind.value}
-_ANSWERS = frozenset({MediaType.JSON, MediaType.NPY})
+_ANSWERS = frozenset({MediaType.JSON, MediaType.ARROW, MediaType.NPY})
 
 
 class UnsupportedMediaType(ServingError):

@@ -64,16 +64,16 @@ class Ask(ABC):
     target: Target
 
     @abstractmethod
-    def read(self, body: bytes) -> ReadInput:
-        """What decodes *body*, once it is known who answers.
+    def read(self, body: bytes) -> ReadInput | Awaitable[ReadInput]:
+        """What decodes *body*, once it is known who answers; to be waited for where another process does it.
 
         Raises:
             ServingError: for a content type that isn't known.
         """
 
     @abstractmethod
-    def reply(self, prediction: Prediction) -> Reply:
-        """The answer as this protocol writes it."""
+    def reply(self, prediction: Prediction) -> Reply | Awaitable[Reply]:
+        """The answer as this protocol writes it; to be waited for as above."""
 
 
 class Dialect(ABC):
@@ -169,12 +169,17 @@ class Scoring:
         ask = dialect.ask(path, headers)
         deadline = Deadline.after(walk.arrived_s, self._allowed_s(headers))
         body = await read_body(scope, receive, self._body_bytes_max)
+        read_input = ask.read(body)
+        if not callable(read_input):
+            read_input = await read_input
         # From here to the question to the model nothing may be waited for, or the version chosen may be gone by then.
         walk.choice = choice = self._inference.choose(ask.target)
         walk.decoding_s = time.monotonic()
-        walk.prediction = prediction = await self._inference.predict(choice, ask.read(body), deadline)
+        walk.prediction = prediction = await self._inference.predict(choice, read_input, deadline)
         walk.encoding_s = time.monotonic()
         reply = ask.reply(prediction)
+        if not isinstance(reply, Reply):
+            reply = await reply
         walk.encoded_s = time.monotonic()
         return reply
 

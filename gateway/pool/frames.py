@@ -168,6 +168,20 @@ class FrameReader:
         return complete
 
 
+def read_frame(data: bytes) -> tuple[Header, memoryview]:
+    """The header and the body of a frame that came whole, and whose length was bounded by whoever received it.
+
+    Raises:
+        BrokenFrame: if it is none.
+    """
+    view = memoryview(data)
+    header_bytes, body_bytes = frame_lengths(view[:PREFIX_BYTES], len(view))
+    begin = PREFIX_BYTES + header_bytes
+    if len(view) != begin + body_bytes:
+        raise BrokenFrame("a frame isn't as long as it says")
+    return decode_header(view[PREFIX_BYTES:begin]), view[begin:]
+
+
 def decode_header(data: bytes | bytearray | memoryview) -> Header:
     try:
         return _header_decoder.decode(data)

@@ -75,6 +75,7 @@ def test_content_types_are_read_with_their_parameters():
         (b"*/*", MediaType.JSON),
         (b"text/html, image/png", MediaType.JSON),
         (b"text/csv", MediaType.JSON),
+        (b"application/vnd.apache.arrow.stream", MediaType.ARROW),
         (b"text/html, Application/X-NPY;q=0.9, application/json", MediaType.NPY),
     ],
 )
