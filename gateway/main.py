@@ -21,6 +21,7 @@ from gateway.pool.fetching import Fetcher
 from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
+from gateway.pool.restraints import restraints_of
 from gateway.replica_metrics import ReplicaMetrics
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
@@ -145,6 +146,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
                 log_level=settings.log_level,
                 log_format=settings.log_format,
                 environment=os.environ,
+                restraints=restraints_of(settings, run_dir, os.environ),
             )
         )
         reconciler_nudge = asyncio.Event()

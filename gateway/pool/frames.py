@@ -6,8 +6,10 @@ holds them, strings and bytes with their missing entries as a MessagePack list. 
 `BrokenFrame`, and the connection that sent it is closed.
 """
 
+import re
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -22,6 +24,7 @@ _MAGIC = b"TBF1"
 _HEADER_BYTES_MAX = 4 * 1024**2
 # What may cross as raw bytes: booleans, integers, floats, times. Anything else is `object` and goes as a list.
 _RAW_KINDS = frozenset("biufMm")
+_RAW_DTYPE = re.compile(r"[<>|=][biuf]\d{1,2}|[<>][Mm]8(\[\d{0,9}[a-zA-Z]{1,7}\])?")
 # What people read of a failure. A model may put anything into its exceptions, a whole payload too.
 _MESSAGE_CHARACTERS_MAX = 4_000
 _OBJECT = "O"
@@ -225,14 +228,34 @@ def _unpack(column: _Column, data: memoryview) -> np.ndarray:
         raise BrokenFrame(f"column {column.name!r} has a negative side")
     size = prod(column.shape)
     if column.dtype == _OBJECT:
-        return _unpack_objects(column, data, size)
-    try:
-        dtype = np.dtype(column.dtype)
-    except (TypeError, ValueError) as error:
-        raise BrokenFrame(f"column {column.name!r} has no known type") from error
-    if dtype.kind not in _RAW_KINDS or dtype.itemsize * size != len(data) or dtype.itemsize * size != column.nbytes:
+        return _shaped(column, _unpack_objects(column, data, size))
+    dtype = _known_dtype(column.dtype)
+    if dtype is None:
+        raise BrokenFrame(f"column {column.name!r} has no known type")
+    if dtype.itemsize * size != len(data) or dtype.itemsize * size != column.nbytes:
         raise BrokenFrame(f"column {column.name!r} isn't as long as its shape says")
-    return np.frombuffer(data, dtype=dtype, count=size).reshape(column.shape)
+    return _shaped(column, np.frombuffer(data, dtype=dtype, count=size))
+
+
+@lru_cache(maxsize=256)
+def _known_dtype(text: str) -> np.dtype | None:
+    """The type that numpy writes as *text*, if it may cross as raw bytes.
+
+    Looked at first, because numpy reads a small language, and not every sentence of it ends well.
+    """
+    if not _RAW_DTYPE.fullmatch(text):
+        return None
+    try:
+        return np.dtype(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def _shaped(column: _Column, array: np.ndarray) -> np.ndarray:
+    try:
+        return array.reshape(column.shape)
+    except (ValueError, OverflowError) as error:
+        raise BrokenFrame(f"column {column.name!r} has a shape that no array has") from error
 
 
 def _unpack_objects(column: _Column, data: memoryview, size: int) -> np.ndarray:
@@ -243,8 +266,10 @@ def _unpack_objects(column: _Column, data: memoryview, size: int) -> np.ndarray:
     if len(values) != size or len(data) != column.nbytes:
         raise BrokenFrame(f"column {column.name!r} isn't as long as its shape says")
     array = np.empty(size, dtype=object)
-    array[:] = values
-    return array.reshape(column.shape)
+    for place, value in enumerate(values):
+        # One by one, since numpy would make an axis of lists within.
+        array[place] = value
+    return array
 
 
 def _frame(header: Header, buffers: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from gateway.settings import Confinement
 from registry.entities import RoutingTable, VersionKey
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
     mlmodel: str
     """The MLmodel file as it was read, from which a worker takes the signature."""
     warnings: list[str] = []
+    confinement: dict[str, str] = {}
+    """What its host is held to, by what: files, network, memory, threads."""
 
 
 class HostAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +130,7 @@ ToSupervisor = Serving | Leaving | Connected | Switched | Stuck | Used | Broken
 
 
 class Spawn(msgspec.Struct, frozen=True, kw_only=True):
-    """Fork a host. The socket that comes with it is the new host's line to the supervisor."""
+    """A host to be, and the version that it is to hold."""
 
     model_dir: str
     socket: str
@@ -139,6 +142,27 @@ class Spawn(msgspec.Struct, frozen=True, kw_only=True):
     acceleration_timeout_s: float = 20.0
     converted_dir: str | None = None
     """Where converted models are kept: this version's own folder, the one place beside scratch that a host writes."""
+
+
+class Restraints(msgspec.Struct, frozen=True, kw_only=True):
+    """What hosts are held to, all those of a run alike."""
+
+    confinement: Confinement
+    hidden: tuple[str, ...] = ()
+    """Files and folders that a host may not read, but for its own in them."""
+    memory_bytes_max: int = 0
+    """0 is no bound."""
+    threads: int = 0
+    """0 leaves it to the flavor."""
+
+
+class Fork(msgspec.Struct, frozen=True, kw_only=True):
+    """Fork a host. The socket that comes with this is the new host's line to the supervisor."""
+
+    spawn: Spawn
+    scratch: str
+    """The host's own folder, gone with it."""
+    restraints: Restraints
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):
@@ -159,7 +183,13 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-FromHost = Loading | Warming | Ready | Failed
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """The last word, by the warm parent: the host has ended, with *status* as `os.waitstatus_to_exitcode` gives it."""
+
+    status: int
+
+
+FromHost = Loading | Warming | Ready | Failed | Ended
 
 
 def encode_line(message: msgspec.Struct) -> bytes:

@@ -8,13 +8,26 @@ import logging
 import os
 import selectors
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.pool import frames
-from gateway.pool.messages import Failed, FromHost, Loading, ModelDescription, Ready, Spawn, Warming, encode_line
+from gateway.pool import frames, host_limits
+from gateway.pool.confinement import confine
+from gateway.pool.messages import (
+    Failed,
+    Fork,
+    FromHost,
+    Loading,
+    ModelDescription,
+    Ready,
+    Restraints,
+    Spawn,
+    Warming,
+    encode_line,
+)
 from loaders import catalog, warmup
 from loaders.acceleration.wish import AccelerationWish
 from loaders.base import LoadedModel
@@ -34,30 +47,65 @@ _READ_BYTES = 64 * 1024
 _JOINED_BYTES_MAX = 64 * 1024
 
 
-def run(spawn: Spawn, supervisor: socket.socket) -> None:
+def run(fork: Fork, supervisor: socket.socket) -> None:
     """Load, warm up, listen, answer, until the supervisor's line closes."""
 
     def tell(message: FromHost) -> None:
         supervisor.sendall(encode_line(message))
 
     tell(Loading(os.getpid()))
+    # Before the host is confined, which leaves it no way to another socket. Nobody is let in before it listens.
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(fork.spawn.socket)
     try:
-        model, description = _load(spawn, tell)
+        confinement = _restrain(fork)
+        model, description = _load(fork.spawn, confinement, tell)
     except ServingError as error:
         tell(Failed(error.message))
         return
     except Exception as error:  # The model's own code ran: anything may have come of it.
         _log.exception("model_load_failed")
-        tell(Failed(_described(error)))
+        tell(Failed(_described(error, fork.restraints)))
         return
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(spawn.socket)
     listener.listen(_BACKLOG)
     tell(Ready(description))
-    _Answering(model, listener, supervisor, spawn.frame_bytes_max).run()
+    _Answering(model, listener, supervisor, fork.spawn.frame_bytes_max).run()
 
 
-def _load(spawn: Spawn, tell: Callable[[FromHost], None]) -> tuple[LoadedModel, ModelDescription]:
+def _restrain(fork: Fork) -> dict[str, str]:
+    """Hold this process to its bounds before anything of a model's is read; what is in force, for people."""
+    scratch, restraints = Path(fork.scratch), fork.restraints
+    host_limits.spare_others()
+    if restraints.memory_bytes_max:
+        host_limits.guard_memory(restraints.memory_bytes_max)
+    home_of_parent = Path(os.environ["HOME"])
+    _settle_in(scratch)
+    converted = [] if fork.spawn.converted_dir is None else [Path(fork.spawn.converted_dir)]
+    confined = confine(
+        restraints.confinement,
+        own=[scratch, *converted],
+        readable=[Path(fork.spawn.model_dir), home_of_parent],
+        hidden=restraints.hidden,
+    )
+    return {
+        "files": confined.files,
+        "network": confined.network,
+        "memory": host_limits.human(restraints.memory_bytes_max) if restraints.memory_bytes_max else "unbounded",
+        "threads": os.environ.get("OMP_NUM_THREADS", "unbounded"),
+    }
+
+
+def _settle_in(scratch: Path) -> None:
+    """Make *scratch* this process's place for whatever programs like to leave behind."""
+    os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "MPLCONFIGDIR"), str(scratch)))
+    # It remembers where the warm parent kept such things.
+    tempfile.tempdir = None
+    os.chdir(scratch)
+
+
+def _load(
+    spawn: Spawn, confinement: dict[str, str], tell: Callable[[FromHost], None]
+) -> tuple[LoadedModel, ModelDescription]:
     folder = Path(spawn.model_dir)
     model = catalog.load(
         folder, CodePolicy(spawn.code_policy), verified=spawn.verified, acceleration=_acceleration(spawn)
@@ -74,6 +122,7 @@ def _load(spawn: Spawn, tell: Callable[[FromHost], None]) -> tuple[LoadedModel, 
         batchable=model.batchable,
         mlmodel=(folder / "MLmodel").read_text(),
         warnings=list(getattr(model, "warnings", [])),
+        confinement=confinement,
     )
     return model, description
 
@@ -148,11 +197,15 @@ class _Answering:
         return answer
 
 
-def _described(error: Exception) -> str:
+def _described(error: Exception, restraints: Restraints | None = None) -> str:
     try:
-        return f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"
     except Exception:  # The model's own exception, whose text is code of the model's too.
-        return type(error).__name__
+        text = type(error).__name__
+    if isinstance(error, MemoryError) and restraints is not None and restraints.memory_bytes_max:
+        most = host_limits.human(restraints.memory_bytes_max)
+        return f"{text} (a model's process may hold {most}, TITLEBOUT_HOST_MEMORY_BYTES_MAX)"
+    return text
 
 
 def _send(connection: socket.socket, frame: list[bytes | memoryview]) -> None:

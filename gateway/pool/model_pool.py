@@ -77,6 +77,8 @@ class ModelConnection(asyncio.Protocol):
         self._gone: list[Callable[[ModelConnection], None]] = []
         self.when_stuck: Callable[[str], None] = lambda _: None
         """To be called with the socket when the host lets a message run into the longest time a predict may take."""
+        self.when_broken: Callable[[str], None] = lambda _: None
+        """Called with the socket when the host sends what is no frame."""
 
     @classmethod
     async def open(cls, address: HostAddress, *, frame_bytes_max: int) -> "ModelConnection":
@@ -160,6 +162,7 @@ class ModelConnection(asyncio.Protocol):
                 self._settle(header, body)
         except frames.BrokenFrame as error:
             _log.error("broken_frame", extra={"model": self.key[0], "version": self.key[1], "wrong": str(error)})
+            self.when_broken(self.socket)
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  (asyncio's)
@@ -209,11 +212,13 @@ class ModelPool:
         drain_timeout_s: float,
         changed: Callable[[list[str]], None],
         stuck: Callable[[str], None],
+        broken: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._frame_bytes_max = frame_bytes_max
         self._drain_timeout_s = drain_timeout_s
         self._changed = changed
         self._stuck = stuck
+        self._broken = broken
         self._connections: dict[VersionKey, ModelConnection] = {}
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._asked: dict[str, int] = {}
@@ -254,6 +259,7 @@ class ModelPool:
         self._connections[key] = connection
         connection.when_gone(self._forget)
         connection.when_stuck = self._stuck
+        connection.when_broken = self._broken
 
     def _leave(self, connection: ModelConnection) -> None:
         task = asyncio.create_task(connection.drain_and_close(self._drain_timeout_s))

@@ -9,6 +9,7 @@ import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -18,7 +19,7 @@ import msgspec
 
 from gateway.observability import configure_logging
 from gateway.pool import model_host
-from gateway.pool.messages import Spawn
+from gateway.pool.messages import Ended, Fork, encode_line
 from loaders import catalog
 from tracking.errors import ServingError
 
@@ -33,32 +34,86 @@ def main() -> None:
     # Signals often go to the whole group (Ctrl-C, timeout(1)); the supervisor decides when hosts stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Ended hosts are nobody's news here: each has its own line to the supervisor. This keeps them from piling up.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     line = socket.socket(fileno=int(line_fd))
     # A library that is missing is said by each load, in the words for people; here there is nobody to say it to.
     with contextlib.suppress(ServingError):
         catalog.preload(catalog.Flavor(flavor))
     # What is in memory now is shared with every host; keep the collector from touching, and so copying, it.
     gc.freeze()
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(line, _SPAWN_BYTES_MAX, 1)
+    _WarmParent(line).run()
+
+
+class _WarmParent:
+    """Forks hosts, and buries them: what a host started ends with it, and the supervisor hears how it ended."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        # By pid, each host's line to the supervisor, kept for the last word on it.
+        self._hosts: dict[int, socket.socket] = {}
+
+    def run(self) -> None:
+        """Until the supervisor closes its line."""
+        woken, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            ready, _, _ = select.select([self._line.fileno(), woken], [], [])
+            if woken in ready:
+                os.read(woken, 4096)
+                self._bury()
+            if self._line.fileno() in ready and not self._heed():
+                break
+        for pid in self._hosts:
+            _end_group(pid)
+
+    def _heed(self) -> bool:
+        """Fork what is asked for; False if the line is closed."""
+        message, descriptors, _, _ = socket.recv_fds(self._line, _SPAWN_BYTES_MAX, 1)
         if not message:
-            return
+            return False
         host_line = socket.socket(fileno=descriptors[0])
-        if os.fork() == 0:
-            line.close()
-            _become_host(msgspec.json.decode(message, type=Spawn), host_line)
-        host_line.close()
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            # What belongs to the parent and to other hosts: a model's code must find none of it.
+            for line in (self._line, *self._hosts.values()):
+                line.close()
+            _become_host(msgspec.json.decode(message, type=Fork), host_line)
+        self._hosts[pid] = host_line
+        return True
+
+    def _bury(self) -> None:
+        """Of each host that has ended: end what it started, and say how it ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            # For as long as somebody is left in its group, the number isn't given to anybody else.
+            _end_group(pid)
+            line = self._hosts.pop(pid, None)
+            if line is not None:
+                with line, contextlib.suppress(OSError):
+                    line.send(encode_line(Ended(os.waitstatus_to_exitcode(status))), socket.MSG_DONTWAIT)
 
 
-def _become_host(spawn: Spawn, line: socket.socket) -> None:
+def _end_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _become_host(fork: Fork, line: socket.socket) -> None:
     """Run a host in this fresh child and end; nothing of the parent's loop may go on in it."""
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # A group of its own, by which all that it starts can be ended with it.
+        os.setpgid(0, 0)
         _die_with_parent()
-        model_host.run(spawn, line)
+        model_host.run(fork, line)
         status = 0
     except BrokenPipeError:
         # The supervisor went while the model was loading: nobody is there to be told.

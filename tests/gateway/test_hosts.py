@@ -1,5 +1,6 @@
 """Model hosts that misbehave harm themselves alone, and are replaced."""
 
+import json
 import os
 import signal
 import time
@@ -7,10 +8,13 @@ import time
 import httpx
 import pytest
 
+from gateway.cli.client import Client
 from tests.gateway.test_serving import ask, descendants, hosts_of, wait_until, wait_until_served
 from tests.training import constant_classifier, mlflow, register, register_function, set_alias
 
 pytestmark = pytest.mark.e2e
+
+MEMORY_BYTES_MAX = 400 * 1024**2
 
 
 def misbehaving():
@@ -18,18 +22,26 @@ def misbehaving():
 
     class Misbehaving(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
+            import ctypes
             import os
             import time
 
             import numpy as np
 
             (wish,) = np.asarray(model_input).ravel()
-            if wish == "hang":
-                time.sleep(600)
-            if wish == "exit":
-                os._exit(3)
-            if wish == "raise":
-                raise RuntimeError("the model's own words")
+            match wish:
+                case "hang":
+                    time.sleep(600)
+                case "exit":
+                    os._exit(3)
+                case "crash":
+                    ctypes.string_at(0)
+                case "raise":
+                    raise RuntimeError("the model's own words")
+                case "allocate 4 GiB":
+                    np.ones(4 * 2**27)
+                case "leak 50 MiB":
+                    self.__dict__.setdefault("leaked", []).append(np.ones(50 * 2**17))
             return ["fine"]
 
     return Misbehaving()
@@ -37,7 +49,11 @@ def misbehaving():
 
 @pytest.fixture
 def two_models(serve):
-    server = serve(environment={"TITLEBOUT_PREDICT_TIMEOUT_S": "2", "TITLEBOUT_RETRY_FIRST_S": "0.1"})
+    bounds = {
+        "TITLEBOUT_PREDICT_TIMEOUT_S": "2",
+        "TITLEBOUT_HOST_MEMORY_BYTES_MAX": str(MEMORY_BYTES_MAX),
+    }
+    server = serve(environment=bounds)
     register(server.url, "iris", constant_classifier(0))
     register_function(server.url, "odd", misbehaving())
     for name in ("iris", "odd"):
@@ -46,13 +62,22 @@ def two_models(serve):
     return server
 
 
-def test_a_model_that_raises_exits_or_hangs_fails_its_own_request_and_is_replaced(two_models):
+def test_whatever_a_models_predict_does_is_its_own_requests_failure_and_its_host_is_replaced(two_models):
     url = two_models.url
 
     def wish(text):
         return httpx.post(f"{url}/endpoints/odd/invocations", json={"inputs": [text]}, timeout=30)
 
+    def replaced_s():
+        """How long it takes from now until the model answers again; nobody else notices."""
+        began_s = time.monotonic()
+        while not wish("be fine").is_success:
+            assert time.monotonic() - began_s < 60
+            assert ask(url).is_success
+        return time.monotonic() - began_s
+
     assert wish("be fine").json() == {"predictions": ["fine"]}
+    (iris, odd) = sorted(hosts_of(two_models))
 
     raised = wish("raise")
     assert (raised.status_code, raised.json()["error_code"]) == (500, "INTERNAL_ERROR")
@@ -61,15 +86,111 @@ def test_a_model_that_raises_exits_or_hangs_fails_its_own_request_and_is_replace
     assert raised.headers["X-Request-Id"] in two_models.log
     assert wish("be fine").is_success
 
+    assert wish("allocate 4 GiB").status_code == 500
+    assert "MemoryError" in two_models.log
+    assert wish("be fine").is_success
+    assert hosts_of(two_models) == {iris, odd}
+
     assert wish("exit").status_code == 503
-    assert ask(url).is_success
-    wait_until(lambda: wish("be fine").is_success)
+    assert replaced_s() < 2
+    assert "ended by itself with status 3" in two_models.log
+
+    assert wish("crash").status_code == 503
+    assert replaced_s() < 2
+    assert "ended by SIGSEGV" in two_models.log
 
     before = hosts_of(two_models)
     assert wish("hang").status_code == 504
-    assert ask(url).is_success
-    wait_until(lambda: wish("be fine").is_success)
+    assert replaced_s() < 2
     assert len(hosts_of(two_models) - before) == 1
+
+    wait_until(lambda: not wish("leak 50 MiB").is_success)
+    assert ask(url).is_success
+    assert replaced_s() < 2
+    assert "MiB of memory, and was ended: 400 MiB are the most" in two_models.log
+
+
+def failing(fault):
+    """A model that can be logged and can't be loaded, because of *fault*."""
+
+    class Failing(mlflow.pyfunc.PythonModel):
+        def load_context(self, context):
+            import ctypes
+            import os
+            import time
+
+            import numpy as np
+
+            if "TRAINING" in os.environ:
+                return
+            match fault:
+                case "raises":
+                    raise RuntimeError("no such feature")
+                case "exits":
+                    os._exit(3)
+                case "crashes":
+                    ctypes.string_at(0)
+                case "hangs":
+                    time.sleep(600)
+                case "allocates":
+                    np.ones(4 * 2**27)
+                case "eats memory":
+                    eaten = []
+                    while True:
+                        eaten.append(np.ones(20 * 2**17))
+                        time.sleep(0.02)
+
+        def predict(self, context, model_input, params=None):
+            import os
+
+            if fault == "fails its warm-up" and "TRAINING" not in os.environ:
+                raise ValueError("cold")
+            return ["fine"]
+
+    return Failing()
+
+
+def test_a_version_that_cannot_be_loaded_takes_nothing_from_the_champion_shows_why_and_is_not_hurried(
+    serve, monkeypatch
+):
+    bounds = {
+        "TITLEBOUT_LOAD_TIMEOUT_S": "6",
+        "TITLEBOUT_RETRY_FIRST_S": "0.2",
+        "TITLEBOUT_HOST_MEMORY_BYTES_MAX": str(MEMORY_BYTES_MAX),
+    }
+    server = serve(environment=bounds)
+    client = Client(server.url)
+    monkeypatch.setenv("TRAINING", "1")
+    register_function(server.url, "odd", misbehaving())
+    set_alias(server.url, "odd", "champion", 1)
+    wait_until_served(server.url, "odd", champion=1)
+
+    for version, (fault, said) in enumerate(
+        {
+            "raises": "RuntimeError: no such feature",
+            "exits": "ended by itself with status 3",
+            "crashes": "ended by SIGSEGV",
+            "hangs": "not ready after 6 s",
+            "allocates": "MemoryError",
+            "eats memory": "was ended: 400 MiB are the most (TITLEBOUT_HOST_MEMORY_BYTES_MAX)",
+            "fails its warm-up": "ValueError: cold",
+        }.items(),
+        start=2,
+    ):
+        assert register_function(server.url, "odd", failing(fault), input_example=["x"]) == version
+        set_alias(server.url, "odd", "champion", version)
+        problems = wait_until(lambda: client.endpoint("odd")["problems"])
+        assert f"version {version}" in problems[0], fault
+        assert said in problems[0], fault
+        assert client.endpoint("odd")["serving"] == {"champion": 1}
+        assert ask(server.url, "odd", b'{"inputs": ["be fine"]}').json() == {"predictions": ["fine"]}
+
+    def pauses():
+        events = [json.loads(line) for line in server.log.splitlines() if '"slot_changed"' in line]
+        return [event["next_try_in_s"] for event in events if event["state"] == "FAILED" and event["version"] == 8]
+
+    wait_until(lambda: len(pauses()) >= 4)
+    assert pauses()[:4] == [0.2, 0.4, 0.8, 1.6]
 
 
 def test_a_worker_that_takes_a_dead_ones_place_answers_its_first_request(two_models):

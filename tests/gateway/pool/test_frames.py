@@ -1,5 +1,7 @@
 """Frames carry every kind of array there and back, and refuse whatever doesn't add up."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,22 @@ def test_times_arrive_as_they_were():
     after = there_and_back({"t": times}).columns["t"]
     assert after.dtype == times.dtype
     assert np.array_equal(after, times, equal_nan=True)
+
+
+@given(hnp.arrays(st.one_of(hnp.datetime64_dtypes(), hnp.timedelta64_dtypes()), hnp.array_shapes(min_side=0)))
+def test_times_and_durations_of_any_unit_arrive_as_they_were(times):
+    after = there_and_back({"t": times}).columns["t"]
+    assert after.dtype == times.dtype
+    assert np.array_equal(after.view(np.int64), times.view(np.int64))
+
+
+def test_lists_in_a_column_stay_lists():
+    column = np.empty(3, dtype=object)
+    column[:] = [[1, 2], [3, 4], None]
+    column[2] = [5.0, None]
+    after = there_and_back({"l": column}).columns["l"]
+    assert after.shape == (3,)
+    assert after.tolist() == [[1, 2], [3, 4], [5.0, None]]
 
 
 def test_several_columns_keep_their_order_and_a_view_is_sent_as_what_it_shows():
@@ -119,6 +137,12 @@ def forged(dtype, shape, nbytes, body):
         pytest.param("<f8", (-1,), 8, bytes(8), id="a negative side"),
         pytest.param("|V8", (1,), 8, bytes(8), id="a type that is no number"),
         pytest.param("nonsense", (1,), 8, bytes(8), id="no type"),
+        pytest.param("<f9", (1,), 9, bytes(9), id="a width that no number has"),
+        pytest.param("<M8[7parsecs]", (1,), 8, bytes(8), id="a unit that no time has"),
+        pytest.param("f8,f8", (1,), 16, bytes(16), id="a type made of several"),
+        pytest.param("<f8", (1,) * 65, 8, bytes(8), id="more axes than an array has"),
+        pytest.param("O", (1,) * 65, 2, b"\x91\xc0", id="more axes for objects"),
+        pytest.param("<f8", (1 << 62, 0, 1 << 62), 0, b"", id="nothing, in a shape without end"),
         pytest.param("O", (1,), 8, bytes(8), id="objects that are no list"),
         pytest.param("O", (5,), 1, b"\x90", id="fewer objects than rows"),
         pytest.param("<f8", (1,), 8, bytes(16), id="bytes left over"),
@@ -127,6 +151,25 @@ def forged(dtype, shape, nbytes, body):
 def test_columns_that_do_not_add_up_are_refused(dtype, shape, nbytes, body):
     with pytest.raises(frames.BrokenFrame):
         frames.decode_batch(*forged(dtype, shape, nbytes, body))
+
+
+forged_columns = st.builds(
+    frames._Column,
+    st.text(max_size=3),
+    st.one_of(
+        st.just("O"),
+        st.text(max_size=8),
+        st.from_regex(r"[<>|=]?[a-zA-Z]\d{0,2}(\[\w{0,4}\])?([,/]\d+)?", fullmatch=True),
+    ),
+    st.lists(st.integers(-1, 1 << 62), max_size=70).map(tuple),
+    st.integers(-16, 32),
+)
+
+
+@given(st.lists(forged_columns, max_size=3), st.binary(max_size=32))
+def test_no_column_whatever_it_says_does_more_than_be_refused(columns, body):
+    with contextlib.suppress(frames.BrokenFrame):
+        frames.decode_batch(frames.AnswerHeader(1, Form.TABLE, columns), bytearray(body))
 
 
 @given(st.binary(max_size=200))

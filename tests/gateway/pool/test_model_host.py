@@ -9,7 +9,8 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 
 from gateway.pool.hosts import warm_parents
-from gateway.pool.messages import Spawn
+from gateway.pool.messages import Restraints, Spawn
+from gateway.settings import Confinement
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +35,11 @@ def forest(tmp_path):
 async def described(model_dir, tmp_path, **wishes):
     """What hosts say of themselves, one after the other, for each of *wishes*."""
     descriptions = []
-    async with warm_parents(tmp_path, log_level="INFO", log_format="text", environment=os.environ) as parents:
+    (tmp_path / "converted").mkdir()
+    restraints = Restraints(confinement=Confinement.AUTO, hidden=(str(tmp_path),))
+    async with warm_parents(
+        tmp_path, log_level="INFO", log_format="text", environment=os.environ, restraints=restraints
+    ) as parents:
         for name, acceleration in wishes.items():
             spawn = Spawn(
                 model_dir=str(model_dir),
@@ -44,7 +49,7 @@ async def described(model_dir, tmp_path, **wishes):
                 frame_bytes_max=2**20,
                 acceleration=acceleration,
                 acceleration_timeout_s=60,
-                converted_dir=str(tmp_path),
+                converted_dir=str(tmp_path / "converted"),
             )
             host = await parents.spawn("sklearn", spawn)
             descriptions.append(await host.until_ready(lambda state: None))
@@ -55,6 +60,6 @@ async def described(model_dir, tmp_path, **wishes):
 def test_a_host_says_what_answers_and_why_it_is_nothing_faster(forest, tmp_path):
     first, second, plain = asyncio.run(described(forest, tmp_path, first=True, second=True, plain=False))
     assert (first.predictor, first.predictor_reason) == ("onnxruntime", "")
-    assert (tmp_path / "outcome.json").exists()
+    assert (tmp_path / "converted/outcome.json").exists()
     assert second == first
     assert (plain.predictor, plain.predictor_reason) == ("sklearn", "acceleration is switched off")
