@@ -305,6 +305,8 @@ class WorkerGroup:
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
+        # With ours open, new connections would wait for nobody; so they are refused, and may go elsewhere.
+        self._listener.close()
         for worker in self._workers:
             if not worker.let_go:
                 self._let_go(worker)

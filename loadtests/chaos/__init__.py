@@ -1,0 +1,1 @@
+"""What processes that come, go and are killed cost the callers."""

@@ -1,0 +1,159 @@
+"""Processes that come and go cost no request; processes that are killed, only those that they held."""
+
+import asyncio
+import shutil
+import signal
+import time
+
+import httpx
+import pytest
+
+from gateway.cli.client import Client
+from loadtests.chaos.clients import Clients, while_asked
+from loadtests.chaos.haproxy import running_haproxy
+from loadtests.chaos.kills import kill_supervisor, kill_worker
+from loadtests.chaos.restarts import (
+    Replica,
+    replace_worker_by_its_own_signal,
+    replace_workers,
+    roll,
+    running,
+)
+from tests.gateway.test_serving import BODY, ask, wait_until, wait_until_served
+from tests.training import constant_classifier, mlflow, register, register_function, set_alias
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+PATH = "/endpoints/iris/invocations"
+
+
+def provide_iris(url):
+    """Two versions of `iris`: version 1 answers 0, version 2 answers 1."""
+    register(url, "iris", constant_classifier(0))
+    register(url, "iris", constant_classifier(1))
+    set_alias(url, "iris", "champion", 1)
+    set_alias(url, "iris", "challenger", 2)
+    wait_until_served(url, "iris", champion=1, challenger=2)
+
+
+@pytest.fixture
+def iris(serve):
+    server = serve("--workers", "2")
+    provide_iris(server.url)
+    return server
+
+
+def callers(server, **options):
+    return Clients(server.url + PATH, BODY, **options)
+
+
+# --- replaced
+
+
+def test_workers_are_replaced_under_load_and_no_request_is_lost(iris):
+    clients = while_asked(callers(iris), lambda: replace_workers(iris, times=6))
+    assert clients.failures == []
+    assert "worker_replaced" in iris.log
+    assert "worker_ended" not in iris.log
+    # Each ended by its own hand, with status 0.
+    assert iris.log.count('"event":"worker_left"') == iris.log.count('"status":0')
+
+
+def test_a_worker_that_is_asked_to_end_waits_for_its_successor(serve):
+    server = serve()
+    provide_iris(server.url)
+    clients = while_asked(callers(server), lambda: replace_worker_by_its_own_signal(server))
+    assert clients.failures == []
+
+
+def test_a_successor_answers_from_the_newest_table_at_once(iris):
+    def flip_and_replace():
+        for version in (2, 1, 2):
+            set_alias(iris.url, "iris", "champion", version)
+            replace_workers(iris, times=2)
+
+    clients = while_asked(callers(iris), flip_and_replace)
+    assert clients.failures == []
+    epoch = Client(iris.url).status()["epoch"]
+    assert {int(ask(iris.url).headers["X-Titlebout-Epoch"]) for _ in range(20)} == {epoch}
+
+
+# --- stopped
+
+
+def test_sigterm_finishes_what_was_asked_and_what_was_about_to_be(iris):
+    clients = callers(iris)
+    status = []
+    while_asked(clients, lambda: status.append(iris.stop()))
+    assert status == [0]
+    # Nobody listens any more; whoever had been connected was answered.
+    assert all(outcome.is_first and outcome.status == 0 for outcome in clients.failures)
+
+
+class Slow(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        time.sleep(1.5)
+        return model_input
+
+
+def test_sigterm_gives_notice_and_waits_for_slow_requests_and_sigint_is_quick(serve, tmp_path):
+    server = serve(environment={"TITLEBOUT_STOP_NOTICE_S": "1"})
+    register_function(server.url, "slow", Slow())
+    set_alias(server.url, "slow", "champion", 1)
+    body = b'{"inputs": ["x"]}'
+    wait_until(lambda: ask(server.url, "slow", body).is_success)
+
+    async def stop_while_it_answers():
+        async with httpx.AsyncClient(timeout=30) as http:
+            url = f"{server.url}/endpoints/slow/invocations"
+            asked = asyncio.create_task(http.post(url, content=body, headers={"Content-Type": "application/json"}))
+            await asyncio.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(wait_until, lambda: httpx.get(f"{server.url}/ready").status_code == 503)
+            said = await http.get(f"{server.url}/ready")
+            return await asked, said
+
+    answer, said = asyncio.run(stop_while_it_answers())
+    assert (answer.status_code, answer.headers["Connection"]) == (200, "close")
+    assert (said.json()["reason"], said.headers["Connection"]) == ("It is being stopped.", "close")
+    assert server.process.wait(20) == 0
+
+    again = serve(environment={"TITLEBOUT_STOP_NOTICE_S": "60"})
+    with httpx.Client() as http:
+        assert http.get(f"{again.url}/health").is_success  # A connection stays open, and isn't waited for.
+        began_s = time.monotonic()
+        again.process.send_signal(signal.SIGINT)
+        assert again.process.wait(20) == 0
+        assert time.monotonic() - began_s < 4
+
+
+@pytest.mark.skipif(not shutil.which("haproxy"), reason="HAProxy isn't installed; .ci/run does that")
+def test_replicas_behind_haproxy_are_restarted_under_load_and_no_request_is_lost(tmp_path):
+    shared = (
+        *("--database-url", f"sqlite:///{tmp_path}/titlebout.db"),
+        *("--artifact-root", str(tmp_path / "artifacts")),
+    )
+    replicas = [Replica(tmp_path / name, *shared) for name in ("first", "second")]
+    with running(replicas), running_haproxy([replica.port for replica in replicas]) as haproxy:
+        provide_iris(f"http://127.0.0.1:{replicas[0].port}")
+        for replica in replicas:
+            haproxy.until_up(replica.port)
+        clients = while_asked(Clients(haproxy.url + PATH, BODY), lambda: roll(replicas, haproxy, times=4))
+    assert clients.failures == []
+
+
+# --- killed
+
+
+def test_a_killed_worker_takes_only_the_requests_that_it_held(iris):
+    held = []
+    clients = while_asked(callers(iris), lambda: held.extend(kill_worker(iris)))
+    assert {outcome.port for outcome in clients.failures} <= set(held)
+    epoch = Client(iris.url).status()["epoch"]
+    assert {int(ask(iris.url).headers["X-Titlebout-Epoch"]) for _ in range(20)} == {epoch}
+
+
+def test_a_killed_supervisor_leaves_no_process_and_whoever_was_connected_is_answered(iris):
+    clients = callers(iris)
+    while_asked(clients, lambda: kill_supervisor(iris))
+    assert all(outcome.is_first and outcome.status == 0 for outcome in clients.failures)
