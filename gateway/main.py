@@ -164,7 +164,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
             clock=time.time,
             changed=reconciler_nudge.set,
         )
-        workers.on_stuck = slots.stop_stuck
+        workers.on_stuck, workers.on_broken = slots.stop_stuck, slots.stop_broken
         metrics = ReplicaMetrics(
             MetricsFolder(run_dir / "metrics"),
             statuses=slots.statuses,

@@ -34,8 +34,10 @@ from gateway.draining import DrainingServer
 from gateway.exposition import AllMetrics
 from gateway.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
 from gateway.observability import configure_logging
+from gateway.pool.absences import Absences
 from gateway.pool.messages import (
     Begin,
+    Broken,
     Connected,
     Drain,
     Freshness,
@@ -48,6 +50,7 @@ from gateway.pool.messages import (
     Switched,
     ToSupervisor,
     ToWorker,
+    Used,
     encode_line,
     open_line,
     receive,
@@ -145,6 +148,16 @@ class Follower:
     def tell_stuck(self, socket: str) -> None:
         self.tell(Stuck(socket))
 
+    def tell_broken(self, socket: str) -> None:
+        self.tell(Broken(socket))
+
+    async def keep_telling_used(self, pool: ModelPool) -> None:
+        """Say now and then which hosts were asked, by which those leave first that nobody needs."""
+        while True:
+            await asyncio.sleep(_USED_INTERVAL_S)
+            if used := pool.used():
+                self.tell(Used(used))
+
     async def until_begun(self, pool: ModelPool) -> None:
         """Wait until all that the supervisor knows has been said, and connect to the hosts there are.
 
@@ -177,8 +190,10 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     pool = ModelPool(
         frame_bytes_max=settings.frame_bytes_max,
         drain_timeout_s=settings.drain_timeout_s,
+        absences=Absences(wait_s=settings.host_wait_s, waiting_max=settings.requests_waiting_max),
         changed=follower.tell_connected,
         stuck=follower.tell_stuck,
+        broken=follower.tell_broken,
     )
     database = Database(settings.database, pool_size=settings.database_threads)
     predictions = _prediction_log(settings, metrics)

@@ -40,6 +40,7 @@ class FetchedModel(msgspec.Struct, frozen=True):
     converted: Path
     """Beside it, for what the version's host makes of it to answer faster."""
     digest: str
+    files_bytes: int
     flavor: Flavor
     unsettled: Manifest | None = None
     """For a version that is held to no files yet: these, once they are known to be a whole model."""
@@ -94,7 +95,8 @@ class Fetcher:
         with self._cache.lease(manifest.digest, files, download) as folder:
             flavor = required_flavor(read_mlmodel(folder))
             converted = self._cache.converted(manifest.digest)
-            yield FetchedModel(folder, converted, manifest.digest, flavor, unsettled=None if settled else manifest)
+            unsettled = None if settled else manifest
+            yield FetchedModel(folder, converted, manifest.digest, manifest.size, flavor, unsettled)
 
     def settle(self, key: VersionKey, manifest: Manifest) -> None:
         """Hold *key*, registered before its files were there, to those that it was loaded with.

@@ -8,25 +8,31 @@ restart and a second replica are all this one path.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from gateway.pool.model_slots import ModelSlots
+from gateway.pool.saved_table import TableOnDisk
 from gateway.pool.version_policy import aspired_versions
 from gateway.settings import Settings
 from registry import endpoints, epochs, serving, versions
 from registry.entities import DesiredRoute, Pin, RoutingTable, SlotStatus, VersionKey
 from registry.routing_plan import next_routes
-from tracking.database import Database
+from tracking.database import Database, DatabaseUnavailable
 from tracking.errors import ServingError
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 _LEASE_MS = 5_000
 _HEARTBEAT_S = 1.0
 _DEAD_REPLICAS_KEPT_MS = 3_600_000
+# The database's clock is taken to be read in the middle of the question; of one that hung, nobody knows when.
+_OFFSET_READ_MAX_S = 0.5
 
 
 class Switches(Protocol):
@@ -55,13 +61,6 @@ class Desired(msgspec.Struct, frozen=True):
     """What the versions named above are held to."""
 
 
-class SavedTable(msgspec.Struct, frozen=True):
-    """What is kept on disk: enough to serve on after a restart without the database."""
-
-    table: RoutingTable
-    digests: list[tuple[str, int, str]]
-
-
 class Reconciler:
     """One replica's part in serving what the registry asks for.
 
@@ -85,11 +84,13 @@ class Reconciler:
         self._slots = slots
         self._workers = workers
         self._clock = clock
-        self._saved_path = settings.data_dir / "state" / "routing_table.json"
+        self._on_disk = TableOnDisk(settings.data_dir / "state" / "routing_table.json")
         self._desired = Desired()
         self._nudged = nudged
         self._clock_offset_s = 0.0
         self._announced_epoch = -1
+        self._table_is_kept = True
+        self._asked: asyncio.Future[Any] | None = None
         # From the table that the slowest worker answers from to the newest that was announced.
         self._answered_from: list[RoutingTable] = []
         self._said: tuple[list[SlotStatus], int] | None = None
@@ -110,24 +111,48 @@ class Reconciler:
 
     async def _tick(self) -> None:
         try:
-            await self._observe()
+            away = await self._database_away(self._observe)
+            # Whether or not the database answers: what is in memory serves on, and what the last table names is
+            # brought up.
             self._step()
             self._announce()
-            await self._report()
-            self._mark_fresh()
-        except ServingError as error:
-            # The database is away. What is in memory serves on, and what the last table names is brought up.
-            self._mark_stale(error)
-            self._step()
-            self._announce()
+            away = away or await self._database_away(self._report)
+            if away is None:
+                self._mark_fresh()
+            else:
+                self._mark_stale(away)
         except Exception:
             # An edge: a bug in one tick must not end the loop that keeps everything else going.
             _log.exception("reconciler_tick_failed")
 
+    async def _database_away(self, part: Callable[[], Awaitable[None]]) -> ServingError | None:
+        """Do a part of a tick that needs the database, and say why not if it is away."""
+        try:
+            await part()
+        except ServingError as error:
+            return error
+        return None
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        """*question*'s answer, from a thread. A database that is silent for longer than a lease counts as away.
+
+        Raises:
+            DatabaseUnavailable: then, and at once for as long as an earlier question is still waiting for its answer.
+        """
+        if self._asked is not None and not self._asked.done():
+            raise DatabaseUnavailable
+        self._asked = asked = asyncio.ensure_future(asyncio.to_thread(question))
+        # A thread can't be stopped. Nobody may be left to hear what one says that was given up.
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait([asked], timeout=_LEASE_MS / 1000)
+        if not asked.done():
+            raise DatabaseUnavailable
+        return asked.result()
+
     # --- what should be
 
     async def _observe(self) -> None:
-        desired = await asyncio.to_thread(self._read_desired)
+        desired = await self._ask(self._read_desired)
         if desired is not None:
             self._desired = desired
 
@@ -136,7 +161,9 @@ class Reconciler:
         with self._database.reading() as session:
             before_s = self._clock()
             now_ms = self._database.now_ms(session)
-            self._clock_offset_s = now_ms / 1000 - (before_s + self._clock()) / 2
+            after_s = self._clock()
+            if after_s - before_s < _OFFSET_READ_MAX_S:
+                self._clock_offset_s = now_ms / 1000 - (before_s + after_s) / 2
             generation = serving.generation(session)
             if generation == self._desired.generation:
                 return None
@@ -148,24 +175,29 @@ class Reconciler:
                 routes=tuple(routes),
                 table=table,
                 pins=tuple(pins),
-                digests=versions.find_digests(session, keys),
+                digests=versions.find_digests(session, keys.all),
             )
 
     def _announce(self) -> None:
-        """Hand a new epoch to the workers, with its instant by this machine's clock."""
+        """Hand a new epoch to the workers, with its instant by this machine's clock, and keep it on disk."""
         table = self._desired.table
-        if table.epoch <= self._announced_epoch or self._desired == Desired():
-            # Nothing new; or nothing at all, neither from the database nor from the disk: not ready yet.
-            return
-        named = {(route.model, version) for route in table.routes for version in route.arms.values()}
-        if self._announced_epoch < 0 and not named <= self._slots.ready() | self._slots.failing():
-            # A fresh replica first loads what the epoch names, and is ready only then. What fails to load here
-            # doesn't hold up the rest.
-            return
-        self._announced_epoch = table.epoch
-        self._answered_from.append(table)
-        self._workers.switch(table, table.activate_at_ms / 1000 - self._clock_offset_s)
-        self._save_table(table)
+        # Nothing at all, neither from the database nor from the disk, is nothing to answer from.
+        if table.epoch > self._announced_epoch and self._desired != Desired() and self._can_answer(table):
+            self._announced_epoch = table.epoch
+            self._answered_from.append(table)
+            self._workers.switch(table, table.activate_at_ms / 1000 - self._clock_offset_s)
+            self._table_is_kept = False
+        if not self._table_is_kept and self._answered_from:
+            self._keep_table(self._answered_from[-1])
+
+    def _can_answer(self, table: RoutingTable) -> bool:
+        """Whether all that *table* names has been brought up here, as far as it can be.
+
+        Versions are READY on every live replica before an epoch is committed. A replica that wasn't live then, because
+        it has just started or was cut off from the database, goes on as it was until it has them, too. What fails to
+        load here doesn't hold up the rest.
+        """
+        return _named(table) <= self._slots.ready() | self._slots.failing()
 
     def _step(self) -> None:
         while len(self._answered_from) > 1 and self._answered_from[1].epoch <= self._workers.epoch:
@@ -185,11 +217,11 @@ class Reconciler:
         said = (self._slots.statuses(), self._workers.epoch)
         now_s = self._clock()
         if said != self._said or now_s - self._said_at_s >= _HEARTBEAT_S:
-            await asyncio.to_thread(self._heartbeat, *said)
+            await self._ask(partial(self._heartbeat, *said))
             self._said, self._said_at_s = said, now_s
         # Asked here first, without a lock: most ticks there is nothing to commit.
         if next_routes(self._desired.table, self._desired.routes, self._slots.ready()) != self._desired.table.routes:
-            await asyncio.to_thread(self._commit)
+            await self._ask(self._commit)
 
     def _heartbeat(self, slots: list[SlotStatus], epoch: int) -> None:
         with self._database.writing() as session:
@@ -200,8 +232,7 @@ class Reconciler:
     def _commit(self) -> None:
         with self._database.writing() as session:
             now_ms = self._database.now_ms(session)
-            lead_ms = int(2 * self._settings.poll_interval_s * 1000)
-            table = epochs.commit_epoch(session, now_ms=now_ms, lead_ms=lead_ms)
+            table = epochs.commit_epoch(session, now_ms=now_ms, lead_ms=self._settings.switch_lead_ms)
         if table is not None:
             _log.info("epoch_committed", extra={"epoch": table.epoch, "routes": len(table.routes)})
             self._nudged.set()
@@ -221,27 +252,28 @@ class Reconciler:
 
     # --- the last good table, over a restart
 
-    def _save_table(self, table: RoutingTable) -> None:
-        digests = [(model, version, digest) for (model, version), digest in self._slots.digests().items()]
-        self._saved_path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path = self._saved_path.with_suffix(".partial")
-        partial_path.write_bytes(msgspec.json.encode(SavedTable(table, digests)))
-        partial_path.replace(self._saved_path)
+    def _keep_table(self, table: RoutingTable) -> None:
+        named, known = _named(table), self._slots.digests()
+        digests = {key: known.get(key) or self._desired.digests.get(key) for key in named}
+        self._on_disk.keep(table, {key: digest for key, digest in digests.items() if digest is not None})
+        # A version that is still to be loaded here may have no digest before it is.
+        self._table_is_kept = None not in digests.values()
 
     def _recover_saved_table(self) -> None:
         """Begin with the table that was served last. The database, once it is heard, says what is newer."""
-        try:
-            saved = msgspec.json.decode(self._saved_path.read_bytes(), type=SavedTable)
-        except (OSError, msgspec.MsgspecError):
-            return
-        digests: dict[VersionKey, str | None] = {(model, version): digest for model, version, digest in saved.digests}
-        self._desired = Desired(table=saved.table, digests=digests)
+        saved = self._on_disk.find()
+        if saved is not None:
+            self._desired = Desired(table=saved[0], digests=saved[1])
 
     async def leave(self) -> None:
         """Take this replica off the list, so that nobody waits for it."""
         with contextlib.suppress(ServingError):
-            await asyncio.to_thread(self._leave)
+            await self._ask(self._leave)
 
     def _leave(self) -> None:
         with self._database.writing() as session:
             serving.leave(session, self._replica_id)
+
+
+def _named(table: RoutingTable) -> frozenset[VersionKey]:
+    return frozenset((route.model, version) for route in table.routes for version in route.arms.values())
