@@ -13,6 +13,9 @@ _BATCH_BOUNDS = tuple(float(2**power) for power in range(13))
 
 REQUESTS = Family("gateway_requests", "Prediction requests.", Kind.COUNTER, (*_ENDPOINT_ARM, "status"))
 FAILURES = Family("gateway_failures", "Predictions that failed, by why.", Kind.COUNTER, (*_ENDPOINT_ARM, "code"))
+FAILURE_SECONDS = Family(
+    "gateway_failure_seconds", "Time that failed predictions took, all together.", Kind.COUNTER, _ENDPOINT_ARM
+)
 REQUEST_SECONDS = Family(
     "gateway_request_seconds",
     "Time from the first byte of a request to the last of its answer.",
@@ -74,8 +77,9 @@ class ArmMetrics:
         requests.value += 1
         self.seconds.observe(took_s)
 
-    def failed(self, code: str) -> None:
+    def failed(self, code: str, took_s: float) -> None:
         self._metrics.number(FAILURES, *self._labels, code).add()
+        self._metrics.number(FAILURE_SECONDS, *self._labels).add(took_s)
 
 
 class BatchMetrics:

@@ -9,8 +9,6 @@ from prometheus_client.samples import Sample
 from gateway.exposition import AllMetrics
 from registry.entities import VersionKey
 
-_NS = 1_000_000_000
-
 
 class Duration(msgspec.Struct):
     """How often, and how long all times together."""
@@ -32,7 +30,9 @@ class ModelStatistics(msgspec.Struct):
     name: str
     version: str
     inference_count: int
+    """Rows that the model was asked for."""
     execution_count: int
+    """Messages in which they went to it."""
     inference_stats: InferenceStatistics
 
 
@@ -52,9 +52,11 @@ def read_statistics(
 
 
 class _Figures:
+    """What was counted of one version, by Prometheus's names."""
+
     def __init__(self) -> None:
-        self._success = self._fail = self._messages = 0
-        self._seconds = 0.0
+        self._success = self._fail = self._messages = self._rows = 0
+        self._seconds = self._fail_seconds = 0.0
         self._phases: defaultdict[str, Duration] = defaultdict(Duration)
 
     def add(self, sample: Sample) -> None:
@@ -65,28 +67,36 @@ class _Figures:
                 self._fail += int(sample.value)
             case "gateway_request_seconds_sum":
                 self._seconds += sample.value
+            case "gateway_failure_seconds_total":
+                self._fail_seconds += sample.value
             case "gateway_phase_seconds_count":
                 self._phases[sample.labels["phase"]].count += int(sample.value)
             case "gateway_phase_seconds_sum":
-                self._phases[sample.labels["phase"]].ns += int(sample.value * _NS)
-            case "gateway_batch_requests_count":
+                self._phases[sample.labels["phase"]].ns += _ns(sample.value)
+            case "gateway_batch_rows_count":
                 self._messages += int(sample.value)
+            case "gateway_batch_rows_sum":
+                self._rows += int(sample.value)
 
     def statistics(self, key: VersionKey) -> ModelStatistics:
         return ModelStatistics(
             name=key[0],
             version=str(key[1]),
-            inference_count=self._success,
+            inference_count=self._rows,
             execution_count=self._messages,
             inference_stats=InferenceStatistics(
-                success=Duration(self._success, int(self._seconds * _NS)),
-                fail=Duration(self._fail, 0),
+                success=Duration(self._success, _ns(self._seconds - self._fail_seconds)),
+                fail=Duration(self._fail, _ns(self._fail_seconds)),
                 queue=self._phases["queue"],
                 compute_input=self._phases["decode"],
                 compute_infer=self._phases["compute"],
                 compute_output=self._phases["encode"],
             ),
         )
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1_000_000_000)
 
 
 def _samples(metrics: AllMetrics) -> Iterable[Sample]:

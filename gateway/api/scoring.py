@@ -211,7 +211,7 @@ class Scoring:
             metrics.compute.observe(asked.computed_s)
             metrics.encode.observe(walk.encoded_s - walk.encoding_s)
         if walk.failure is not None:
-            metrics.failed(walk.failure)
+            metrics.failed(walk.failure, took_s)
         if self._log is not None:
             self._log.predicted(
                 walk.choice,

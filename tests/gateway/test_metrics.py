@@ -103,7 +103,7 @@ def test_requests_are_counted_by_who_answered(folder):
     arm.answered(200, 0.003)
     arm.answered(200, 0.003)
     arm.answered(400, 0.001)
-    arm.failed("INVALID_PARAMETER_VALUE")
+    arm.failed("INVALID_PARAMETER_VALUE", 0.001)
     arm.queue.observe(0.002)
     BatchMetrics(metrics, "iris", 3).sent(2, 64)
     ArmMetrics(metrics, None).answered(404, 0.001)
@@ -111,6 +111,7 @@ def test_requests_are_counted_by_who_answered(folder):
     assert read(folder, "gateway_requests_total", "status") == {"200": 2, "400": 1, "404": 1}
     assert read(folder, "gateway_requests_total", "arm") == {"champion": 1, "": 1}
     assert read(folder, "gateway_failures_total", "code") == {"INVALID_PARAMETER_VALUE": 1}
+    assert read(folder, "gateway_failure_seconds_total", "arm") == {"champion": 0.001}
     assert read(folder, "gateway_request_seconds_count", "endpoint") == {"flowers": 3, "": 1}
     assert read(folder, "gateway_phase_seconds_count", "phase") == {"decode": 0, "queue": 1, "compute": 0, "encode": 0}
     assert read(folder, "gateway_batch_rows_sum", "version") == {"3": 64}

@@ -230,19 +230,23 @@ def test_the_repository_is_listed_and_a_version_is_kept_by_a_load(triton):
 
 
 def test_statistics_count_what_was_asked_of_all_workers(triton):
-    def figures():
-        (said,) = triton(["get_inference_statistics", {"model_name": "words", "model_version": "1"}])
-        (model,) = said["model_stats"]
-        assert (model["name"], model["version"]) == ("words", "1")
-        return model
+    register(triton.url, "counted", constant_classifier(0))
+    set_alias(triton.url, "counted", "champion", 1)
+    wait_until_served(triton.url, "counted", champion=1)
+    wrong = {"text": ["BYTES", ["a"]]}
+    calls = [["infer", {"model": "counted", "inputs": inputs}] for inputs in [MATRIX] * 10 + [wrong]]
+    triton(*calls)
 
-    inputs = {"times": ["INT64", [1, 2]], "text": ["BYTES", ["a", "b"]]}
-    triton(["infer", {"model": "words", "inputs": inputs}])
-    before = figures()
-    triton(*[["infer", {"model": "words", "inputs": inputs}]] * 10, ["infer", {"model": "words", "inputs": MATRIX}])
-    after = figures()
-    success, fail = after["inference_stats"]["success"], after["inference_stats"]["fail"]
-    assert success["count"] - before["inference_stats"]["success"]["count"] == 10
-    assert fail["count"] - before["inference_stats"]["fail"]["count"] == 1
-    assert success["ns"] > before["inference_stats"]["success"]["ns"]
-    assert {model["name"] for model in triton(["get_inference_statistics", {}])[0]["model_stats"]} >= {"iris", "words"}
+    def counted(what):
+        (said,) = triton(["get_inference_statistics", {"model_name": "counted", "model_version": "1"}])
+        return next((model["inference_stats"][what] for model in said["model_stats"]), {"count": 0})
+
+    # A worker tells the others once a second what it has counted.
+    wait_until(lambda: counted("success")["count"] == 10 and counted("fail")["count"] == 1)
+    for what in ("success", "compute_input", "compute_infer", "compute_output"):
+        figures = counted(what)
+        assert figures["count"] == 10
+        assert figures["ns"] > 0
+    (everything,) = triton(["get_inference_statistics", {}])
+    (model,) = [one for one in everything["model_stats"] if one["name"] == "counted"]
+    assert (model["version"], model["inference_count"], model["execution_count"]) == ("1", 20, 10)
