@@ -29,6 +29,7 @@ from gateway.api import (
     open_inference_models,
     open_inference_repository,
     titlebout,
+    v1_models,
 )
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
@@ -67,6 +68,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     mlflow_signed_urls,
     open_inference_models,
     open_inference_repository,
+    v1_models,
 )
 
 # What training jobs, and those who resolve models for them, call many times a second.

@@ -25,6 +25,8 @@ class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
     batchable: bool
     mlmodel: str
     """The MLmodel file as it was read, from which a worker takes the signature."""
+    example: str = ""
+    """The body of a request that was saved with the model, as JSON; empty where there is none, or a long one."""
     warnings: list[str] = []
     confinement: dict[str, str] = {}
     """What its host is held to, by what: files, network, memory, threads."""

@@ -121,6 +121,7 @@ def _load(
         predictor_reason=getattr(model, "predictor_reason", ""),
         batchable=model.batchable,
         mlmodel=(folder / "MLmodel").read_text(),
+        example=warmup.find_saved_body(folder, mlmodel),
         warnings=list(getattr(model, "warnings", [])),
         confinement=confinement,
     )

@@ -1,5 +1,7 @@
 """What a worker can say of the models that it answers for: from its table and its memory, like a prediction."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from gateway.pool.model_pool import ModelConnection, ModelPool
@@ -13,9 +15,14 @@ class ServedModel(msgspec.Struct, frozen=True):
     """One version in memory, under the name that it answers to."""
 
     endpoint: str
+    model: str
     version: int
+    arms: Mapping[str, int]
+    """The versions of all arms of the endpoint."""
     flavor: str
     signature: Signature | None
+    example: str
+    """The body of a request that was saved with the model, as JSON; empty where there is none."""
     in_memory: tuple[int, ...]
     """All versions of its model that are."""
 
@@ -40,7 +47,21 @@ class ServedModels:
             version = route.arms[arm or CHAMPION]
         connection = self._connection(route, version)
         held = sorted(connection.key[1] for connection in self._connections() if connection.key[0] == route.model)
-        return ServedModel(route.name, version, connection.description.flavor, connection.signature, tuple(held))
+        description = connection.description
+        return ServedModel(
+            endpoint=route.name,
+            model=route.model,
+            version=version,
+            arms=route.arms,
+            flavor=description.flavor,
+            signature=connection.signature,
+            example=description.example,
+            in_memory=tuple(held),
+        )
+
+    def names(self) -> list[str]:
+        """All endpoints."""
+        return sorted(self._current.live.routes)
 
     def ensure_ready(self, target: Target) -> None:
         """Raise as `describe` does unless a prediction for *target* finds its version, whichever arm is drawn."""

@@ -20,12 +20,17 @@ async def main(url, row):
         "outputs": await client.infer(url, {"inputs": [row]}, model_name="petal"),
         "arm": await client.infer(url, {"instances": [row]}, model_name="iris%40challenger"),
         "version": headers["x-titlebout-version"],
+        "ready": [await client.is_model_ready(url, "petal"), await client.is_model_ready(url, "iris")],
     }
     for name, data in [("nothing", {"instances": [row]}), ("petal", {"instances": [["x"] * 4]})]:
         try:
             await client.infer(url, data, model_name=name)
         except Exception as error:
             said[name] = [type(error).__name__, str(error)]
+    try:
+        await client.is_model_ready(url, "nothing")
+    except Exception as error:
+        said["not ready"] = [type(error).__name__, str(error)]
     print(json.dumps(said))
 
 asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
@@ -43,7 +48,8 @@ def test_kserves_client_predicts_and_reads_errors(served, kserve_python):
     assert said["outputs"] == {"outputs": served.expected[0]}
     assert said["arm"] == {"predictions": [1]}
     assert said["version"] == "1"
-    for name, words in [("nothing", "no endpoint 'nothing'"), ("petal", "expected a number")]:
+    assert said["ready"] == [True, True]
+    for name, words in [("nothing", "no endpoint 'nothing'"), ("petal", "expected a number"), ("not ready", "404")]:
         assert said[name][0] == "HTTPStatusError"
         assert words in said[name][1]
 
@@ -73,6 +79,40 @@ def test_a_version_is_named_by_number_and_an_arm_by_label(served):
         answer = served.post(f"/v1/models/{path}:predict", json=body)
         assert answer.json() == {"predictions": [label]}, path
         assert answer.headers["x-titlebout-version"] == str(label + 1)
+
+
+def test_a_models_status_and_metadata_are_those_of_tensorflow_serving(served):
+    assert served.get("/v1/models").json() == {"models": ["iris", "petal"]}
+    available = [
+        {"version": version, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        for version in ("2", "1")
+    ]
+    status = {"name": "iris", "ready": True}
+    for path, versions in [
+        ("iris", available),
+        ("iris/versions/1", available[1:]),
+        ("iris/labels/challenger", available[:1]),
+    ]:
+        assert served.get(f"/v1/models/{path}").json() == {**status, "model_version_status": versions}
+    metadata = served.get("/v1/models/petal/metadata").json()
+    assert metadata["model_spec"] == {"name": "petal", "signature_name": "", "version": "1"}
+    signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert list(signature["inputs"]) == served.COLUMNS
+    assert signature["inputs"][served.COLUMNS[0]] == {
+        "dtype": "DT_DOUBLE",
+        "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
+        "name": served.COLUMNS[0],
+    }
+    assert served.get("/v1/models/iris/labels/challenger/metadata").json()["model_spec"]["version"] == "2"
+    for path, status, words in [
+        ("nothing", 404, "nothing"),
+        ("iris/versions/9", 404, "9"),
+        ("iris/labels/nobody", 400, "nobody"),
+        ("iris/else/where", 404, "nothing at"),
+    ]:
+        answer = served.get(f"/v1/models/{path}")
+        assert answer.status_code == status, answer.text
+        assert words in answer.json()["error"]
 
 
 def test_what_is_wrong_is_said_under_error(served):
