@@ -11,6 +11,18 @@ MLFLOW_VENV := .venv-mlflow
 MLFLOW_STAMP := $(MLFLOW_VENV)/.installed
 MLFLOW_VERSION := 3.17.2
 
+# What we train with, for the peers that load it.
+SCIKIT_LEARN = $$(grep '^scikit-learn==' requirements.lock)
+
+# Another peer of `make bench`.
+MLSERVER_VENV := .venv-mlserver
+MLSERVER_STAMP := $(MLSERVER_VENV)/.installed
+MLSERVER_VERSION := 1.7.1
+
+# py-spy looks into running processes; only `make profile` needs it.
+PROFILE_VENV := .venv-profile
+PROFILE_STAMP := $(PROFILE_VENV)/.installed
+
 # KServe's client, to test against, apart for the same reason.
 KSERVE_VENV := .venv-kserve
 KSERVE_STAMP := $(KSERVE_VENV)/.installed
@@ -28,7 +40,7 @@ TEST_PROCESSES ?= 2
 UV = $(VENV)/bin/uv pip
 UV_FLAGS = $(foreach place,$(FIND_LINKS),--find-links $(place))
 
-.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock mlflow-server kserve-client triton-client bench-tracking
+.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock mlflow-server kserve-client triton-client bench-tracking bench profile wrk-is-there
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,7 +86,7 @@ format: $(STAMP) ## Format, and mend what can be mended by itself
 	@$(VENV)/bin/ruff check --fix .
 
 clean: ## Remove the environment, caches and the data folder
-	rm -rf $(VENV) $(MLFLOW_VENV) $(KSERVE_VENV) $(TRITON_VENV) data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MLFLOW_VENV) $(KSERVE_VENV) $(TRITON_VENV) $(MLSERVER_VENV) $(PROFILE_VENV) profiles data .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 loadtest: $(STAMP) ## Load a running server (TITLEBOUT_URL) and fail if its SLO is not kept
@@ -85,7 +97,8 @@ mlflow-server: $(MLFLOW_STAMP) ## Make .venv-mlflow with the genuine MLflow serv
 $(MLFLOW_STAMP): $(STAMP)
 	@echo "==> Making $(MLFLOW_VENV) with mlflow $(MLFLOW_VERSION)"
 	@test -x $(MLFLOW_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(MLFLOW_VENV)
-	@VIRTUAL_ENV=$(CURDIR)/$(MLFLOW_VENV) $(UV) install --quiet $(UV_FLAGS) mlflow==$(MLFLOW_VERSION) 'psycopg2-binary>=2.9'
+	@VIRTUAL_ENV=$(CURDIR)/$(MLFLOW_VENV) $(UV) install --quiet $(UV_FLAGS) mlflow==$(MLFLOW_VERSION) 'psycopg2-binary>=2.9' \
+		$(SCIKIT_LEARN)
 	@touch $@
 	@echo "==> Ready: $(MLFLOW_VENV)/bin/mlflow"
 
@@ -109,6 +122,29 @@ $(TRITON_STAMP): $(STAMP)
 
 bench-tracking: $(STAMP) $(MLFLOW_STAMP) ## Measure tracking and registry beside the genuine server; BENCH="--quick" for a short look
 	@$(VENV)/bin/python -m loadtests.tracking $(BENCH)
+
+bench: wrk-is-there $(STAMP) $(MLFLOW_STAMP) $(MLSERVER_STAMP) ## Measure predictions beside other servers (wrk); BENCH="--quick" for a short look
+	@$(VENV)/bin/python -m loadtests.scoring $(BENCH)
+
+profile: wrk-is-there $(STAMP) $(PROFILE_STAMP) ## Flame graphs of each of Titlebout's processes under load, in profiles/
+	@$(VENV)/bin/python -m loadtests.scoring --rows logistic --beside echo --profile profiles $(BENCH)
+
+wrk-is-there:
+	@command -v wrk >/dev/null || { echo "wrk isn't installed. It is a package of Debian's and Ubuntu's: apt-get install wrk" >&2; exit 1; }
+
+$(MLSERVER_STAMP): $(STAMP)
+	@echo "==> Making $(MLSERVER_VENV) with MLServer $(MLSERVER_VERSION)"
+	@test -x $(MLSERVER_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(MLSERVER_VENV)
+	@# Its workers ask for an event loop that newer uvloops don't make unasked.
+	@VIRTUAL_ENV=$(CURDIR)/$(MLSERVER_VENV) $(UV) install --quiet $(UV_FLAGS) mlserver==$(MLSERVER_VERSION) \
+		mlserver-sklearn==$(MLSERVER_VERSION) $(SCIKIT_LEARN) 'uvloop<0.22'
+	@touch $@
+	@echo "==> Ready: $(MLSERVER_VENV)/bin/mlserver"
+
+$(PROFILE_STAMP): $(STAMP)
+	@test -x $(PROFILE_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(PROFILE_VENV)
+	@VIRTUAL_ENV=$(CURDIR)/$(PROFILE_VENV) $(UV) install --quiet $(UV_FLAGS) 'py-spy>=0.4.1'
+	@touch $@
 
 lock: ## Pin the newest versions that pyproject.toml admits
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) compile --quiet --upgrade $(UV_FLAGS) --all-extras --group dev --python-version 3.11 \

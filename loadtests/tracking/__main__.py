@@ -15,9 +15,11 @@ from statistics import median
 
 import psycopg
 
+from loadtests.effort import Effort
+from loadtests.tables import heading, line, ratio
 from loadtests.tracking import filling, measuring, work
-from loadtests.tracking.measuring import Effort, Rates
-from loadtests.tracking.servers import Genuine, Server, Titlebout
+from loadtests.tracking.measuring import Rates
+from loadtests.tracking.servers import Genuine, Titlebout, TrackingServer
 
 _ROWS = ("start", "writes", "search", "history", "artifacts")
 _HISTORY_POINTS = 100_000
@@ -32,15 +34,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="of the writes, those whose name holds this")
     parser.add_argument("--folder", type=Path, help="where the throw-away folder is made")
     options = parser.parse_args()
-    effort = Effort(1, 2.0) if options.quick else Effort(3, 4.0)
+    effort = Effort(1, 2) if options.quick else Effort(3, 4)
     sizes = [1_000, 10_000] if options.quick else [1_000, 10_000, 100_000]
     with tempfile.TemporaryDirectory(prefix="titlebout-bench-", dir=options.folder) as folder:
         with _servers(Path(folder), options.database) as servers:
-            print(f"\n{options.database}, {effort.rounds} x {effort.round_s:g} s each, in turns\n", flush=True)
+            print(f"\n{options.database}, {effort.rounds} x {effort.round_s} s each, in turns\n", flush=True)
             _compare(servers, options, effort, sizes)
 
 
-def _compare(servers: Sequence[Server], options: argparse.Namespace, effort: Effort, sizes: Sequence[int]) -> None:
+def _compare(
+    servers: Sequence[TrackingServer], options: argparse.Namespace, effort: Effort, sizes: Sequence[int]
+) -> None:
     if "start" in options.rows:
         _show_starts(measuring.starts(servers, effort.rounds))
     else:
@@ -61,7 +65,7 @@ def _compare(servers: Sequence[Server], options: argparse.Namespace, effort: Eff
 
 
 @contextmanager
-def _servers(folder: Path, kind: str) -> Iterator[list[Server]]:
+def _servers(folder: Path, kind: str) -> Iterator[list[TrackingServer]]:
     """Both, stopped, with their tables made. The genuine one comes first."""
     with ExitStack() as life:
         urls = life.enter_context(_databases(folder, kind))
@@ -89,7 +93,7 @@ def _databases(folder: Path, kind: str) -> Iterator[list[str]]:
         yield [f"{url.rpartition('/')[0]}/{name}" for name in names]
 
 
-def _compare_searches(servers: Sequence[Server], effort: Effort, sizes: Sequence[int]) -> None:
+def _compare_searches(servers: Sequence[TrackingServer], effort: Effort, sizes: Sequence[int]) -> None:
     experiments = {work.create_experiment(server, "searched") for server in servers}
     # Both number experiments from 1 and have made the same ones, so the same requests go to both.
     (experiment_id,) = experiments
@@ -102,7 +106,7 @@ def _compare_searches(servers: Sequence[Server], effort: Effort, sizes: Sequence
     _show(row := work.search_by_default(experiment_id, filled), measuring.rates(row, servers, effort))
 
 
-def _compare_histories(servers: Sequence[Server], effort: Effort) -> None:
+def _compare_histories(servers: Sequence[TrackingServer], effort: Effort) -> None:
     paths = []
     for server in servers:
         run_id = work.create_run(server, "0")["run_id"]
@@ -112,14 +116,13 @@ def _compare_histories(servers: Sequence[Server], effort: Effort) -> None:
     for _ in range(effort.rounds):
         for server, path, taken in zip(servers, paths, seen, strict=True):
             taken.append(measuring.history(server, path))
-    print(f"\n| `get-history` of {_HISTORY_POINTS:,} points | {servers[0].name} | {servers[1].name} | ratio |")
-    print("|---|---|---|---|")
+    print("\n" + heading(f"`get-history` of {_HISTORY_POINTS:,} points", servers[0].name, servers[1].name, "ratio"))
     theirs, ours = ([median(values) for values in zip(*taken, strict=True)] for taken in seen)
     for name, one, other in zip(("seconds", "memory grew by MiB", "processor s"), theirs, ours, strict=True):
-        print(f"| {name} | {one:.2f} | {other:.2f} | {_ratio(one, other)} |", flush=True)
+        print(line(name, f"{one:.2f}", f"{other:.2f}", ratio(one, other)), flush=True)
 
 
-def _compare_transfers(servers: Sequence[Server], effort: Effort) -> None:
+def _compare_transfers(servers: Sequence[TrackingServer], effort: Effort) -> None:
     with tempfile.NamedTemporaryFile(prefix="titlebout-bench-", dir=servers[0].folder) as file:
         for _ in range(_ARTIFACT_BYTES // 1024**2):
             file.write(os.urandom(1024**2))
@@ -129,43 +132,35 @@ def _compare_transfers(servers: Sequence[Server], effort: Effort) -> None:
             for server, taken in zip(servers, seen, strict=True):
                 path = work.artifact_path(f"bench/{number}.bin")
                 taken.append(measuring.transfer(server, path, Path(file.name)))
-    print(f"\n| {_ARTIFACT_BYTES // 1024**2} MiB artifact | {servers[0].name} | {servers[1].name} | ratio |")
-    print("|---|---|---|---|")
+    print("\n" + heading(f"{_ARTIFACT_BYTES // 1024**2} MiB artifact", servers[0].name, servers[1].name, "ratio"))
     theirs, ours = ([median(values) for values in zip(*taken, strict=True)] for taken in seen)
     for place, name in enumerate(("upload MiB/s", "download MiB/s")):
-        print(f"| {name} | {theirs[place]:.0f} | {ours[place]:.0f} | {_ratio(ours[place], theirs[place])} |")
+        print(line(name, f"{theirs[place]:.0f}", f"{ours[place]:.0f}", ratio(ours[place], theirs[place])))
     for place, name in enumerate(("processor s, both ways", "memory grew by MiB"), 2):
-        print(
-            f"| {name} | {theirs[place]:.2f} | {ours[place]:.2f} | {_ratio(theirs[place], ours[place])} |", flush=True
-        )
+        print(line(name, f"{theirs[place]:.2f}", f"{ours[place]:.2f}", ratio(theirs[place], ours[place])), flush=True)
 
 
 def _show_starts(starts: Sequence[measuring.Start]) -> None:
     theirs, ours = starts
-    print("| start | mlflow server | Titlebout | share |\n|---|---|---|---|")
-    print(
-        f"| seconds to the first search | {theirs.took_s:.2f} | {ours.took_s:.2f} | {ours.took_s / theirs.took_s:.2f} |"
-    )
-    share = ours.memory_mib / theirs.memory_mib
-    print(f"| memory, PSS of all processes, MiB | {theirs.memory_mib:.0f} | {ours.memory_mib:.0f} | {share:.2f} |\n")
+    print(heading("start", "mlflow server", "Titlebout", "share"))
+    share = f"{ours.took_s / theirs.took_s:.2f}"
+    print(line("seconds to the first search", f"{theirs.took_s:.2f}", f"{ours.took_s:.2f}", share))
+    share = f"{ours.memory_mib / theirs.memory_mib:.2f}"
+    print(line("memory, PSS of all processes, MiB", f"{theirs.memory_mib:.0f}", f"{ours.memory_mib:.0f}", share), "\n")
 
 
 def _show_heading() -> None:
-    print("| work | rate /s | p50 ms | p95 ms | processor ms |\n|---|---|---|---|---|", flush=True)
+    print(heading("work", "rate /s", "p50 ms", "p95 ms", "processor ms"), flush=True)
 
 
 def _show(row: work.Work, both: Sequence[Rates]) -> None:
     """One line: for each number the genuine server's, ours, and how many times better ours is."""
     theirs, ours = both
-    cells = [f"{theirs.per_s:.1f} : {ours.per_s:.1f} = {_ratio(ours.per_s, theirs.per_s)}"]
+    cells = [f"{theirs.per_s:.1f} : {ours.per_s:.1f} = {ratio(ours.per_s, theirs.per_s)}"]
     for name in ("p50_ms", "p95_ms", "processor_ms"):
         one, other = getattr(theirs, name), getattr(ours, name)
-        cells.append(f"{one:.1f} : {other:.2f} = {_ratio(one, other)}")
-    print(f"| {row.title} ({row.connections}) | {' | '.join(cells)} |", flush=True)
-
-
-def _ratio(more: float, less: float) -> str:
-    return f"{more / less:.1f} x" if less > 0 else "-"
+        cells.append(f"{one:.1f} : {other:.2f} = {ratio(one, other)}")
+    print(line(f"{row.title} ({row.connections})", *cells), flush=True)
 
 
 if __name__ == "__main__":

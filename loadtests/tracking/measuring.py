@@ -5,19 +5,13 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from loadtests.tracking import processes
-from loadtests.tracking.servers import Server
+from loadtests import processes
+from loadtests.effort import Effort
+from loadtests.servers import Server
 from loadtests.tracking.wire import Requests, drive, send_file, take
 from loadtests.tracking.work import Work
 
 _MIB = 1024**2
-
-
-class Effort(NamedTuple):
-    """How long to look."""
-
-    rounds: int
-    round_s: float
 
 
 class Rates(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from urllib.parse import quote
 
-from loadtests.tracking.servers import Server
+from loadtests.servers import Server
 from loadtests.tracking.wire import Requests, call, request
 
 _API = "/api/2.0/mlflow"

@@ -23,9 +23,18 @@ def family(pid: int) -> list[int]:
 
 def processor_s(pid: int) -> float:
     """Processor time of the family since it began. A child that ended counts through the parent that waited for it."""
-    # After the name in brackets, which may hold anything: user, system, children's user, children's system.
-    fields = (_read(_PROC / str(one) / "stat").rpartition(")")[2].split() for one in family(pid))
-    return sum(_TICK_S * sum(map(int, line[11:15])) for line in fields)
+    return sum(_TICK_S * sum(_ticks(one)) for one in family(pid))
+
+
+def own_processor_s(pid: int) -> float:
+    """Processor time of *pid* alone."""
+    return _TICK_S * sum(_ticks(pid)[:2])
+
+
+def name(pid: int) -> str:
+    """The module that a Python process runs, else its program."""
+    words = _read(_PROC / str(pid) / "cmdline").split("\0")
+    return words[words.index("-m") + 1] if "-m" in words[:-1] else words[0]
 
 
 def memory_bytes(pid: int) -> int:
@@ -65,6 +74,11 @@ class Growth:
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
+
+
+def _ticks(pid: int) -> list[int]:
+    # After the name in brackets, which may hold anything: user, system, children's user, children's system.
+    return [int(field) for field in _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()[11:15]]
 
 
 def _pss(pid: int) -> int:
