@@ -154,6 +154,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, description="Longest that a prediction may be expected to wait for its turn; over it 429 at once."),
     ] = 1.0
+    host_wait_s: Annotated[
+        float, Meta(ge=0, description="Longest wait of a prediction for a version whose process is being replaced.")
+    ] = 5.0
     load_timeout_s: Annotated[float, Meta(gt=0, description="Longest load and warm-up of one version.")] = 300.0
     acceleration_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest time to convert a model and prove it; over it its own predict serves.")

@@ -1,7 +1,7 @@
 """A model host: the process that holds one version, and does nothing but load it, warm it up and answer.
 
 It is forked from a warm parent that has the flavor's libraries imported. It knows a folder, a socket to listen on and a
-line to the supervisor: no database, no store, no secret. When that line closes, it ends.
+line to the supervisor: no database, no store, no secret. When that line closes and workers have left, it ends.
 """
 
 import logging
@@ -148,14 +148,17 @@ class _Answering:
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
+        """Until the supervisor's line is closed and the last worker has left."""
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._supervisor, selectors.EVENT_READ)
-        while True:
+        # The listener is never taken off.
+        while len(self._selector.get_map()) > 1:
             for key, _ in self._selector.select():
                 if key.fileobj is self._supervisor:
-                    # The supervisor never writes on this line. Readable means closed: stop, or it is gone.
-                    return
-                if key.fileobj is self._listener:
+                    # It never writes on this line. Readable means closed: this is the end, and workers leave before it
+                    # says so; or it was killed, and workers finish what they have.
+                    self._selector.unregister(self._supervisor)
+                elif key.fileobj is self._listener:
                     connection, _ = self._listener.accept()
                     connection.settimeout(_SEND_TIMEOUT_S)
                     reader = frames.FrameReader(self._frame_bytes_max)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from gateway.pool import frames
+from gateway.pool.absences import Absences
 from gateway.pool.messages import HostAddress
 from loaders.base import Answer, Batch, JsonAnswer
 from loaders.errors import BadInput
@@ -213,18 +214,24 @@ class ModelPool:
         changed: Callable[[list[str]], None],
         stuck: Callable[[str], None],
         broken: Callable[[str], None] = lambda _: None,
+        absences: Absences | None = None,
     ) -> None:
         self._frame_bytes_max = frame_bytes_max
         self._drain_timeout_s = drain_timeout_s
         self._changed = changed
         self._stuck = stuck
         self._broken = broken
+        self._absences = absences or Absences(wait_s=0.0, waiting_max=0)
         self._connections: dict[VersionKey, ModelConnection] = {}
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._asked: dict[str, int] = {}
 
     def find(self, key: VersionKey) -> ModelConnection | None:
         return self._connections.get(key)
+
+    async def find_back(self, key: VersionKey, deadline_s: float) -> ModelConnection | None:
+        """The connection to *key*'s next host, waited for if it lost its last one a moment ago."""
+        return self.find(key) if await self._absences.is_over(key, deadline_s) else None
 
     def connections(self) -> Iterable[ModelConnection]:
         return self._connections.values()
@@ -242,7 +249,7 @@ class ModelPool:
         for key, connection in list(self._connections.items()):
             host = wanted.get(key)
             if host is None or host.socket != connection.socket:
-                del self._connections[key]
+                self._lose(key)
                 self._leave(connection)
         for key, host in wanted.items():
             if key not in self._connections:
@@ -257,6 +264,7 @@ class ModelPool:
             _log.warning("host_unreachable", extra={"model": host.model, "version": host.version})
             return
         self._connections[key] = connection
+        self._absences.end(key)
         connection.when_gone(self._forget)
         connection.when_stuck = self._stuck
         connection.when_broken = self._broken
@@ -273,8 +281,12 @@ class ModelPool:
 
     def _forget(self, connection: ModelConnection) -> None:
         if self._connections.get(connection.key) is connection:
-            del self._connections[connection.key]
+            self._lose(connection.key)
             self._report()
+
+    def _lose(self, key: VersionKey) -> None:
+        del self._connections[key]
+        self._absences.begin(key)
 
     def _report(self) -> None:
         held = [connection.socket for connection in self._connections.values()]

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 
 import msgspec
@@ -25,6 +26,8 @@ from tracking.errors import ServingError
 
 _SPAWN_BYTES_MAX = 64 * 1024
 _PR_SET_PDEATHSIG = 1
+# Longer than workers take to finish, unless TITLEBOUT_DRAIN_TIMEOUT_S gives them much more than it does by itself.
+_LEFT_ALONE_MAX_S = 60.0
 
 
 def main() -> None:
@@ -64,6 +67,15 @@ class _WarmParent:
                 self._bury()
             if self._line.fileno() in ready and not self._heed():
                 break
+        self._see_off(woken)
+
+    def _see_off(self, woken: int) -> None:
+        """Without a supervisor, hosts end when the last worker has left them; those that hang, here."""
+        give_up_s = time.monotonic() + _LEFT_ALONE_MAX_S
+        while self._hosts and (left_s := give_up_s - time.monotonic()) > 0:
+            if select.select([woken], [], [], left_s)[0]:
+                os.read(woken, 4096)
+                self._bury()
         for pid in self._hosts:
             _end_group(pid)
 

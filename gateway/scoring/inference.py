@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from gateway.metrics import Metrics
-from gateway.pool.model_pool import ModelConnection, ModelPool, PredictionTimedOut
+from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, PredictionTimedOut
 from gateway.prediction_metrics import BatchMetrics
 from gateway.routing_table import CurrentTable, LiveRoute, LiveTable
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
@@ -158,18 +158,24 @@ class Inference:
         """The chosen version's answer.
 
         Raises:
-            ModelNotReady: if the version lost its process and is on its way back.
+            ModelNotReady: if the version lost its process, and isn't back in time.
             BadInput: naming the field that the signature refuses.
             PredictionTimedOut: at *deadline*, wherever the request is by then.
             As `Batcher.ask` and its answers, for the rest.
         """
-        connection = self._connection(choice)
+        connection = await self._connection(choice, deadline)
         if time.monotonic() >= deadline.at_s:
             raise PredictionTimedOut(connection.key, deadline.allowed_s)
         data, params = read_input()
         batch, accepted = enforce(connection.signature, data, params)
-        asked = self._batcher(connection).ask(batch, accepted, deadline)
-        return Prediction(choice, await asked.answer, batch.rows, connection.signature, asked)
+        while True:
+            asked = self._batcher(connection).ask(batch, accepted, deadline)
+            try:
+                return Prediction(choice, await asked.answer, batch.rows, connection.signature, asked)
+            except HostGone:
+                if asked.sent_s:
+                    raise  # It may be what ended the host.
+            connection = await self._connection(choice, deadline)
 
     def _batcher(self, connection: ModelConnection) -> Batcher:
         batcher = self._batchers.get(connection)
@@ -180,8 +186,9 @@ class Inference:
             )
         return batcher
 
-    def _connection(self, choice: Choice) -> ModelConnection:
-        connection = self._pool.find((choice.model, choice.version))
+    async def _connection(self, choice: Choice, deadline: Deadline) -> ModelConnection:
+        key = choice.model, choice.version
+        connection = self._pool.find(key) or await self._pool.find_back(key, deadline.at_s)
         if connection is None:
             raise ModelNotReady(choice.model, choice.version)
         return connection

@@ -11,7 +11,7 @@ import pytest
 from gateway.cli.client import Client
 from loadtests.chaos.clients import Clients, while_asked
 from loadtests.chaos.haproxy import running_haproxy
-from loadtests.chaos.kills import kill_supervisor, kill_worker
+from loadtests.chaos.kills import kill_hosts, kill_supervisor, kill_worker
 from loadtests.chaos.restarts import (
     Replica,
     replace_worker_by_its_own_signal,
@@ -151,6 +151,19 @@ def test_a_killed_worker_takes_only_the_requests_that_it_held(iris):
     assert {outcome.port for outcome in clients.failures} <= set(held)
     epoch = Client(iris.url).status()["epoch"]
     assert {int(ask(iris.url).headers["X-Titlebout-Epoch"]) for _ in range(20)} == {epoch}
+
+
+def test_a_killed_host_takes_only_the_requests_that_it_held(iris):
+    killed_s = []
+
+    def kill():
+        killed_s.append(time.monotonic())
+        kill_hosts(iris)
+
+    clients = while_asked(callers(iris), kill)
+    # It answers the bare row in well under a millisecond, so what it held had been sent just before.
+    assert all(outcome.status == 503 and outcome.began_s < killed_s[0] + 0.1 for outcome in clients.failures)
+    assert len(clients.failures) <= 8
 
 
 def test_a_killed_supervisor_leaves_no_process_and_whoever_was_connected_is_answered(iris):
