@@ -16,6 +16,41 @@ from pathlib import Path
 from gateway.cli.server_process import free_port
 
 _DEADLINE_S = 60
+_STOP_TIMEOUT_S = 10
+
+
+class Server:
+    """A process that may be stopped and started again, and finds everything where it was."""
+
+    def __init__(
+        self, command: list[str], *, environment: dict[str, str], home: Path, answers: Callable[[], bool], stop_by: int
+    ) -> None:
+        self._command = command
+        self._environment = environment
+        self._home = home
+        self._answers = answers
+        self._stop_by = stop_by
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        log = self._home / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, cwd=self._home, stdout=output, stderr=output
+            )
+        _wait_until(self._answers, self._process, log)
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(self._stop_by)
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(_DEADLINE_S)
+        self._process = None
 
 
 def free_port_pair() -> int:
@@ -45,6 +80,13 @@ def postgres_binaries() -> Path:
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
     """A throw-away cluster; gives the URL of its database ``postgres``."""
+    with postgres() as (_, url):
+        yield url
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[tuple[Server, str]]:
+    """The same, with the server itself, which may be stopped and started again meanwhile."""
     binaries = postgres_binaries()
     # PostgreSQL refuses to run as root, so root hands it a folder of somebody else's, outside private paths.
     home = Path(tempfile.mkdtemp(prefix="titlebout-postgres-", dir="/tmp"))
@@ -74,21 +116,23 @@ def running_postgres() -> Iterator[str]:
         ],
         check=True, env=environment, cwd=home, capture_output=True, timeout=_DEADLINE_S,
     )  # fmt: skip
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                *as_user, str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port),
-                "-c", "fsync=off", "-c", "max_connections=200", "-k", str(home),
-            ],
-            env=environment, cwd=home, stdout=log, stderr=log,
-        )  # fmt: skip
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    server = Server(
+        [
+            *as_user, str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port),
+            "-c", "fsync=off", "-c", "max_connections=200", "-k", str(home),
+        ],
+        environment=environment,
+        home=home,
+        answers=lambda: _postgres_answers(url),
+        # Its fast shutdown, which waits for no session to end.
+        stop_by=signal.SIGINT,
+    )  # fmt: skip
     try:
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        _wait_until(lambda: _postgres_answers(url), server, home / "log")
-        yield url
+        server.start()
+        yield server, url
     finally:
-        server.terminate()
-        server.wait(_DEADLINE_S)
+        server.stop()
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -105,6 +149,13 @@ def _postgres_answers(url: str) -> bool:
 @contextlib.contextmanager
 def running_s3() -> Iterator[dict[str, str]]:
     """A SeaweedFS with one bucket, ``titlebout-test``; gives the environment that reaches it."""
+    with s3() as (_, environment):
+        yield environment
+
+
+@contextlib.contextmanager
+def s3() -> Iterator[tuple[Server, dict[str, str]]]:
+    """The same, with the server itself, which may be stopped and started again meanwhile."""
     home = Path(tempfile.mkdtemp(prefix="titlebout-s3-", dir="/tmp"))
     ports = {name: free_port_pair() for name in ("s3", "master", "volume", "filer", "admin")}
     environment = {
@@ -113,26 +164,22 @@ def running_s3() -> Iterator[dict[str, str]]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3']}",
     }
-    log = home / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [
-                str(Path(sys.executable).parent / "weed"), "mini", f"-dir={home}/data",
-                "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *[f"-{name}.port={port}" for name, port in ports.items()],
-                "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
-            ],
-            env={**os.environ, **environment}, cwd=home, stdout=output, stderr=output,
-        )  # fmt: skip
+    server = Server(
+        [
+            str(Path(sys.executable).parent / "weed"), "mini", f"-dir={home}/data",
+            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *[f"-{name}.port={port}" for name, port in ports.items()],
+            "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        ],
+        environment={**os.environ, **environment},
+        home=home,
+        answers=lambda: _s3_answers(environment),
+        stop_by=signal.SIGTERM,
+    )  # fmt: skip
     try:
-        _wait_until(lambda: _s3_answers(environment), server, log)
-        yield environment
+        server.start()
+        yield server, environment
     finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(_DEADLINE_S)
+        server.stop()
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -6,6 +6,7 @@ What should happen next is `version_policy.next_action`'s to say; this file does
 import asyncio
 import contextlib
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -22,14 +23,17 @@ from gateway.pool.version_policy import IN_PROGRESS, Aspired, Forget, Load, Slot
 from gateway.pool.version_slot import VersionSlot
 from gateway.settings import Settings
 from registry.entities import SlotStatus, VersionKey
-from tracking.errors import ServingError
+from tracking.errors import ServingError, TemporarilyUnavailable
 
 _log = logging.getLogger(__name__)
 
 # A load that keeps a core busy shouldn't keep them all busy.
 _LOADS_AT_ONCE_MAX = 2
 _STOP_TIMEOUT_S = 5.0
-_SOON_S = 10.0
+# Longest pauses where a try costs next to nothing: files that are still being sent; a store that is away, which comes
+# back without a word.
+_UNTIL_FILES_S = 10.0
+_UNTIL_BACK_S = 2.0
 # Reading what a large process takes costs milliseconds of the kernel's time.
 _MEMORY_INTERVAL_S = 5.0
 
@@ -198,7 +202,7 @@ class ModelSlots:
             self._memory.remember(slot, error.held_bytes)
             await self._failed(slot, error.message)
         except ServingError as error:
-            await self._failed(slot, error.message, soon=isinstance(error, VersionHasNoFiles))
+            await self._failed(slot, error.message, longest_s=_longest_pause_s(error))
         except Exception as error:  # An edge: whatever a load runs into is this version's failure alone.
             _log.exception("model_load_crashed", extra={"model": slot.key[0], "version": slot.key[1]})
             # Callers read this too: what the system says of a file, without where it lies on this machine.
@@ -273,13 +277,13 @@ class ModelSlots:
         slot.task = asyncio.create_task(self._failed(slot, why.message, pause_s=self._pause_after_end_s(slot)))
 
     async def _failed(
-        self, slot: VersionSlot, reason: str, *, soon: bool = False, pause_s: float | None = None
+        self, slot: VersionSlot, reason: str, *, longest_s: float = math.inf, pause_s: float | None = None
     ) -> None:
-        """Let go of what the slot holds, and pause before the next try; *soon* where a try costs next to nothing."""
+        """Let go of what the slot holds, and pause before the next try, *longest_s* at most."""
         slot.address = slot.host = None
         self._publish_hosts()
         slot.failures += 1
-        pause_s = self._pause_s(slot, soon=soon) if pause_s is None else pause_s
+        pause_s = self._pause_s(slot, longest_s) if pause_s is None else pause_s
         slot.retry_at_s = self._clock() + pause_s
         resources, slot.resources = slot.resources, AsyncExitStack()
         await resources.aclose()
@@ -287,10 +291,10 @@ class ModelSlots:
         self._change(slot, SlotState.FAILED, reason=reason, next_try_in_s=pause_s)
         self._changed()
 
-    def _pause_s(self, slot: VersionSlot, *, soon: bool) -> float:
+    def _pause_s(self, slot: VersionSlot, longest_s: float) -> float:
         if slot.room_wanted_bytes is not None:
             return 0.0  # It waits for room, and not for a time.
-        longest_s = min(self._settings.retry_max_s, _SOON_S) if soon else self._settings.retry_max_s
+        longest_s = min(self._settings.retry_max_s, longest_s)
         return pause_after_load_s(slot.failures, first_s=self._settings.retry_first_s, longest_s=longest_s)
 
     def _pause_after_end_s(self, slot: VersionSlot) -> float:
@@ -342,6 +346,15 @@ class ModelSlots:
 
     def _publish_hosts(self) -> None:
         self._connections.set_hosts([slot.address for slot in self._slots.values() if slot.address is not None])
+
+
+def _longest_pause_s(error: ServingError) -> float:
+    match error:
+        case TemporarilyUnavailable():
+            return _UNTIL_BACK_S
+        case VersionHasNoFiles():
+            return _UNTIL_FILES_S
+    return math.inf
 
 
 async def _unless_ended(host: HostProcess, waited_for: Awaitable[None]) -> None:

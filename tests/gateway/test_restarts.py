@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.cli.client import Client
+from gateway.cli.server_process import free_port, server_process
 from loadtests.chaos.clients import Clients, while_asked
 from loadtests.chaos.haproxy import running_haproxy
 from loadtests.chaos.kills import kill_hosts, kill_supervisor, kill_worker
@@ -36,11 +37,18 @@ def provide_iris(url):
     wait_until_served(url, "iris", champion=1, challenger=2)
 
 
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    """A data folder with `iris` in it, which the servers of these tests have one after the other."""
+    data = tmp_path_factory.mktemp("registered") / "data"
+    with server_process(data, port=free_port()) as server:
+        provide_iris(server.url)
+    return data
+
+
 @pytest.fixture
-def iris(serve):
-    server = serve("--workers", "2")
-    provide_iris(server.url)
-    return server
+def iris(serve, registered):
+    return serve("--workers", "2", data=registered)
 
 
 def callers(server, **options):
@@ -59,16 +67,15 @@ def test_workers_are_replaced_under_load_and_no_request_is_lost(iris):
     assert iris.log.count('"event":"worker_left"') == iris.log.count('"status":0')
 
 
-def test_a_worker_that_is_asked_to_end_waits_for_its_successor(serve):
-    server = serve()
-    provide_iris(server.url)
+def test_a_worker_that_is_asked_to_end_waits_for_its_successor(serve, registered):
+    server = serve(data=registered)
     clients = while_asked(callers(server), lambda: replace_worker_by_its_own_signal(server))
     assert clients.failures == []
 
 
 def test_a_successor_answers_from_the_newest_table_at_once(iris):
     def flip_and_replace():
-        for version in (2, 1, 2):
+        for version in (2, 1):
             set_alias(iris.url, "iris", "champion", version)
             replace_workers(iris, times=2)
 
@@ -128,14 +135,13 @@ def test_sigterm_gives_notice_and_waits_for_slow_requests_and_sigint_is_quick(se
 
 
 @pytest.mark.skipif(not shutil.which("haproxy"), reason="HAProxy isn't installed; .ci/run does that")
-def test_replicas_behind_haproxy_are_restarted_under_load_and_no_request_is_lost(tmp_path):
+def test_replicas_behind_haproxy_are_restarted_under_load_and_no_request_is_lost(registered, tmp_path):
     shared = (
-        *("--database-url", f"sqlite:///{tmp_path}/titlebout.db"),
-        *("--artifact-root", str(tmp_path / "artifacts")),
+        *("--database-url", f"sqlite:///{registered}/titlebout.db"),
+        *("--artifact-root", str(registered / "artifacts")),
     )
     replicas = [Replica(tmp_path / name, *shared) for name in ("first", "second")]
     with running(replicas), running_haproxy([replica.port for replica in replicas]) as haproxy:
-        provide_iris(f"http://127.0.0.1:{replicas[0].port}")
         for replica in replicas:
             haproxy.until_up(replica.port)
         clients = while_asked(Clients(haproxy.url + PATH, BODY), lambda: roll(replicas, haproxy, times=4))
