@@ -5,7 +5,8 @@ import contextlib
 import resource
 from pathlib import Path
 
-_POLL_S = 0.25
+_POLL_S = 1.0
+_POLL_NEAR_S = 0.25
 _KIB = 1024
 # What the guard leaves beyond the bound: libraries ask for more address space than they ever touch.
 _GUARD_LEAVES_BYTES = 1024**3
@@ -26,12 +27,13 @@ def held_bytes(pid: int) -> int:
 async def until_over(pid: int, bytes_max: int) -> int:
     """Wait until *pid*, with what it started, holds more than *bytes_max*; what it holds then."""
     while True:
-        await asyncio.sleep(_POLL_S)
         # What is shared counts whole here, so this is never less, and reading it costs next to nothing.
-        if sum(_resident_bytes(member) for member in _family(pid)) > bytes_max:
+        resident = sum(_resident_bytes(member) for member in _family(pid))
+        if resident > bytes_max:
             held = await asyncio.to_thread(held_bytes, pid)
             if held > bytes_max:
                 return held
+        await asyncio.sleep(_POLL_NEAR_S if 2 * resident > bytes_max else _POLL_S)
 
 
 def guard_memory(bytes_max: int) -> None:

@@ -48,7 +48,7 @@ class LoadFailed(ServingError):
 
 
 class HostEnded(LoadFailed):
-    def __init__(self, how: str = "ended unexpectedly") -> None:
+    def __init__(self, how: str) -> None:
         super().__init__(f"The model's process {how}; the log has its last words.")
 
 
@@ -281,12 +281,12 @@ class WarmParents:
             for name, value in self._environment.items()
             if name in _PASSED_ON or name.startswith(_PASSED_PREFIXES)
         }
-        count = threads.threads_for(flavor, self._restraints.threads, self._environment)
+        told = threads.variables(flavor, self._restraints.threads, self._environment)
         offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
         home = self._scratch / flavor
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         homes = {"HOME": str(home), "TMPDIR": str(home), "MPLCONFIGDIR": str(home)}
-        return {**passed, **threads.variables(count), **offline, **homes, "PYTHONUNBUFFERED": "1"}
+        return {**passed, **told, **offline, **homes, "PYTHONUNBUFFERED": "1"}
 
     async def close(self) -> None:
         """End all of them; their hosts have been stopped before."""

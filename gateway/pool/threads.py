@@ -30,6 +30,7 @@ def threads_for(flavor: str, wanted: int, environment: Mapping[str, str]) -> int
     return 1 if flavor == Flavor.SKLEARN else max(1, usable_processors() // 2)
 
 
-def variables(threads: int) -> dict[str, str]:
-    """The environment that has libraries take *threads*."""
-    return dict.fromkeys(_VARIABLES, str(threads))
+def variables(flavor: str, wanted: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment that has libraries take so many. What is set for one of them stays, unless another is *wanted*."""
+    count = str(threads_for(flavor, wanted, environment))
+    return {name: count if wanted else environment.get(name) or count for name in _VARIABLES}

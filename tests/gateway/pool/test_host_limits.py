@@ -86,6 +86,13 @@ def test_a_host_is_ended_before_others_and_leaves_no_image():
     assert in_child(settings) == ["500", 0]
 
 
+def test_what_is_set_for_one_library_stays_unless_the_setting_says_otherwise():
+    given = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "4"}
+    said = threads.variables("sklearn", 0, given)
+    assert (said["OMP_NUM_THREADS"], said["OPENBLAS_NUM_THREADS"], said["MKL_NUM_THREADS"]) == ("2", "4", "2")
+    assert set(threads.variables("sklearn", 3, given).values()) == {"3"}
+
+
 @pytest.mark.parametrize(
     ("flavor", "wanted", "environment", "expected"),
     [
