@@ -47,6 +47,7 @@ from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from gateway.transfers import Transfers
+from gateway.web import model_page
 from gateway.webhooks.requests import WebhookSender
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
@@ -69,6 +70,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     open_inference_models,
     open_inference_repository,
     v1_models,
+    model_page,
 )
 
 # What training jobs, and those who resolve models for them, call many times a second.
@@ -121,6 +123,7 @@ def create_app(
         "webhook_sender": webhook_sender,
         "readiness": readiness,
         "all_metrics": all_metrics or AllMetrics(MetricsFolder(settings.data_dir / "metrics"), lambda: None),
+        "model_page": model_page.ModelPage(),
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
         # One identity until access control lands.

@@ -1,0 +1,110 @@
+"""Requests to try a model with, one for each protocol: of the example that was saved with it, else of its signature."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+
+from gateway.api.open_inference_names import describe_inputs
+from gateway.api.open_inference_wire import datatype_of
+from gateway.scoring.served_models import ServedModel
+from loaders.columns import ColumnType
+from loaders.errors import BadInput
+from loaders.payload import Nested, Table, read_document
+from loaders.signature import Signature
+from loaders.tensors import flattened
+from loaders.warmup import body_from_signature
+from registry.entities import CHAMPION
+
+Body = dict[str, Any]
+
+
+class ExampleRequest(msgspec.Struct, frozen=True):
+    """A POST that the model answers."""
+
+    protocol: str
+    """Its name for people."""
+    path: str
+    body: Body
+    more_headers: Mapping[str, str] = {}
+    """Besides the content type, which is JSON's."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json", **self.more_headers}
+
+
+def example_requests(served: ServedModel) -> list[ExampleRequest]:
+    """None where neither an example nor the signature says what the model takes."""
+    body = example_body(served)
+    if body is None:
+        return []
+    name = quote(served.endpoint, safe="")
+    variant = {"X-Amzn-SageMaker-Target-Variant": CHAMPION}
+    requests = [
+        ExampleRequest("MLflow", f"/endpoints/{name}/invocations", body),
+        ExampleRequest("V1: TensorFlow Serving, KServe", f"/v1/models/{name}:predict", _v1_body(body)),
+        ExampleRequest("SageMaker", f"/endpoints/{name}/invocations", body, variant),
+        ExampleRequest("Databricks", f"/serving-endpoints/{name}/invocations", body),
+    ]
+    tensors = _open_inference_body(served.signature, body)
+    if tensors is not None:
+        requests.insert(1, ExampleRequest("Open Inference Protocol v2", f"/v2/models/{name}/infer", tensors))
+    return requests
+
+
+def example_body(served: ServedModel) -> Body | None:
+    """The body of MLflow's protocol."""
+    if served.example:
+        saved = msgspec.json.decode(served.example)
+        try:
+            read_document(saved)
+        except BadInput:
+            # Saved for another kind of server, as chat models' are.
+            return None
+        return saved  # type: ignore[no-any-return]  # an object, or it would have been refused
+    return None if served.signature is None else body_from_signature(served.signature)
+
+
+def _v1_body(body: Body) -> Body:
+    data, params = read_document(body)
+    others = {} if params is None else {"params": params}
+    if isinstance(data, Table) and data.names is not None:
+        return {"inputs": _columns(data), **others}
+    if isinstance(data, Table):
+        return {"instances": [list(row) for row in zip(*data.columns, strict=True)], **others}
+    value = data.value if isinstance(data, Nested) else None
+    return {"instances" if isinstance(value, list) else "inputs": value, **others}
+
+
+def _open_inference_body(signature: Signature | None, body: Body) -> Body | None:
+    """None for inputs that are no tensors."""
+    data, params = read_document(body)
+    if signature is not None and any(spec.type is ColumnType.JSON for spec in signature.columns):
+        return None
+    known = {tensor.name: tensor for tensor in describe_inputs(signature)}
+    if isinstance(data, Table):
+        by_name = _columns(data)
+    else:
+        value = data.value if isinstance(data, Nested) else None
+        by_name = value if isinstance(value, dict) else {next(iter(known), "input-0"): value}
+    tensors = []
+    for name, values in by_name.items():
+        if known and name not in known:
+            continue
+        try:
+            shape, leaves = flattened(name, values)
+        except BadInput:
+            return None
+        datatype = known[name].datatype if name in known else datatype_of(np.array(leaves).dtype)
+        parameters = known[name].parameters if name in known else {}
+        tensor = {"name": name, "shape": list(shape), "datatype": datatype, "data": list(leaves)}
+        tensors.append({**tensor, "parameters": parameters} if parameters else tensor)
+    return {"inputs": tensors, "parameters": params} if params else {"inputs": tensors}
+
+
+def _columns(table: Table) -> dict[str, list[Any]]:
+    names = table.names or [f"input-{place}" for place in range(len(table.columns))]
+    return {name: list(column) for name, column in zip(names, table.columns, strict=True)}

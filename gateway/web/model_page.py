@@ -1,0 +1,111 @@
+"""What a served model is and how to ask it: a page for people, and the OpenAPI document for programs."""
+
+import asyncio
+import shlex
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from litestar import MediaType, Request, Response, get
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import FromPath
+
+from gateway.api.example_requests import ExampleRequest, example_requests
+from gateway.api.model_openapi import openapi_document
+from gateway.api.unserved import explain_unserved
+from gateway.auth import Permission, needs
+from gateway.scoring.inference import EndpointNotServed, Target
+from gateway.scoring.served_models import ServedModel, ServedModels
+from loaders.columns import ColumnSpec
+from loaders.signature import Specs
+from loaders.tensors import TensorSpec
+from tracking.database import Database
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_NOT_YET = {503: ResponseSpec(None, description="The version is being brought into memory.")}
+_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+class Field(msgspec.Struct, frozen=True):
+    """An input, output or param as the page's tables have it."""
+
+    name: str
+    type: str
+    note: str = ""
+
+
+class ModelPage:
+    """The page's template, read when it is first shown: most workers never do, and would pay for it."""
+
+    @cached_property
+    def _template(self) -> "Template":
+        import jinja2  # noqa: PLC0415  (as above)
+
+        loader = jinja2.PackageLoader("gateway.web")
+        environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        return environment.get_template("model.html")
+
+    def render(self, served: ServedModel, base_url: str) -> str:
+        signature = served.signature
+        return self._template.render(
+            served=served,
+            arms=sorted(served.arms.items(), key=lambda arm: (arm[0] != "champion", arm[0])),
+            inputs=fields_of(() if signature is None else signature.columns or signature.tensors),
+            outputs=fields_of(() if signature is None else signature.outputs),
+            params=[]
+            if signature is None
+            else [Field(p.name, p.type, f"default {p.default!r}") for p in signature.params],
+            requests=[(request.protocol, curl_line(request, base_url)) for request in example_requests(served)],
+        )
+
+
+def fields_of(specs: Specs) -> list[Field]:
+    return [_field(spec) for spec in specs]
+
+
+def curl_line(request: ExampleRequest, base_url: str) -> str:
+    """What sends *request*, to be pasted into a shell."""
+    headers = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in request.headers.items()]
+    body = shlex.quote(msgspec.json.encode(request.body).decode())
+    return " \\\n  ".join([f"curl {shlex.quote(base_url.rstrip('/') + request.path)}", *headers, f"-d {body}"])
+
+
+def _field(spec: ColumnSpec | TensorSpec) -> Field:
+    if isinstance(spec, TensorSpec):
+        shape = " × ".join("any" if length == -1 else str(length) for length in spec.shape)
+        return Field(spec.name or "", f"{spec.dtype} tensor", f"shape {shape}")
+    return Field(spec.name or "", spec.type, "" if spec.required else "optional")
+
+
+@get("/endpoints/{name:str}/openapi.json", opt=needs(Permission.OBSERVE), responses=_NOT_YET)
+async def get_model_openapi(
+    name: FromPath[str], served_models: NamedDependency[ServedModels], database: NamedDependency[Database]
+) -> dict[str, Any]:
+    """The OpenAPI document of one endpoint's model; ``NAME@ALIAS`` is an arm's."""
+    return openapi_document(await _described(name, served_models, database))
+
+
+@get("/endpoints/{name:str}/docs", media_type=MediaType.HTML, opt=needs(Permission.OBSERVE), responses=_NOT_YET)
+async def show_model(
+    request: Request[Any, Any, Any],
+    name: FromPath[str],
+    served_models: NamedDependency[ServedModels],
+    database: NamedDependency[Database],
+    model_page: NamedDependency[ModelPage],
+) -> Response[str]:
+    """The same for people, with requests to paste."""
+    page = model_page.render(await _described(name, served_models, database), str(request.base_url))
+    return Response(page, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
+
+
+async def _described(name: str, served_models: ServedModels, database: Database) -> ServedModel:
+    try:
+        return served_models.describe(Target(name))
+    except EndpointNotServed as error:
+        raise await asyncio.to_thread(explain_unserved, database, error.name) from error
+
+
+handlers = [get_model_openapi, show_model]
