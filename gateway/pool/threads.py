@@ -31,6 +31,6 @@ def threads_for(flavor: str, wanted: int, environment: Mapping[str, str]) -> int
 
 
 def variables(flavor: str, wanted: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment that has libraries take so many. What is set for one of them stays, unless another is *wanted*."""
+    """The environment that has libraries take so many. What is set for one stays, unless another is *wanted*."""
     count = str(threads_for(flavor, wanted, environment))
     return {name: count if wanted else environment.get(name) or count for name in _VARIABLES}
