@@ -47,6 +47,21 @@ class NoSuchPath(NotFound):
         super().__init__(f"There is nothing at {path}.")
 
 
+class Liveness(msgspec.Struct):
+    """Triton's client looks at the status alone, KServe's at this."""
+
+    live: bool = True
+
+
+class ServerReadiness(msgspec.Struct):
+    ready: bool = True
+
+
+class ModelReadiness(msgspec.Struct):
+    name: str
+    ready: bool = True
+
+
 class ServerMetadata(msgspec.Struct):
     name: str
     version: str
@@ -66,7 +81,7 @@ class Statistics(msgspec.Struct):
     model_stats: list[ModelStatistics]
 
 
-Answered = Response[ModelMetadata | Statistics | None]
+Answered = Response[ModelMetadata | ModelReadiness | Statistics]
 
 
 @get("/v2", sync_to_thread=False, opt=needs(Permission.PUBLIC), exception_handlers=IN_PROTOCOL)
@@ -75,16 +90,18 @@ def describe_server() -> ServerMetadata:
 
 
 @get("/v2/health/live", sync_to_thread=False, opt=needs(Permission.PUBLIC), exception_handlers=IN_PROTOCOL)
-def server_live() -> None:
+def server_live() -> Liveness:
     """200 for as long as anything is answered."""
+    return Liveness()
 
 
 @get("/v2/health/ready", sync_to_thread=False, opt=needs(Permission.PUBLIC), exception_handlers=IN_PROTOCOL)
-def server_ready(readiness: NamedDependency[Readiness]) -> None:
+def server_ready(readiness: NamedDependency[Readiness]) -> ServerReadiness:
     """200 once this worker has a routing table to answer from; else 503 with the reason."""
     reason = readiness.reason_not_ready()
     if reason is not None:
         raise NotReady(reason)
+    return ServerReadiness()
 
 
 @get(f"{_MODELS}stats", sync_to_thread=True, opt=needs(Permission.OBSERVE), exception_handlers=IN_PROTOCOL)
@@ -118,8 +135,7 @@ async def look_at_model(
 async def _look(served_models: ServedModels, metrics: AllMetrics, target: Target, what: str | None) -> Answered:
     match what:
         case "ready":
-            served_models.ensure_ready(target)
-            return Response(None)
+            return Response(ModelReadiness(served_models.ensure_ready(target)))
         case "stats":
             model, versions = served_models.find_versions(target)
             return Response(Statistics(await asyncio.to_thread(read_statistics, metrics, model, versions)))

@@ -63,8 +63,12 @@ class ServedModels:
         """All endpoints."""
         return sorted(self._current.live.routes)
 
-    def ensure_ready(self, target: Target) -> None:
-        """Raise as `describe` does unless a prediction for *target* finds its version, whichever arm is drawn."""
+    def ensure_ready(self, target: Target) -> str:
+        """The endpoint of *target*, if a prediction would find its version, whichever arm is drawn.
+
+        Raises:
+            As `describe`.
+        """
         route, arm, version = self._find(target)
         if version is not None:
             drawn = {version}
@@ -72,6 +76,7 @@ class ServedModels:
             drawn = {route.arms[name] for name in ([arm] if arm else set(route.owners))}
         for wanted in sorted(drawn):
             self._connection(route, wanted)
+        return route.name
 
     def find_versions(self, target: Target) -> tuple[str, frozenset[int] | None]:
         """The model behind *target*, and the versions of it that are meant; None for all, as by a name alone."""

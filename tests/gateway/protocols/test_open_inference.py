@@ -1,6 +1,7 @@
 """The Open Inference Protocol against a real server: bodies that are none, and what every protocol shares."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -12,6 +13,30 @@ from tests.gateway.test_open_inference import anything, binary_body, maybe, requ
 pytestmark = pytest.mark.e2e
 
 PATH = "/v2/models/petal/infer"
+
+
+# Runs with KServe's own Python, and says what its client made of the answers.
+_KSERVE = """
+import asyncio, json, sys
+import numpy as np
+from kserve import InferInput, InferRequest, InferenceRESTClient, RESTConfig
+
+def asked(row, binary):
+    tensor = InferInput("input-0", [1, 4], "FP64")
+    tensor.set_data_from_numpy(np.array([row]), binary_data=binary)
+    return InferRequest("petal", [tensor])
+
+async def main(url, row):
+    client = InferenceRESTClient(RESTConfig(protocol="v2"))
+    ready = [
+        await client.is_server_live(url), await client.is_server_ready(url),
+        await client.is_model_ready(url, "petal"), await client.is_model_ready(url, "nothing"),
+    ]
+    answers = [await client.infer(url, asked(row, binary), model_name="petal") for binary in (True, False)]
+    print(json.dumps([ready, [answer.outputs[0].as_numpy().tolist() for answer in answers]]))
+
+asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
+"""
 
 
 def matrix(rows):
@@ -39,6 +64,15 @@ def test_single_rows_are_answered_as_by_mlflows_protocol_to_the_last_bit(served)
             ]
         }
         assert served.post(PATH, json=by_column).json()["outputs"] == as_json["outputs"]
+
+
+def test_kserves_client_asks_in_binary_and_in_json(served, kserve_python):
+    done = subprocess.run(
+        [kserve_python, "-c", _KSERVE, served.url, json.dumps(served.ROWS[0])],
+        check=False, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == [[True, True, True, False], [served.expected[0]] * 2]
 
 
 def test_an_answer_says_who_gave_it_and_heeds_the_headers_of_all_protocols(served):
