@@ -53,28 +53,27 @@ class _WarmParent:
         self._line = line
         # By pid, each host's line to the supervisor, kept for the last word on it.
         self._hosts: dict[int, socket.socket] = {}
+        # The kernel's word that a host has ended.
+        self._woken, self._waker = os.pipe()
 
     def run(self) -> None:
         """Until the supervisor closes its line."""
-        woken, waker = os.pipe()
-        os.set_blocking(waker, False)
-        signal.set_wakeup_fd(waker)
+        os.set_blocking(self._waker, False)
+        signal.set_wakeup_fd(self._waker)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            ready, _, _ = select.select([self._line.fileno(), woken], [], [])
-            if woken in ready:
-                os.read(woken, 4096)
+            ready, _, _ = select.select([self._line.fileno(), self._woken], [], [])
+            if self._woken in ready:
                 self._bury()
             if self._line.fileno() in ready and not self._heed():
                 break
-        self._see_off(woken)
+        self._see_off()
 
-    def _see_off(self, woken: int) -> None:
+    def _see_off(self) -> None:
         """Without a supervisor, hosts end when the last worker has left them; those that hang, here."""
         give_up_s = time.monotonic() + _LEFT_ALONE_MAX_S
         while self._hosts and (left_s := give_up_s - time.monotonic()) > 0:
-            if select.select([woken], [], [], left_s)[0]:
-                os.read(woken, 4096)
+            if select.select([self._woken], [], [], left_s)[0]:
                 self._bury()
         for pid in self._hosts:
             _end_group(pid)
@@ -87,16 +86,22 @@ class _WarmParent:
         host_line = socket.socket(fileno=descriptors[0])
         pid = os.fork()
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            # What belongs to the parent and to other hosts: a model's code must find none of it.
-            for line in (self._line, *self._hosts.values()):
-                line.close()
+            self._leave_family()
             _become_host(msgspec.json.decode(message, type=Fork), host_line)
         self._hosts[pid] = host_line
         return True
 
+    def _leave_family(self) -> None:
+        """Close, in a child, what belongs to the parent and to other hosts: a model's code must find none of it."""
+        signal.set_wakeup_fd(-1)
+        for line in (self._line, *self._hosts.values()):
+            line.close()
+        for descriptor in (self._woken, self._waker):
+            os.close(descriptor)
+
     def _bury(self) -> None:
         """Of each host that has ended: end what it started, and say how it ended."""
+        os.read(self._woken, 4096)
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

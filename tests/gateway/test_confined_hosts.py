@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import httpx
 import psutil
@@ -109,6 +110,11 @@ def test_a_models_code_reaches_nobody_sees_no_secret_and_takes_with_it_what_it_s
     assert tries("find_variable", "OMP_NUM_THREADS") == "2"
     if landlock.find_abi() >= 6:
         assert tries("end_process", server.process.pid) == "PermissionError"
+
+    # Its lines to the supervisor and to the worker, and where it listens; nothing of its parent's or of other hosts'.
+    opened = [str(path.readlink()).partition(":")[0] for path in Path(f"/proc/{tries('own_pid')}/fd").iterdir()]
+    assert opened.count("socket") == 3, opened
+    assert "pipe" not in opened, opened
 
     # What models do need.
     assert int(tries("read", os.__file__)) > 0
