@@ -1,5 +1,6 @@
 """Measures servers in turns: rates, percentiles, processor time, starts and memory."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from loadtests.scoring.work import Work
 
 _MIB = 1024**2
 _WARM_UP_S = 1
+# With fewer answers a round shows how a server starts on its queue, not how quick it is. The slowest get longer rounds.
+_ANSWERS_PER_CONNECTION = 2
+_LONGER_MAX = 4
 # How many requests differ; none of the servers remembers answers, and this shows it.
 _BODIES = 64
 # Work that a server still has from a round before must not run into the next one's time.
@@ -61,15 +65,25 @@ class Start(NamedTuple):
 def rates(work: Work, servers: Sequence[ScoringServer], effort: Effort, progress: Progress) -> Mapping[str, Rates]:
     """The rates of *work*, by each server's name, once each has shown that it answers rightly."""
     rounds: dict[str, list[Round]] = {server.name: [] for server in servers}
+    durations_s: dict[str, int] = {}
     for server in servers:
         progress(f"{work.title}: {server.name}, first answer")
         server.check(work.rows)
-        one_round(work, server, _WARM_UP_S)
+        durations_s[server.name] = round_length_s(work, effort, _drive(work, server, _WARM_UP_S)[0].requests)
     for number in range(effort.rounds):
         for server in servers:
             progress(f"{work.title}: {server.name}, round {number + 1} of {effort.rounds}")
-            rounds[server.name].append(one_round(work, server, effort.round_s))
+            rounds[server.name].append(one_round(work, server, durations_s[server.name]))
     return {name: summary(seen, work.rows) for name, seen in rounds.items()}
+
+
+def round_length_s(work: Work, effort: Effort, answers_per_s: int) -> int:
+    """How long the rounds of a server are that gave *answers_per_s* when it was warmed up."""
+    longest_s = _LONGER_MAX * effort.round_s
+    if not answers_per_s:
+        return longest_s
+    enough_s = math.ceil(_ANSWERS_PER_CONNECTION * work.connections / answers_per_s)
+    return min(longest_s, max(effort.round_s, enough_s))
 
 
 def summary(rounds: Sequence[Round], rows: int) -> Rates:
@@ -97,13 +111,14 @@ def _script(work: Work, server: ScoringServer) -> Path:
 
 
 def one_round(work: Work, server: ScoringServer, duration_s: int) -> Round:
-    """Load *server* for so long, and wait until it has finished what it was asked."""
-    script = _script(work, server)
-    url = f"http://127.0.0.1:{server.port}{server.path}"
-    before_s = processes.processor_s(server.pid)
-    found = wrk.drive(url, script, connections=work.connections, duration_s=duration_s)
-    used_s = processes.processor_s(server.pid) - before_s
-    _until_idle(server)
+    """Load *server* for so long, and wait until it has finished what it was asked.
+
+    Raises:
+        RuntimeError: if it answered nothing, or doesn't finish.
+    """
+    found, used_s = _drive(work, server, duration_s)
+    if not found.requests:
+        raise RuntimeError(f"{work.title}: {server.name} answered nothing in {duration_s} s.")
     return Round(
         per_s=1e6 * found.requests / found.duration_us,
         p50_ms=found.p50_us / 1000,
@@ -111,6 +126,16 @@ def one_round(work: Work, server: ScoringServer, duration_s: int) -> Round:
         processor_us=1e6 * used_s / found.requests,
         errors=found.errors,
     )
+
+
+def _drive(work: Work, server: ScoringServer, duration_s: int) -> tuple[wrk.Found, float]:
+    """What wrk found, and the processor time that the server used meanwhile."""
+    url = f"http://127.0.0.1:{server.port}{server.path}"
+    before_s = processes.processor_s(server.pid)
+    found = wrk.drive(url, _script(work, server), connections=work.connections, duration_s=duration_s)
+    used_s = processes.processor_s(server.pid) - before_s
+    _until_idle(server)
+    return found, used_s
 
 
 def _until_idle(server: ScoringServer) -> None:

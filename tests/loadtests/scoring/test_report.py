@@ -10,13 +10,6 @@ def rates(per_s, p99_ms=1.0, processor_us=100.0, rows=1):
     return summary([Round(per_s, p50_ms=0.5, p99_ms=p99_ms, processor_us=processor_us, errors=0)], rows)
 
 
-def test_rounds_come_to_medians_their_spread_and_all_their_errors():
-    rounds = [Round(per_s, per_s / 100, per_s / 10, 2 * per_s, errors=1) for per_s in (90.0, 10.0, 50.0)]
-    seen = summary(rounds, rows=1000)
-    assert (seen.per_s, seen.per_s_least, seen.per_s_most, seen.rows_per_s) == (50, 10, 90, 50_000)
-    assert (seen.p50_ms, seen.p99_ms, seen.processor_us, seen.errors) == (0.5, 5, 100, 3)
-
-
 @pytest.mark.parametrize(
     ("goal", "ours", "theirs", "said"),
     [

@@ -19,20 +19,9 @@ def test_the_result_is_the_line_that_the_script_prints():
     assert parse(OUTPUT + line) == Found(duration_us=4_003_102, requests=39_811, p50_us=3180, p99_us=4710, errors=2)
 
 
-@pytest.mark.parametrize(
-    ("output", "what"),
-    [
-        pytest.param(OUTPUT, "no result", id="the script didn't come to its end"),
-        pytest.param(
-            'titlebout-bench {"duration_us":4000000,"requests":0,"p50_us":0,"p99_us":0,"errors":7}',
-            "Not one request was answered; 7 failed",
-            id="a rate of nothing compares with anything",
-        ),
-    ],
-)
-def test_output_without_a_result_is_an_error(output, what):
-    with pytest.raises(WrkFailed, match=what):
-        parse(output)
+def test_output_without_a_result_is_an_error():
+    with pytest.raises(WrkFailed, match="no result"):
+        parse(OUTPUT)
 
 
 def test_bodies_stand_in_the_script_as_they_are(tmp_path):
