@@ -65,16 +65,17 @@ class _Infer(Ask):
     def __init__(self, target: Target, json_bytes: int | None) -> None:
         self.target = target
         self._json_bytes = json_bytes
-        self._request = InferRequest([])
+        self._request = InferRequest(inputs=[])
 
     def read(self, body: bytes) -> ReadInput:
         def read_input() -> tuple[Data, Mapping[str, Any]]:
             self._request, arrays = read_request(body, self._json_bytes)
-            for output in self._request.outputs:
+            for output in self._request.outputs or ():
                 _check_output(output)
             # One tensor is what the model takes, whatever its name, where no signature says how it is called.
             form = Form.TENSOR if len(arrays) == 1 else Form.TENSORS
-            params = {name: value for name, value in self._request.parameters.items() if name not in _RESERVED}
+            told = self._request.parameters or {}
+            params = {name: value for name, value in told.items() if name not in _RESERVED}
             return Arrays(arrays, form, text_is_bytes=True), params
 
         return read_input
@@ -92,11 +93,12 @@ class _Infer(Ask):
     def _wanted(self, prediction: Prediction) -> Iterator[tuple[str, np.ndarray, bool]]:
         """The outputs that were asked for, all where none was: name, array, and whether its data goes in binary."""
         given = _outputs(prediction)
-        all_binary = self._request.parameters.get("binary_data_output") is True
-        for output in self._request.outputs or [RequestedOutput(name) for name in given]:
+        all_binary = self._request.parameter("binary_data_output") is True
+        for output in self._request.outputs or [RequestedOutput(name=name) for name in given]:
             if output.name not in given:
                 raise BadInput(f"The model has no output {output.name!r}; its outputs are: {', '.join(given)}.")
-            yield output.name, given[output.name], output.parameters.get("binary_data", all_binary) is True
+            binary = output.parameter("binary_data")
+            yield output.name, given[output.name], all_binary if binary is None else binary is True
 
 
 def _json_bytes(headers: Headers) -> int | None:
@@ -109,9 +111,9 @@ def _json_bytes(headers: Headers) -> int | None:
 
 
 def _check_output(output: RequestedOutput) -> None:
-    if "classification" in output.parameters:
+    if output.parameter("classification") is not None:
         raise BadInput(f"Output {output.name!r}: classification isn't done here; ask for the tensor.")
-    if "shared_memory_region" in output.parameters:
+    if output.parameter("shared_memory_region") is not None:
         raise BadInput(f"Output {output.name!r}: shared memory isn't written here; take the data.")
 
 

@@ -62,7 +62,7 @@ class IndexRequest(msgspec.Struct):
 
 
 class ChangeRequest(msgspec.Struct):
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class IndexEntry(msgspec.Struct, omit_defaults=True):
@@ -110,7 +110,7 @@ async def change_repository(
     if match["what"] == "unload":
         await asyncio.to_thread(_unpin, database, name, version)
         return Response(None)
-    for parameter in asked.parameters:
+    for parameter in asked.parameters or ():
         if parameter == "config" or parameter.startswith("file:"):
             raise FilesFromElsewhere(parameter)
     key = await asyncio.to_thread(_pin, database, name, version, identity, int(clock() * 1000))

@@ -43,27 +43,34 @@ _AXES_MAX = 32
 _LENGTH = struct.Struct("<I")
 
 
-class InputTensor(msgspec.Struct):
+class _Told(msgspec.Struct):
+    """What may have parameters. Clients that write each field they know send null for those they don't use."""
+
+    parameters: Parameters | None = None
+
+    def parameter(self, name: str) -> Any:
+        """The parameter *name*; None if it wasn't said."""
+        return None if self.parameters is None else self.parameters.get(name)
+
+
+class InputTensor(_Told, kw_only=True):
     name: str
     shape: list[Annotated[int, Meta(ge=0)]]
     datatype: str
-    parameters: Parameters = {}
-    data: Any = UNSET
+    data: Any = None
 
     def __str__(self) -> str:
         return f"Input {self.name!r} ({self.datatype})"
 
 
-class RequestedOutput(msgspec.Struct):
+class RequestedOutput(_Told, kw_only=True):
     name: str
-    parameters: Parameters = {}
 
 
-class InferRequest(msgspec.Struct):
+class InferRequest(_Told, kw_only=True):
     inputs: Annotated[list[InputTensor], Meta(min_length=1)]
-    id: str | UnsetType = UNSET
-    parameters: Parameters = {}
-    outputs: list[RequestedOutput] = []
+    id: str | None = None
+    outputs: list[RequestedOutput] | None = None
 
 
 class OutputTensor(msgspec.Struct, omit_defaults=True):
@@ -74,11 +81,11 @@ class OutputTensor(msgspec.Struct, omit_defaults=True):
     data: list[Any] | UnsetType = UNSET
 
 
-class InferResponse(msgspec.Struct):
+class InferResponse(msgspec.Struct, omit_defaults=True):
     model_name: str
     model_version: str
     outputs: list[OutputTensor]
-    id: str | UnsetType = UNSET
+    id: str | None = None
 
 
 _decode_request = msgspec.json.Decoder(InferRequest).decode
@@ -128,14 +135,14 @@ def _read_json(head: memoryview) -> InferRequest:
 
 
 def _binary_size(tensor: InputTensor) -> int | None:
-    size = tensor.parameters.get("binary_data_size")
-    if "shared_memory_region" in tensor.parameters:
+    size = tensor.parameter("binary_data_size")
+    if tensor.parameter("shared_memory_region") is not None:
         raise BadInput(f"{tensor}: shared memory isn't taken here; send the data.")
     if size is None:
         return None
     if type(size) is not int or size < 0:
         raise BadInput(f"{tensor}: expected binary_data_size to be a number of bytes, got {shown(size)}.")
-    if tensor.data is not UNSET:
+    if tensor.data is not None:
         raise BadInput(f"{tensor} has both data and binary_data_size.")
     return size
 
@@ -166,8 +173,7 @@ def _elements(tensor: InputTensor) -> int:
 
 def _from_json(tensor: InputTensor, dtype: np.dtype | None, count: int) -> np.ndarray:
     if not isinstance(tensor.data, list):
-        said = "none" if tensor.data is UNSET else shown(tensor.data)
-        raise BadInput(f"{tensor}: expected data, a list of values, or binary_data_size; got {said}.")
+        raise BadInput(f"{tensor}: expected data, a list of values, or binary_data_size; got {shown(tensor.data)}.")
     shape, values = flattened(str(tensor), tensor.data)
     if len(shape) > 1 and list(shape) != tensor.shape:
         raise BadInput(f"{tensor}: shape is {tensor.shape}, but data is nested as {list(shape)}.")
@@ -186,7 +192,7 @@ def _from_json(tensor: InputTensor, dtype: np.dtype | None, count: int) -> np.nd
 def _read_texts(tensor: InputTensor, values: Sequence[Any]) -> np.ndarray:
     """Strings, or what MLServer's `content_type` says that they hold."""
     texts = conversion.strings(values)
-    match tensor.parameters.get("content_type"):
+    match tensor.parameter("content_type"):
         case "base64":
             return conversion.binaries(values)
         case "pd_json":
@@ -225,7 +231,7 @@ def _from_elements(tensor: InputTensor, binary: memoryview, count: int) -> np.nd
     if offset != len(data) or len(values) != count:
         raise BadInput(f"{tensor}: shape {tensor.shape} is of {count} elements, binary_data_size of others.")
     array = conversion.objects(values)
-    return _read_documents(_as_texts(tensor, array)) if tensor.parameters.get("content_type") == "pd_json" else array
+    return _read_documents(_as_texts(tensor, array)) if tensor.parameter("content_type") == "pd_json" else array
 
 
 def _as_texts(tensor: InputTensor, array: np.ndarray) -> np.ndarray:

@@ -223,6 +223,15 @@ def test_parameters_of_the_request_are_params_unless_the_protocol_has_them_for_i
     assert params == {"temperature": 0.5}
 
 
+def test_null_is_what_was_not_said():
+    sent = {
+        "id": None, "parameters": None, "outputs": None,
+        "inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "parameters": None, "data": [1.0]}],
+    }  # fmt: skip
+    assert batch(None, sent).columns[""].tolist() == [1.0]
+    assert "id" not in answered(Batch(Form.TENSOR, {"": np.array([1])}), sent)[0]
+
+
 def test_names_are_unquoted_once():
     assert asked("/v2/models/iris%40champion/infer").target.endpoint == "iris@champion"
     assert asked("/v2/models/models:%2Firis%40challenger/versions/2/infer").target.endpoint == "models:/iris@challenger"
@@ -271,7 +280,7 @@ def size_of(size):
         (body_of(shape=[2]), "of 2 values, got 1"),
         (body_of(shape=[4], data=[[1, 2], [3, 4]]), r"shape is \[4\], but data is nested as \[2, 2\]"),
         (body_of(shape=[2, 2], data=[[1, 2], [3]]), "lists of equal length"),
-        (body_of(data=None), "expected data, .* or binary_data_size; got none"),
+        (body_of(data=None), "expected data, .* or binary_data_size; got null"),
         (body_of(data=1), "a list of values, or binary_data_size; got the number 1"),
         (body_of(data=["1"]), "value 0: expected a number, got the string '1'"),
         (body_of(data=[True]), "value 0: expected a number, got true"),

@@ -43,7 +43,7 @@ def matrix(rows):
     return {"name": "input-0", "shape": [len(rows), 4], "datatype": "FP64", "data": rows}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(document=maybe(requests) | anything, tail=st.binary(max_size=16), off=st.sampled_from([None, 0, 1, -1]))
 def test_any_body_is_answered_or_is_the_callers_fault(served, document, tail, off):
     head = json.dumps(document).encode()
