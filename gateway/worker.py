@@ -287,7 +287,12 @@ def _scoring(
         waiting_s_max=settings.queue_wait_s,
     )
     # Decoded, an input may be as large as the message that carries it to its model.
-    codec = TableCodec(decoded_bytes_max=settings.frame_bytes_max, timeout_s=settings.predict_timeout_s)
+    codec = TableCodec(
+        decoded_bytes_max=settings.frame_bytes_max,
+        timeout_s=settings.predict_timeout_s,
+        confinement=settings.host_confinement,
+        hidden=[settings.data_dir],
+    )
     bodies = Bodies(codec, settings.frame_bytes_max)
     return Scoring(
         Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s, metrics=metrics),

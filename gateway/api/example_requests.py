@@ -7,12 +7,12 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
-from gateway.api.open_inference_names import describe_inputs
+from gateway.api.open_inference_names import TensorMetadata, describe_inputs
 from gateway.api.open_inference_wire import datatype_of
 from gateway.scoring.served_models import ServedModel
 from loaders.columns import ColumnType
 from loaders.errors import BadInput
-from loaders.payload import Nested, Table, read_document
+from loaders.payload import Data, Nested, Table, read_document
 from loaders.signature import Signature
 from loaders.tensors import flattened
 from loaders.warmup import body_from_signature
@@ -81,30 +81,44 @@ def _v1_body(body: Body) -> Body:
 
 def _open_inference_body(signature: Signature | None, body: Body) -> Body | None:
     """None for inputs that are no tensors."""
-    data, params = read_document(body)
     if signature is not None and any(spec.type is ColumnType.JSON for spec in signature.columns):
         return None
+    data, params = read_document(body)
     known = {tensor.name: tensor for tensor in describe_inputs(signature)}
-    if isinstance(data, Table):
-        by_name = _columns(data)
-    else:
-        value = data.value if isinstance(data, Nested) else None
-        by_name = value if isinstance(value, dict) else {next(iter(known), "input-0"): value}
-    tensors = []
-    for name, values in by_name.items():
-        if known and name not in known:
-            continue
-        try:
-            shape, leaves = flattened(name, values)
-        except BadInput:
-            return None
-        datatype = known[name].datatype if name in known else datatype_of(np.array(leaves).dtype)
-        parameters = known[name].parameters if name in known else {}
-        tensor = {"name": name, "shape": list(shape), "datatype": datatype, "data": list(leaves)}
-        tensors.append({**tensor, "parameters": parameters} if parameters else tensor)
+    by_name = _values_by_name(data, unnamed=next(iter(known), "input-0"))
+    try:
+        tensors = [
+            _tensor(name, values, known.get(name)) for name, values in by_name.items() if not known or name in known
+        ]
+    except BadInput:
+        # Lists of several lengths, or objects.
+        return None
+    if not tensors:
+        return None
     return {"inputs": tensors, "parameters": params} if params else {"inputs": tensors}
 
 
-def _columns(table: Table) -> dict[str, list[Any]]:
+def _tensor(name: str, values: Any, known: TensorMetadata | None) -> Body:
+    shape, leaves = flattened(name, values)
+    if any(isinstance(leaf, dict) for leaf in leaves):
+        raise BadInput(f"Input {name!r} holds objects.")
+    datatype = datatype_of(np.array(leaves).dtype) if known is None else known.datatype
+    tensor = {"name": name, "shape": list(shape), "datatype": datatype, "data": list(leaves)}
+    return {**tensor, "parameters": known.parameters} if known is not None and known.parameters else tensor
+
+
+def _values_by_name(data: Data, *, unnamed: str) -> dict[str, Any]:
+    match data:
+        case Table():
+            return _columns(data)
+        case Nested(value=dict() as by_name):
+            return by_name
+        case Nested(value=value):
+            return {unnamed: value}
+        case _:
+            return {}
+
+
+def _columns(table: Table) -> dict[str, Any]:
     names = table.names or [f"input-{place}" for place in range(len(table.columns))]
     return {name: list(column) for name, column in zip(names, table.columns, strict=True)}

@@ -15,6 +15,7 @@ from litestar import Request, Response, get, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 
 from gateway.api.health import Readiness
@@ -34,6 +35,7 @@ from tracking.errors import ErrorCode, NotFound, TemporarilyUnavailable
 _MODELS = "/v2/models/"
 _EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics"]
 _OF_A_MODEL = re.compile(r"(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<what>ready|stats))?/?")
+_NOT_YET = {503: ResponseSpec(None, description="The version is being brought into memory.")}
 
 
 class NotReady(TemporarilyUnavailable):
@@ -110,7 +112,7 @@ def count_all(all_metrics: NamedDependency[AllMetrics]) -> Statistics:
     return Statistics(read_statistics(all_metrics))
 
 
-@get(f"{_MODELS}{{path:path}}", opt=needs(Permission.OBSERVE), exception_handlers=IN_PROTOCOL)
+@get(f"{_MODELS}{{path:path}}", opt=needs(Permission.OBSERVE), exception_handlers=IN_PROTOCOL, responses=_NOT_YET)
 async def look_at_model(
     request: Request[Any, Any, Any],
     path: FromPath[str],  # noqa: ARG001  (names the parameter; it is read from the raw path)

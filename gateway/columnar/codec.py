@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from gateway.columnar.messages import HEAD, Outcome, Task
 from gateway.pool import frames
+from gateway.settings import Confinement
 from loaders.base import Batch
 from loaders.errors import BadInput
 from loaders.payload import Arrays
@@ -60,10 +62,15 @@ class _Line(msgspec.Struct, frozen=True, eq=False):
 
 
 class TableCodec:
-    """Tables to arrays and back, by a process that is started when first needed and replaced when it ends."""
+    """Tables to arrays and back, by a process that is started when first needed and replaced when it ends.
 
-    def __init__(self, *, decoded_bytes_max: int, timeout_s: float) -> None:
-        self._decoded_bytes_max = decoded_bytes_max
+    It is confined as model hosts are, and reads nothing of *hidden*.
+    """
+
+    def __init__(
+        self, *, decoded_bytes_max: int, timeout_s: float, confinement: Confinement, hidden: Sequence[Path]
+    ) -> None:
+        self._arguments = [str(decoded_bytes_max), confinement.value, *map(str, hidden)]
         self._timeout_s = timeout_s
         self._line: _Line | None = None
         self._turn = asyncio.Lock()
@@ -140,7 +147,7 @@ class TableCodec:
 
     async def _connected(self) -> _Line:
         if self._line is None:
-            process, line = _start(self._decoded_bytes_max)
+            process, line = _start(self._arguments)
             try:
                 reader, writer = await asyncio.open_connection(sock=line)
             except BaseException:
@@ -152,11 +159,11 @@ class TableCodec:
         return self._line
 
 
-def _start(decoded_bytes_max: int) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+def _start(arguments: Sequence[str]) -> "tuple[subprocess.Popen[bytes], socket.socket]":
     """A codec, and our end of the line to it."""
     ours, its = socket.socketpair()
     with its:
-        command = [sys.executable, "-m", "gateway.columnar.codec_process", str(its.fileno()), str(decoded_bytes_max)]
+        command = [sys.executable, "-m", "gateway.columnar.codec_process", str(its.fileno()), *arguments]
         process = subprocess.Popen(command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, env=_environment())
     return process, ours
 

@@ -8,6 +8,9 @@ import sys
 
 from gateway.columnar.messages import HEAD, Outcome, Task
 from gateway.pool import frames
+from gateway.pool.confinement import confine
+from gateway.pool.host_limits import spare_others
+from gateway.settings import Confinement
 from loaders.arrow.parquet import read_parquet
 from loaders.arrow.streams import read_stream, write_stream
 from loaders.base import Batch
@@ -92,12 +95,15 @@ def _limit_memory(bytes_max: int) -> None:
 
 
 def main() -> None:
-    """Serve ``python -m gateway.columnar.codec_process LINE_FD DECODED_BYTES_MAX``."""
-    line_fd, decoded_bytes_max = (int(argument) for argument in sys.argv[1:])
+    """Serve ``python -m gateway.columnar.codec_process LINE_FD DECODED_BYTES_MAX CONFINEMENT HIDDEN_PATH…``."""
+    line_fd, decoded_bytes_max = (int(argument) for argument in sys.argv[1:3])
     # Ctrl-C goes to all processes of a terminal; this one ends with its worker, whatever it is at, and not before.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _limit_memory(_COPIES * decoded_bytes_max)
+    spare_others()
+    # What it reads comes from anybody, and is read by a library in C++: it may do no more than that.
+    confine(Confinement(sys.argv[3]), own=[], readable=[], hidden=sys.argv[4:])
     with socket.socket(fileno=line_fd) as line:
         serve(line, decoded_bytes_max)
 

@@ -4,15 +4,20 @@ import asyncio
 import importlib.util
 import io
 import random
+import subprocess
+import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from gateway.columnar.codec import CodecTimedOut, PyarrowMissing, TableCodec
 from gateway.columnar.messages import Task
+from gateway.settings import Confinement
 from loaders.base import Batch, Form
 from loaders.errors import BadInput
 from tracking.errors import TooLarge
@@ -45,9 +50,18 @@ TABLE = pa.table(
 )
 
 
+def new_codec(*, decoded_bytes_max=BYTES_MAX, timeout_s=60, hidden=()):
+    return TableCodec(
+        decoded_bytes_max=decoded_bytes_max,
+        timeout_s=timeout_s,
+        confinement=Confinement.AUTO,
+        hidden=hidden,
+    )
+
+
 @asynccontextmanager
 async def running_codec(**options):
-    codec = TableCodec(**{"decoded_bytes_max": BYTES_MAX, "timeout_s": 60, **options})
+    codec = new_codec(**options)
     try:
         yield codec
     finally:
@@ -155,7 +169,39 @@ def test_a_codec_that_takes_too_long_is_ended():
     asyncio.run(ask())
 
 
+def test_a_codec_is_confined_as_a_model_host_is(tmp_path, monkeypatch):
+    def of_process(pid, name):
+        return Path(f"/proc/{pid}/{name}").read_text()
+
+    async def ask():
+        async with running_codec(hidden=[tmp_path]) as codec:
+            pid = await pid_of(codec)
+            assert "NoNewPrivs:\t1" in of_process(pid, "status")
+            assert "Seccomp:\t2" in of_process(pid, "status")
+            assert "A_SECRET" not in of_process(pid, "environ")
+
+    monkeypatch.setenv("A_SECRET", "anything")
+    asyncio.run(ask())
+
+
+def test_a_codec_ends_with_its_worker():
+    script = """if True:
+        import asyncio, os, signal
+        from tests.gateway.columnar.test_codec import new_codec, pid_of
+        async def begin():
+            codec = new_codec()
+            print(await pid_of(codec), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        asyncio.run(begin())
+    """
+    worker = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    codec = psutil.Process(int(worker.stdout)) if psutil.pid_exists(int(worker.stdout)) else None
+    if codec is not None:
+        psutil.wait_procs([codec], timeout=10)
+        assert not codec.is_running() or codec.status() == psutil.STATUS_ZOMBIE
+
+
 def test_without_pyarrow_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PyarrowMissing, match=r"titlebout\[arrow\]"):
-        asyncio.run(TableCodec(decoded_bytes_max=1, timeout_s=1).read(Task.READ_STREAM, b""))
+        asyncio.run(new_codec().read(Task.READ_STREAM, b""))
