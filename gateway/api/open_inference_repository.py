@@ -34,6 +34,7 @@ _NAMES_MAX = 10_000
 # Triton's client gives up after 60 s by itself; before that it should hear how far things are.
 _WAIT_S = 50.0
 _POLL_S = 0.2
+_LOST = frozenset({SlotState.FAILED, SlotState.UNLOADED})
 
 Clock = Callable[[], float]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -123,9 +124,10 @@ async def change_repository(
 
 def state_of(slots: Sequence[SlotStatus | None]) -> tuple[str, str]:
     """State, in Triton's words, and reason of one version, from its slot in each live replica."""
-    failed = [slot for slot in slots if slot is not None and slot.state == SlotState.FAILED]
-    if failed:
-        return "UNAVAILABLE", failed[0].reason or "it could not be loaded"
+    # What had to leave memory says why, as failures do; what left because nobody wants it has no reason.
+    reasons = [slot.reason for slot in slots if slot is not None and slot.reason and slot.state in _LOST]
+    if reasons:
+        return "UNAVAILABLE", reasons[0]
     states = [SlotState.NEW if slot is None else SlotState(slot.state) for slot in slots]
     if all(state is SlotState.READY for state in states):
         return "READY", ""

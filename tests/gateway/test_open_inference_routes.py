@@ -191,6 +191,8 @@ def slot(state, reason=None):
         ([slot("READY"), slot("READY")], "READY", ""),
         ([slot("READY"), None], "LOADING", "READY on 1, NEW on 1"),
         ([slot("READY"), slot("FAILED", "no")], "UNAVAILABLE", "no"),
+        ([slot("UNLOADED", "no room")], "UNAVAILABLE", "no room"),
+        ([slot("UNLOADED")], "UNLOADING", "UNLOADED on 1"),
         ([slot("DRAINING"), slot("DRAINING")], "UNLOADING", "DRAINING on 2"),
         ([slot("FETCHING")], "LOADING", "FETCHING on 1"),
     ],
