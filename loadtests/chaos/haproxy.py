@@ -67,6 +67,11 @@ class Haproxy:
         return any(row["svname"] == f"replica-{port}" and row["status"].startswith("UP") for row in rows)
 
 
+def haproxy_program() -> str | None:
+    """Where it is installed; Debian puts it where not every user's PATH leads."""
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+
+
 @contextmanager
 def running_haproxy(ports: Sequence[int]) -> Iterator[Haproxy]:
     """HAProxy before the replicas at *ports* of loopback.
@@ -74,7 +79,7 @@ def running_haproxy(ports: Sequence[int]) -> Iterator[Haproxy]:
     Raises:
         RuntimeError: if it isn't installed or doesn't start.
     """
-    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    program = haproxy_program()
     if program is None:
         raise RuntimeError("There is no HAProxy: apt-get install haproxy.")
     port = free_port()

@@ -1,7 +1,7 @@
 """Processes that come and go cost no request; processes that are killed, only those that they held."""
 
 import asyncio
-import shutil
+import json
 import signal
 import time
 
@@ -11,7 +11,7 @@ import pytest
 from gateway.cli.client import Client
 from gateway.cli.server_process import free_port, server_process
 from loadtests.chaos.clients import Clients, while_asked
-from loadtests.chaos.haproxy import running_haproxy
+from loadtests.chaos.haproxy import haproxy_program, running_haproxy
 from loadtests.chaos.kills import kill_hosts, kill_supervisor, kill_worker
 from loadtests.chaos.restarts import (
     Replica,
@@ -59,12 +59,13 @@ def callers(server, **options):
 
 
 def test_workers_are_replaced_under_load_and_no_request_is_lost(iris):
+    said_before = len(iris.log)
     clients = while_asked(callers(iris), lambda: replace_workers(iris, times=6))
     assert clients.failures == []
-    assert "worker_replaced" in iris.log
-    assert "worker_ended" not in iris.log
-    # Each ended by its own hand, with status 0.
-    assert iris.log.count('"event":"worker_left"') == iris.log.count('"status":0')
+    lines = [json.loads(line) for line in iris.log[said_before:].splitlines()]
+    # Each ended by its own hand.
+    left = [line["status"] for line in lines if line["event"] in {"worker_left", "worker_ended", "worker_killed"}]
+    assert left == [0] * 6
 
 
 def test_a_worker_that_is_asked_to_end_waits_for_its_successor(serve, registered):
@@ -134,7 +135,7 @@ def test_sigterm_gives_notice_and_waits_for_slow_requests_and_sigint_is_quick(se
         assert time.monotonic() - began_s < 4
 
 
-@pytest.mark.skipif(not shutil.which("haproxy"), reason="HAProxy isn't installed; .ci/run does that")
+@pytest.mark.skipif(haproxy_program() is None, reason="HAProxy isn't installed (Debian's package haproxy)")
 def test_replicas_behind_haproxy_are_restarted_under_load_and_no_request_is_lost(registered, tmp_path):
     shared = (
         *("--database-url", f"sqlite:///{registered}/titlebout.db"),
@@ -144,7 +145,7 @@ def test_replicas_behind_haproxy_are_restarted_under_load_and_no_request_is_lost
     with running(replicas), running_haproxy([replica.port for replica in replicas]) as haproxy:
         for replica in replicas:
             haproxy.until_up(replica.port)
-        clients = while_asked(Clients(haproxy.url + PATH, BODY), lambda: roll(replicas, haproxy, times=4))
+        clients = while_asked(Clients(haproxy.url + PATH, BODY), lambda: roll(replicas, haproxy, times=2))
     assert clients.failures == []
 
 
