@@ -16,6 +16,7 @@ class DatabricksScoring(Dialect):
     """MLflow's bodies under Databricks' path, and a header that says which model answered."""
 
     name = "databricks"
+    roots = (b"serving-endpoints",)
     paths = re.compile(r"/serving-endpoints/(?P<endpoint>[^/]+)/invocations/?")
 
     def __init__(self, bodies: Bodies) -> None:

@@ -15,6 +15,7 @@ class MlflowScoring(Dialect):
     """What `mlflow models serve` answers, for many models."""
 
     name = "mlflow"
+    roots = (b"endpoints", b"invocations")
     paths = re.compile(r"/(?:endpoints/(?P<endpoint>[^/]+)/(?:versions/(?P<version>[^/]+)/)?)?invocations/?")
 
     def __init__(self, default_model: str, bodies: Bodies) -> None:

@@ -46,6 +46,7 @@ class EncodedBody(ServingError):
 
 class OpenInference(Dialect):
     name = "open_inference"
+    roots = (b"v2",)
     paths = re.compile(r"/v2/models/(?P<endpoint>[^/]+)/(?:versions/(?P<version>[^/]+)/)?infer/?")
 
     def ask(self, path: re.Match[str], headers: Headers) -> Ask:

@@ -6,6 +6,7 @@ those of `InvokeEndpoint` in the service model of ``sagemaker-runtime`` (2017-05
 """
 
 import re
+from operator import itemgetter
 from urllib.parse import unquote
 
 import msgspec
@@ -20,6 +21,7 @@ _SESSION = b"x-amzn-sagemaker-session-id"
 _INFERENCE_ID = b"x-amzn-sagemaker-inference-id"
 # The last is sent with every call of an AWS SDK, signed or not.
 _TELLING = frozenset({_VARIANT, _SESSION, _INFERENCE_ID, b"x-amz-date", b"amz-sdk-invocation-id"})
+_NAME = itemgetter(0)
 
 _MODEL_ERROR = "ModelError"
 _MODEL_ERROR_STATUS = 424
@@ -35,13 +37,14 @@ class SageMakerScoring(Dialect):
     """What `boto3.client("sagemaker-runtime")` speaks: a variant is an arm, a session is a unit."""
 
     name = "sagemaker"
+    roots = (b"endpoints",)
     paths = re.compile(r"/endpoints/(?P<endpoint>[^/]+)/invocations/?")
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
 
     def speaks(self, headers: RawHeaders, /) -> bool:
-        return any(name in _TELLING for name, _ in headers)
+        return not _TELLING.isdisjoint(map(_NAME, headers))
 
     def ask(self, path: re.Match[str], headers: Headers) -> Ask:
         arm = header_text(headers, _VARIANT) or header_text(headers, b"x-titlebout-arm")

@@ -83,6 +83,8 @@ class Dialect(ABC):
     """In metrics and log lines."""
     paths: re.Pattern[str]
     """The paths, percent-encoded as they came, at which predictions are asked for."""
+    roots: tuple[bytes, ...]
+    """The first segments of those, by which all other requests are let through without a look at the rest."""
 
     def speaks(self, _headers: RawHeaders, /) -> bool:
         """Whether a request at one of `paths` is of this protocol, where another one has the same path."""
@@ -122,7 +124,10 @@ class Scoring:
     ) -> None:
         self._inference = inference
         self._current = current
-        self._dialects = dialects
+        self._by_root: dict[bytes, list[Dialect]] = {}
+        for dialect in dialects:
+            for root in dialect.roots:
+                self._by_root.setdefault(root, []).append(dialect)
         self._body_bytes_max = body_bytes_max
         self._predict_timeout_s = predict_timeout_s
         self._explain_missing = explain_missing
@@ -133,8 +138,12 @@ class Scoring:
 
     def find(self, raw_path: bytes, headers: RawHeaders) -> tuple[Dialect, re.Match[str]] | None:
         """The first protocol that this is a request of, if it is one for a prediction."""
-        path = raw_path.split(b"?", 1)[0].decode("latin-1")
-        for dialect in self._dialects:
+        asked = raw_path.split(b"?", 1)[0]
+        dialects = self._by_root.get(asked[1:].split(b"/", 1)[0])
+        if dialects is None:
+            return None
+        path = asked.decode("latin-1")
+        for dialect in dialects:
             match = dialect.paths.fullmatch(path)
             if match is not None and dialect.speaks(headers):
                 return dialect, match

@@ -35,6 +35,7 @@ class V1Scoring(Dialect):
     """A label is an arm: what an alias of the model means now."""
 
     name = "v1"
+    roots = (b"v1",)
     paths = re.compile(
         r"/v1/models/(?P<model>[^/]+?)(?:/versions/(?P<version>[^/]+?)|/labels/(?P<label>[^/]+?))?"
         r"(?::|%3[Aa])(?P<verb>[a-z]+)"
