@@ -38,21 +38,25 @@ def _outcome_of(task: Task, content: bytes, decoded_bytes_max: int) -> tuple[Out
     try:
         match task:
             case Task.READ_STREAM:
-                return Outcome.DONE, _framed(read_stream(content, decoded_bytes_max))
+                return Outcome.DONE, _framed(read_stream(content, decoded_bytes_max), decoded_bytes_max)
             case Task.READ_PARQUET:
-                return Outcome.DONE, _framed(read_parquet(content, decoded_bytes_max))
+                return Outcome.DONE, _framed(read_parquet(content, decoded_bytes_max), decoded_bytes_max)
             case Task.WRITE_STREAM:
                 return Outcome.DONE, [write_stream(_unframed(content).columns)]
     except DecodedTooLarge as error:
         return Outcome.TOO_LARGE, [error.message.encode()]
+    except frames.FrameTooLarge as error:
+        return Outcome.TOO_LARGE, [f"The table is too large: {error}. Send fewer rows at a time.".encode()]
     except BadInput as error:
         return Outcome.BAD_INPUT, [error.message.encode()]
     except MemoryError:
         return Outcome.TOO_LARGE, [_too_much(decoded_bytes_max).message.encode()]
 
 
-def _framed(arrays: Arrays) -> Content:
-    return frames.encode_answer(0, Batch(arrays.form, dict(arrays.by_name)))
+def _framed(arrays: Arrays, bytes_max: int) -> Content:
+    frame = frames.encode_answer(0, Batch(arrays.form, dict(arrays.by_name)))
+    frames.check_bounds(frame, bytes_max)
+    return frame
 
 
 def _unframed(content: bytes) -> Batch:

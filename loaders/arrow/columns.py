@@ -17,6 +17,7 @@ from loaders.errors import BadInput
 
 # What a string costs beside its own bytes: Python's object and the pointer to it.
 _OBJECT_BYTES = 64
+_DAYS_AND_MORE = frozenset({"Y", "M", "W", "D", "h", "m"})
 
 
 class _NotTaken(Exception):
@@ -201,10 +202,13 @@ def column_of(values: np.ndarray) -> pa.Array:
 
 
 def _column_of_times(values: np.ndarray) -> pa.Array:
-    nanoseconds = np.ascontiguousarray(values.astype("datetime64[ns]"))
-    valid = np.packbits(~np.isnat(nanoseconds), bitorder="little").tobytes()
-    buffers = [pa.py_buffer(valid), pa.py_buffer(nanoseconds.view(np.int64))]
-    return pa.Array.from_buffers(pa.timestamp("ns"), len(values), buffers)
+    unit, count = np.datetime_data(values.dtype)
+    # Arrow has no days, and none of numpy's multiples.
+    unit = unit if unit in {"s", "ms", "us", "ns"} and count == 1 else "s" if unit in _DAYS_AND_MORE else "ns"
+    times = np.ascontiguousarray(values.astype(f"datetime64[{unit}]"))
+    valid = np.packbits(~np.isnat(times), bitorder="little").tobytes()
+    buffers = [pa.py_buffer(valid), pa.py_buffer(times.view(np.int64))]
+    return pa.Array.from_buffers(pa.timestamp(unit), len(values), buffers)
 
 
 def _column_of_objects(values: np.ndarray) -> pa.Array:

@@ -33,8 +33,10 @@ def write_stream(columns: Mapping[str, np.ndarray]) -> bytes:
     """A stream of one batch with these columns.
 
     Raises:
-        BadInput: for values that no column can hold.
+        BadInput: for values that no column can hold, and columns of several lengths.
     """
+    if len({len(values) for values in columns.values()}) > 1:
+        raise BadInput("The answer has columns of several lengths, and a table has one; ask for JSON.")
     batch = pa.RecordBatch.from_arrays([column_of(values) for values in columns.values()], names=list(columns))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:

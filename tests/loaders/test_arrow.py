@@ -183,6 +183,7 @@ def test_a_small_parquet_file_of_a_large_table_is_refused(body):
         np.array(["a", None, "日本"], dtype=object),
         np.array([b"a", None], dtype=object),
         np.array(["2026-01-02", "NaT"], dtype="datetime64[s]"),
+        np.array(["2026-01-02", "4000-01-01"], dtype="datetime64[D]"),
     ],
 )
 def test_an_answer_is_written_as_arrow_reads_it(values):

@@ -89,8 +89,9 @@ def test_tables_come_back_as_arrays_and_go_out_as_streams():
             answer = Batch(Form.TABLE, {"it": np.array([[0.1, 0.2]])})
             table = pa.ipc.open_stream(await codec.write(answer)).read_all()
             assert table.to_pylist() == [{"it": [0.1, 0.2]}]
-            with pytest.raises(BadInput, match="JSON"):
-                await codec.write(Batch(Form.TABLE, {"it": np.array([{}], dtype=object)}))
+            for columns in ({"it": np.array([{}], dtype=object)}, {"a": np.zeros(1), "b": np.zeros(2)}):
+                with pytest.raises(BadInput, match="JSON"):
+                    await codec.write(Batch(Form.TABLE, columns))
 
     asyncio.run(ask())
 
@@ -109,6 +110,11 @@ def test_many_at_once_each_get_their_own():
     ("task", "body"),
     [
         pytest.param(
+            Task.READ_STREAM,
+            lambda: stream(pa.table({f"{n}{'x' * 500}": [1.0] for n in range(10_000)})),
+            id="five megabytes of names",
+        ),
+        pytest.param(
             Task.READ_STREAM, lambda: stream(pa.table({"a": np.zeros(50_000_000)}), compression="zstd"), id="stream"
         ),
         pytest.param(
@@ -121,7 +127,7 @@ def test_many_at_once_each_get_their_own():
 def test_a_small_body_of_a_table_beyond_all_memory_is_refused(task, body):
     async def ask():
         async with running_codec() as codec:
-            with pytest.raises(TooLarge):
+            with pytest.raises(TooLarge, match="fewer rows"):
                 await codec.read(task, body())
             await codec.read(Task.READ_STREAM, stream(TABLE))
 
