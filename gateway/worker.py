@@ -301,7 +301,7 @@ def _scoring(
         [
             SageMakerScoring(bodies),
             MlflowScoring(settings.model, bodies),
-            OpenInference(),
+            OpenInference(settings.body_bytes_max),
             V1Scoring(),
             DatabricksScoring(bodies),
         ],

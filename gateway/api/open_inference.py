@@ -20,13 +20,14 @@ from gateway.api.open_inference_wire import (
     encode_tensor,
     read_request,
 )
+from gateway.api.request_body import decompressed
 from gateway.api.scoring import JSON_TYPE, Ask, Dialect, Headers, Reply, header_text, version_number
 from gateway.scoring.inference import Prediction, ReadInput, Target
 from loaders import conversion
 from loaders.base import Form, JsonAnswer
 from loaders.errors import BadInput
 from loaders.payload import Arrays, Data
-from tracking.errors import BadRequest, ErrorCode, ServingError
+from tracking.errors import BadRequest
 
 _BINARY_TYPE = "application/octet-stream"
 _HEADER_LENGTH = b"inference-header-content-length"
@@ -37,40 +38,37 @@ _RESERVED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priorit
 _read_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-class EncodedBody(ServingError):
-    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__(f"Content-Encoding {encoding!r} is not accepted here; send the body as it is.")
-
-
 class OpenInference(Dialect):
     name = "open_inference"
     roots = (b"v2",)
     paths = re.compile(r"/v2/models/(?P<endpoint>[^/]+)/(?:versions/(?P<version>[^/]+)/)?infer/?")
 
+    def __init__(self, body_bytes_max: int) -> None:
+        """*body_bytes_max* bounds a compressed body once it is decompressed."""
+        self._body_bytes_max = body_bytes_max
+
     def ask(self, path: re.Match[str], headers: Headers) -> Ask:
-        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-        if encoding != "identity":
-            raise EncodedBody(encoding)
         arm, unit = header_text(headers, b"x-titlebout-arm"), header_text(headers, b"x-titlebout-unit")
         # Decoded once, and only here: clients quote the @ of a name, and a slash within one.
         target = Target(unquote(path["endpoint"]), arm, version_number(path["version"]), unit)
-        return _Infer(target, _json_bytes(headers))
+        return _Infer(target, headers, self._body_bytes_max)
 
     def encode_error(self, code: str, message: str) -> bytes:  # noqa: ARG002  (the protocol has no codes)
         return msgspec.json.encode({"error": message})
 
 
 class _Infer(Ask):
-    def __init__(self, target: Target, json_bytes: int | None) -> None:
+    def __init__(self, target: Target, headers: Headers, body_bytes_max: int) -> None:
         self.target = target
-        self._json_bytes = json_bytes
+        self._json_bytes = _json_bytes(headers)
+        self._encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        self._body_bytes_max = body_bytes_max
         self._request = InferRequest(inputs=[])
 
     def read(self, body: bytes) -> ReadInput:
         def read_input() -> tuple[Data, Mapping[str, Any]]:
-            self._request, arrays = read_request(body, self._json_bytes)
+            plain = decompressed(body, self._encoding, self._body_bytes_max)
+            self._request, arrays = read_request(plain, self._json_bytes)
             for output in self._request.outputs or ():
                 _check_output(output)
             # One tensor is what the model takes, whatever its name, where no signature says how it is called.

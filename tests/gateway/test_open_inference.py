@@ -1,7 +1,9 @@
 """Open Inference Protocol v2 at the edge: tensors in, tensors out, and whatever isn't a request refused in words."""
 
+import gzip
 import json
 import struct
+import zlib
 
 import msgspec
 import numpy as np
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gateway.api.bodies import decode_json
-from gateway.api.open_inference import EncodedBody, OpenInference
+from gateway.api.open_inference import OpenInference
 from gateway.api.open_inference_names import describe_inputs, describe_outputs
+from gateway.api.request_body import BodyTooLarge, UnknownEncoding
 from gateway.errors import status_of
 from gateway.scoring.batching import Asked, Deadline
 from gateway.scoring.inference import Choice, Prediction
@@ -21,13 +24,14 @@ from loaders.columns import ColumnSpec, ColumnType
 from loaders.errors import BadInput
 from loaders.signature import Signature, enforce
 from loaders.tensors import TensorSpec
-from tracking.errors import InvalidParameter, ServingError
+from tracking.errors import BadRequest, InvalidParameter, ServingError
 
 DATATYPES = {
     "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
     "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
 PATH = "/v2/models/iris/infer"
+BODY_BYTES_MAX = 32 * 1024**2
 
 
 def columns(*types, outputs=()):
@@ -51,7 +55,7 @@ def elements(*values):
 
 
 def asked(path=PATH, **headers):
-    dialect = OpenInference()
+    dialect = OpenInference(BODY_BYTES_MAX)
     named = {name.replace("_", "-").encode(): str(value).encode() for name, value in headers.items()}
     return dialect.ask(dialect.paths.fullmatch(path), named)
 
@@ -239,7 +243,7 @@ def test_names_are_unquoted_once():
     assert asked("/v2/models/100%2525/infer").target.endpoint == "100%25"
     with pytest.raises(InvalidParameter):
         asked("/v2/models/iris/versions/x/infer")
-    assert OpenInference().paths.fullmatch("/v2/models/iris/ready") is None
+    assert OpenInference(BODY_BYTES_MAX).paths.fullmatch("/v2/models/iris/ready") is None
 
 
 ONE = {"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}
@@ -337,9 +341,18 @@ def test_a_header_length_that_is_none_is_refused(length):
         read(b"{}", inference_header_content_length=length)
 
 
-def test_an_encoded_body_is_refused():
-    with pytest.raises(EncodedBody, match="gzip"):
-        asked(content_encoding="gzip")
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_compressed_body_is_read_within_its_bound(encoding, compress):
+    plain, length = binary_body(("x", "FP64", [1], b"\0" * 8))
+    headers = {"content_encoding": encoding, "inference_header_content_length": length}
+    assert batch(None, compress(plain), **headers).columns[""].tolist() == [0.0]
+    for wrong in (plain, compress(plain)[:-1], compress(plain) + b"x"):
+        with pytest.raises(BadRequest, match=encoding):
+            read(wrong, **headers)
+    with pytest.raises(BodyTooLarge):
+        read(compress(b" " * (BODY_BYTES_MAX + 1)), **headers)
+    with pytest.raises(UnknownEncoding, match="br"):
+        read(plain, content_encoding="br")
 
 
 def test_an_empty_array_may_claim_any_width_and_costs_nothing():
@@ -470,7 +483,7 @@ def test_outputs_come_as_they_are_asked_for():
 
 
 def test_errors_are_the_protocols():
-    assert OpenInference().encode_error("BAD_REQUEST", "no") == b'{"error":"no"}'
+    assert OpenInference(BODY_BYTES_MAX).encode_error("BAD_REQUEST", "no") == b'{"error":"no"}'
 
 
 def test_metadata_says_what_can_be_sent():
