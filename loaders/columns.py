@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from loaders import conversion
-from loaders.base import Batch, Form
+from loaders.base import Batch, DoubleRow, Form
 from loaders.casts import cast, objects_of
 from loaders.errors import BadInput, shown
 from loaders.payload import Arrays, Data, Nested, Table, check_same_rows, read_records, transposed
@@ -58,8 +58,10 @@ _DTYPES = {
 }
 
 
-def all_doubles(specs: ColumnSpecs) -> bool:
-    return all(spec.type is ColumnType.DOUBLE and spec.name is not None for spec in specs)
+def names_of_doubles(specs: ColumnSpecs) -> tuple[str, ...]:
+    """The names of all columns, if all are doubles and have one; else none."""
+    names = tuple(spec.name for spec in specs if spec.type is ColumnType.DOUBLE and spec.name is not None)
+    return names if len(names) == len(specs) else ()
 
 
 def enforce_columns(specs: ColumnSpecs, data: Data) -> Batch:
@@ -77,32 +79,25 @@ def enforce_columns(specs: ColumnSpecs, data: Data) -> Batch:
     )
 
 
-def find_row_of_doubles(specs: ColumnSpecs, data: Data) -> Batch | None:
-    """The batch for one row, where all columns are doubles and have names; None if it isn't as plain as that.
+def find_double_row(names: tuple[str, ...], data: Data) -> DoubleRow | None:
+    """The one row of *data*, where the columns *names* are all doubles; None if it isn't as plain as that.
 
-    The common request, in a fraction of the time: one array for the whole row, and views of it.
+    What isn't goes the long way, which says which column is wrong.
     """
-    values = _one_row(specs, data)
-    if values is None:
-        return None
-    try:
-        row = conversion.floats(values, _FLOAT64)
-    except conversion.Misfit:
-        # The long way says which column it was.
-        return None
-    return Batch(Form.TABLE, {spec.name: row[index : index + 1] for index, spec in enumerate(specs)})  # type: ignore[misc]  # all named
+    values = _one_row(names, data)
+    return DoubleRow(names, values) if values is not None and conversion.are_doubles(values) else None
 
 
-def _one_row(specs: ColumnSpecs, data: Data) -> list[Any] | None:
+def _one_row(names: tuple[str, ...], data: Data) -> list[Any] | None:
     match data:
-        case Table(names=names, columns=columns, from_text=False) if names is not None and data.rows == 1:
-            given = dict(zip(names, columns, strict=True))
+        case Nested(value=[[*row]]) if len(row) == len(names) > 1:
+            return row
+        case Table(names=given_names, columns=columns, from_text=False) if given_names is not None and data.rows == 1:
+            given = dict(zip(given_names, columns, strict=True))
             try:
-                return [given[spec.name][0] for spec in specs]  # type: ignore[index]  # all named
+                return [given[name][0] for name in names]
             except KeyError:
                 return None
-        case Nested(value=[[*row]]) if len(row) == len(specs) > 1:
-            return row
         case _:
             return None
 

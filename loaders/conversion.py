@@ -15,6 +15,7 @@ import numpy as np
 
 Values = Sequence[Any]
 
+_FLOATS = {float}
 _NUMBERS = {float, int}
 _NUMBERS_OR_NULL = {float, int, type(None)}
 _STRINGS_OR_NULL = {str, type(None)}
@@ -53,6 +54,14 @@ def converted(values: Values, dtype: np.dtype) -> np.ndarray:
             return datetimes(values)
         case _:
             return objects(values)
+
+
+def are_doubles(values: Values) -> bool:
+    """Whether `floats` would take *values* as doubles."""
+    kinds = set(map(type, values))
+    if kinds == _FLOATS:
+        return True
+    return kinds <= _NUMBERS_OR_NULL and (int not in kinds or all(type(v) is not int or _in_int64(v) for v in values))
 
 
 def floats(values: Values, dtype: np.dtype) -> np.ndarray:

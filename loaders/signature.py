@@ -10,8 +10,8 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from loaders.base import Batch
-from loaders.columns import ColumnSpec, ColumnSpecs, ColumnType, all_doubles, enforce_columns, find_row_of_doubles
+from loaders.base import Batch, DoubleRow, Rows, joined_rows
+from loaders.columns import ColumnSpec, ColumnSpecs, ColumnType, enforce_columns, find_double_row, names_of_doubles
 from loaders.errors import InvalidArtifact
 from loaders.mlmodel import MLMODEL_FILE, MLmodel
 from loaders.params import ParamSpec, ParamSpecs, enforce_params
@@ -51,8 +51,9 @@ class Signature(msgspec.Struct, frozen=True, dict=True):
         )
 
     @cached_property
-    def is_all_doubles(self) -> bool:
-        return bool(self.columns) and all_doubles(self.columns)
+    def names_of_doubles(self) -> tuple[str, ...]:
+        """The columns' names, if all are doubles."""
+        return names_of_doubles(self.columns)
 
 
 def enforce(
@@ -63,13 +64,21 @@ def enforce(
     Raises:
         BadInput: naming the field, what was expected there and what came.
     """
+    rows, accepted = enforce_rows(signature, data, params)
+    return (joined_rows([rows]) if isinstance(rows, DoubleRow) else rows), accepted
+
+
+def enforce_rows(
+    signature: Signature | None, data: Data, params: Mapping[str, Any] | None = None
+) -> tuple[Rows, dict[str, Any]]:
+    """As `enforce`, but one row of doubles isn't made an array yet: it may have company by then."""
     if signature is None:
         return inferred_batch(data), {}
     accepted = enforce_params(signature.params, params) if signature.params else {}
-    if signature.is_all_doubles:
-        batch = find_row_of_doubles(signature.columns, data)
-        if batch is not None:
-            return batch, accepted
+    if signature.names_of_doubles:
+        row = find_double_row(signature.names_of_doubles, data)
+        if row is not None:
+            return row, accepted
     if signature.columns:
         return enforce_columns(signature.columns, data), accepted
     if signature.tensors:

@@ -5,7 +5,7 @@ page can't forge: Host (after DNS rebinding it is the page's own name) and Origi
 makes the browser ask first, and nobody here says yes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -51,20 +51,14 @@ class BrowserGuard:
         # Parsing costs more than a look-up, and the same few values come all the time.
         self._known_hosts: set[bytes] = set()
 
-    def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def check(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise if the request could come from a page that isn't ours."""
-        host = origin = content_type = b""
-        for name, value in headers:
-            if name == b"host":
-                host = value
-            elif name == b"origin":
-                origin = value
-            elif name == b"content-type":
-                content_type = value
+        host, origin = headers.get(b"host", b""), headers.get(b"origin", b"")
         if host not in self._known_hosts:
             self._check_host(host)
         if origin:
             self._check_origin(origin, host)
+        content_type = headers.get(b"content-type")
         if content_type and method not in _READS and not _is_upload(method, path):
             kind = content_type.split(b";", 1)[0].strip().lower()
             if kind in _FORM_TYPES:

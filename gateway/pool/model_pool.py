@@ -147,15 +147,15 @@ class ModelConnection(asyncio.Protocol):
 
     def when_gone(self, tell: Callable[["ModelConnection"], None]) -> None:
         """Call *tell* when the host hangs up or the connection is closed."""
-        self._gone.append(tell)
+        if self.closed:
+            tell(self)
+        else:
+            self._gone.append(tell)
 
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # A mark of zero has uvloop write at once. It would else first run whatever is ready, which after an answer are
-        # all those that waited for it, while the host has nothing to do.
-        self._transport.set_write_buffer_limits(0)
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -13,6 +13,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -28,11 +29,12 @@ from gateway.pool.model_pool import (
     TooManyWaiting,
 )
 from gateway.scoring.pace import Pace
-from loaders.base import Answer, Batch, JsonAnswer
+from loaders.base import Answer, Batch, DoubleRow, Form, JsonAnswer, Rows, joined_rows
 from loaders.errors import BadInput
 from registry.entities import VersionKey
 from tracking.errors import Exhausted
 
+_FLOAT64 = np.dtype(np.float64)
 # Deadlines nearer to each other than this are looked after together.
 _GRAIN_S = 0.001
 # So many may wait however long it takes: a queue of two is no overload, even where a predict takes seconds.
@@ -74,11 +76,12 @@ class Deadline(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, eq=False):
     """One request on its way to a model, and when it got how far, by `time.monotonic`."""
 
-    batch: Batch
+    batch: Rows
     params: Mapping[str, Any]
     deadline: Deadline
     answer: "asyncio.Future[Answer]"
     entered_s: float
+    rows: int
     sent_s: float = 0.0
     answered_s: float = 0.0
     _kind: Hashable = None
@@ -99,18 +102,36 @@ class Asked(msgspec.Struct, eq=False):
         return self.answered_s - self.sent_s
 
 
-def kind_of(batch: Batch, params: Mapping[str, Any]) -> Hashable:
+def kind_of(batch: Rows, params: Mapping[str, Any]) -> Hashable:
     """What must be equal for two batches to travel together: form, names, types, shape of a row, params."""
-    columns = tuple((name, values.dtype, values.shape[1:]) for name, values in batch.columns.items())
-    return batch.form, columns, msgspec.json.encode(params, order="sorted") if params else b""
+    if isinstance(batch, DoubleRow):
+        kind = _kind_of_doubles(batch.names)
+    else:
+        kind = batch.form, tuple((name, values.dtype, values.shape[1:]) for name, values in batch.columns.items())
+    return kind, msgspec.json.encode(params, order="sorted") if params else b""
 
 
-def join(batches: Sequence[Batch]) -> Batch:
+@lru_cache(maxsize=1024)
+def _kind_of_doubles(names: tuple[str, ...]) -> Hashable:
+    return Form.TABLE, tuple((name, _FLOAT64, ()) for name in names)
+
+
+def bytes_of(batch: Rows) -> int:
+    if isinstance(batch, DoubleRow):
+        return len(batch.names) * _FLOAT64.itemsize
+    return sum(values.nbytes for values in batch.columns.values())
+
+
+def join(batches: Sequence[Rows]) -> Batch:
     """One batch of all rows, in order. All must be of one kind."""
-    first = batches[0]
-    return Batch(
-        first.form, {name: np.concatenate([batch.columns[name] for batch in batches]) for name in first.columns}
-    )
+    rows = [batch for batch in batches if isinstance(batch, DoubleRow)]
+    if len(rows) == len(batches):
+        return joined_rows(rows)
+    arrays = [joined_rows([batch]) if isinstance(batch, DoubleRow) else batch for batch in batches]
+    if len(arrays) == 1:
+        return arrays[0]
+    first = arrays[0]
+    return Batch(first.form, {name: np.concatenate([one.columns[name] for one in arrays]) for name in first.columns})
 
 
 def split(answer: Answer, rows: Sequence[int]) -> list[Answer] | None:
@@ -158,7 +179,7 @@ class Batcher:
         self._stuck_at_s = math.inf
         self._alarm = _Alarm(self._look_at_the_time)
 
-    def ask(self, batch: Batch, params: Mapping[str, Any], deadline: Deadline) -> Asked:
+    def ask(self, batch: Rows, params: Mapping[str, Any], deadline: Deadline) -> Asked:
         """Send *batch*, or have it wait for the next message; its `answer` is as if it had been asked for alone.
 
         The answer may be `BadInput`, `ModelFailed`, `InputTooLarge`, `HostGone`, or `PredictionTimedOut` at the
@@ -171,9 +192,10 @@ class Batcher:
         now_s = time.monotonic()
         if self._under_way or self._queue:
             self._ensure_turn_is_near(batch, deadline, now_s)
-        asked = Asked(batch, params, deadline, asyncio.get_running_loop().create_future(), now_s)
+        rows = batch.rows
+        asked = Asked(batch, params, deadline, asyncio.get_running_loop().create_future(), now_s, rows)
         self._queue.append(asked)
-        self._rows_waiting += batch.rows
+        self._rows_waiting += rows
         self._alarm.set(deadline.at_s)
         self._connection.set_waited_for(True)
         if not self._under_way and len(self._queue) == 1:
@@ -181,7 +203,7 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._send_next)
         return asked
 
-    def _ensure_turn_is_near(self, batch: Batch, deadline: Deadline, now_s: float) -> None:
+    def _ensure_turn_is_near(self, batch: Rows, deadline: Deadline, now_s: float) -> None:
         if len(self._queue) + self._given_up >= self._limits.waiting_max:
             raise TooManyWaiting(self._connection.key, self._limits.waiting_max)
         wait_s = self._expected_wait_s(now_s)
@@ -218,13 +240,13 @@ class Batcher:
         while self._queue:
             head = self._queue[0]
             if self._can_be_in_time(head, now_s):
-                rows += head.batch.rows
-                size += sum(values.nbytes for values in head.batch.columns.values())
+                rows += head.rows
+                size += bytes_of(head.batch)
                 if group and not self._can_join(group, head, rows, size):
                     break
                 group.append(head)
             self._queue.popleft()
-            self._rows_waiting -= head.batch.rows
+            self._rows_waiting -= head.rows
         return group
 
     def _can_join(self, group: list[Asked], asked: Asked, rows: int, size: int) -> bool:
@@ -247,12 +269,12 @@ class Batcher:
         any case: it costs nobody anything, and only trying shows that an expectation was wrong.
         """
         is_alone = len(self._queue) + len(self._alone) == 1
-        takes_s = 0.0 if is_alone else self._pace.expected_s(1, asked.batch.rows)
+        takes_s = 0.0 if is_alone else self._pace.expected_s(1, asked.rows)
         return self._is_in_time(asked, now_s + takes_s)
 
     def _send(self, group: list[Asked]) -> None:
         now_s = time.monotonic()
-        batch = group[0].batch if len(group) == 1 else join([asked.batch for asked in group])
+        batch = join([asked.batch for asked in group])
         deadline_s = max(asked.deadline.at_s for asked in group)
         try:
             self._connection.send(batch, group[0].params, deadline_s, self._answered)
@@ -276,7 +298,7 @@ class Batcher:
         group, self._under_way, self._given_up = self._under_way, [], 0
         answered_s = time.monotonic()
         if not isinstance(outcome, DeadlinePassed | HostGone):
-            self._pace.learn(sum(asked.batch.rows for asked in group), answered_s - group[0].sent_s)
+            self._pace.learn(sum(asked.rows for asked in group), answered_s - group[0].sent_s)
         parts = [outcome] if len(group) == 1 else self._parts(group, outcome)
         if parts is None:
             self._alone.extend(group)
@@ -293,7 +315,7 @@ class Batcher:
             return None
         if isinstance(outcome, Exception):
             return [outcome] * len(group)
-        answers = split(outcome, [asked.batch.rows for asked in group])
+        answers = split(outcome, [asked.rows for asked in group])
         if answers is None:
             # A model that doesn't answer row for row can't share a message, now or later.
             self._joins = False
@@ -308,7 +330,7 @@ class Batcher:
             if not asked.answer.done() and not self._is_in_time(asked, now_s):
                 self._given_up += 1
         self._queue = deque(asked for asked in self._queue if self._is_in_time(asked, now_s))
-        self._rows_waiting = sum(asked.batch.rows for asked in self._queue)
+        self._rows_waiting = sum(asked.rows for asked in self._queue)
         self._alone = deque(asked for asked in self._alone if self._is_in_time(asked, now_s))
         if self._under_way and now_s >= self._stuck_at_s:
             self._stuck_at_s = math.inf

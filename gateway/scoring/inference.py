@@ -3,11 +3,10 @@
 Reads one immutable routing table and memory. Never the database, never a store: with both down, predictions go on.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -16,10 +15,10 @@ from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, Predic
 from gateway.prediction_metrics import BatchMetrics
 from gateway.routing_table import CurrentTable, LiveRoute, LiveTable
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
-from gateway.scoring.routing import choose_arm
+from gateway.scoring.routing import BUCKETS, choose_arm
 from loaders.base import Answer
 from loaders.payload import Data
-from loaders.signature import Signature, enforce
+from loaders.signature import Signature, enforce_rows
 from registry.entities import CHAMPION
 from registry.uri import parse_model_uri
 from tracking.errors import ErrorCode, InvalidParameter, NotFound, TemporarilyUnavailable
@@ -127,7 +126,8 @@ class Inference:
         self._patience_s = patience_s
         self._metrics = metrics
         # One for each connection, and gone with it.
-        self._batchers: WeakKeyDictionary[ModelConnection, Batcher] = WeakKeyDictionary()
+        self._batchers: dict[ModelConnection, Batcher] = {}
+        self._random = Random()  # noqa: S311  (it shares traffic out, and keeps no secret)
 
     def choose(self, target: Target) -> Choice:
         """Who answers *target*, from the table in force at this instant.
@@ -148,11 +148,16 @@ class Inference:
                 raise VersionNotInMemory(route, version)
             return Choice(route.name, route.model, version, "", live.epoch)
         if arm is None:
-            unit = target.unit if target.unit is not None else secrets.token_hex(16)
-            arm = choose_arm(route.owners, route.id, route.salt, unit)
+            arm = self._assign(route, target.unit)
         elif arm not in route.arms:
             raise NoSuchArm(arm, route)
         return Choice(route.name, route.model, route.arms[arm], arm, live.epoch)
+
+    def _assign(self, route: LiveRoute, unit: str | None) -> str:
+        if unit is not None:
+            return choose_arm(route.owners, route.id, route.salt, unit)
+        # A unit of its own, which nobody will see again: its bucket is as good as drawn.
+        return route.owners[int(self._random.random() * BUCKETS)]
 
     async def predict(self, choice: Choice, read_input: ReadInput, deadline: Deadline) -> Prediction:
         """The chosen version's answer.
@@ -167,11 +172,11 @@ class Inference:
         if time.monotonic() >= deadline.at_s:
             raise PredictionTimedOut(connection.key, deadline.allowed_s)
         data, params = read_input()
-        batch, accepted = enforce(connection.signature, data, params)
+        rows, accepted = enforce_rows(connection.signature, data, params)
         while True:
-            asked = self._batcher(connection).ask(batch, accepted, deadline)
+            asked = self._batcher(connection).ask(rows, accepted, deadline)
             try:
-                return Prediction(choice, await asked.answer, batch.rows, connection.signature, asked)
+                return Prediction(choice, await asked.answer, asked.rows, connection.signature, asked)
             except HostGone:
                 if asked.sent_s:
                     raise  # It may be what ended the host.
@@ -184,7 +189,11 @@ class Inference:
             batcher = self._batchers[connection] = Batcher(
                 connection, self._limits, patience_s=self._patience_s, sent=counts.sent
             )
+            connection.when_gone(self._forget)
         return batcher
+
+    def _forget(self, connection: ModelConnection) -> None:
+        self._batchers.pop(connection, None)
 
     async def _connection(self, choice: Choice, deadline: Deadline) -> ModelConnection:
         key = choice.model, choice.version

@@ -76,7 +76,7 @@ def test_probes_and_ingress_name_hosts_that_the_server_answers(overlay):
     service, namespace = overlay.one("Service")["metadata"]["name"], overlay.one("Namespace")["metadata"]["name"]
     hosts += [service, f"{service}.{namespace}", f"{service}.{namespace}.svc.cluster.local"]
     for host in hosts:
-        guard.check("GET", "/health", [(b"host", host.encode())])
+        guard.check("GET", "/health", {b"host": host.encode()})
 
 
 def test_every_setting_is_one_that_the_program_reads(overlay):

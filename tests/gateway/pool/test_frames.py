@@ -49,6 +49,32 @@ def test_strings_bytes_and_missing_values_arrive_as_they_were(values):
     assert there_and_back({"s": column}).columns["s"].tolist() == values
 
 
+@given(st.lists(st.sampled_from(["<f8", "<f4", "<i8", "|b1", "<M8[ns]"]), min_size=1, max_size=4), st.integers(0, 3))
+def test_columns_arrive_each_in_its_own_type_whether_they_share_it_or_not(dtypes, rows):
+    columns = {f"c{place}": np.arange(rows).astype(dtype) for place, dtype in enumerate(dtypes)}
+    after = there_and_back(columns).columns
+    assert list(after) == list(columns)
+    for name, values in columns.items():
+        assert after[name].dtype == values.dtype
+        assert after[name].shape == values.shape
+        assert np.array_equal(after[name], values)
+
+
+@pytest.mark.parametrize(
+    ("names", "shape"),
+    [
+        pytest.param(("a",), (2, 1), id="fewer than columns"),
+        pytest.param(("a", "b", "c"), (2, 1), id="more than columns"),
+        pytest.param(("a", "a"), (2, 1), id="one of them twice"),
+        pytest.param(("a", "b"), (2,), id="of no columns at all"),
+    ],
+)
+def test_names_that_do_not_add_up_are_refused(names, shape):
+    header = frames.PredictHeader(1, Form.TABLE, [frames._Column("", "<f8", shape, 16)], {}, names=names)
+    with pytest.raises(frames.BrokenFrame):
+        frames.decode_batch(header, bytearray(16))
+
+
 def test_times_arrive_as_they_were():
     times = np.array(["2026-01-02T03:04:05.000006", "NaT"], dtype="datetime64[us]")
     after = there_and_back({"t": times}).columns["t"]
