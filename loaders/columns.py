@@ -98,8 +98,22 @@ def _one_row(names: tuple[str, ...], data: Data) -> list[Any] | None:
                 return [given[name][0] for name in names]
             except KeyError:
                 return None
+        case Arrays(by_name=by_name):
+            return _one_row_of_arrays(names, by_name)
         case _:
             return None
+
+
+def _one_row_of_arrays(names: tuple[str, ...], by_name: Mapping[str, np.ndarray]) -> list[Any] | None:
+    if any(array.dtype != _FLOAT64 for array in by_name.values()):
+        return None
+    if by_name.keys() == set(names):
+        columns = [by_name[name] for name in names]
+        return [column.item() for column in columns] if all(one.shape in {(1,), (1, 1)} for one in columns) else None
+    if len(by_name) == 1 and by_name.keys().isdisjoint(names):
+        [matrix] = by_name.values()
+        return matrix[0].tolist() if matrix.shape == (1, len(names)) else None
+    return None
 
 
 def column_array(

@@ -16,6 +16,7 @@ import numpy as np
 from loaders.base import Form
 from loaders.errors import BadInput, shown
 
+_NAMES_SAID_MAX = 20
 DATA_KEYS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 
 
@@ -91,7 +92,8 @@ def check_same_rows(arrays: Mapping[str, np.ndarray]) -> None:
             raise BadInput(f"Input {name!r}: expected an axis of rows, got a single value.")
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        raise BadInput(f"All inputs must have the same number of rows, got {lengths}.")
+        said = ", ".join(f"{length} in {name!r}" for name, length in list(lengths.items())[:_NAMES_SAID_MAX])
+        raise BadInput(f"All inputs must have the same number of rows, got {said}.")
 
 
 def read_params(params: Any) -> dict[str, Any] | None:

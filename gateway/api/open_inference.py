@@ -30,6 +30,7 @@ from loaders.payload import Arrays, Data
 from tracking.errors import BadRequest
 
 _BINARY_TYPE = "application/octet-stream"
+_NAMES_SAID_MAX = 20
 _HEADER_LENGTH = b"inference-header-content-length"
 # Triton's own, which mean nothing to a model. All others are params, as the signature knows them.
 _RESERVED = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output"})
@@ -95,7 +96,8 @@ class _Infer(Ask):
         all_binary = self._request.parameter("binary_data_output") is True
         for output in self._request.outputs or [RequestedOutput(name=name) for name in given]:
             if output.name not in given:
-                raise BadInput(f"The model has no output {output.name!r}; its outputs are: {', '.join(given)}.")
+                known = ", ".join(list(given)[:_NAMES_SAID_MAX])
+                raise BadInput(f"The model has no output {output.name!r}; its outputs are: {known}.")
             binary = output.parameter("binary_data")
             yield output.name, given[output.name], all_binary if binary is None else binary is True
 

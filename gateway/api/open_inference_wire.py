@@ -20,6 +20,8 @@ from loaders.tensors import flattened
 from tracking.errors import BadRequest
 
 Parameters = dict[str, Any]
+# Bounded, because errors repeat it.
+Name = Annotated[str, Meta(max_length=1_000)]
 
 BYTES = "BYTES"
 _DTYPES = {
@@ -54,7 +56,7 @@ class _Told(msgspec.Struct):
 
 
 class InputTensor(_Told, kw_only=True):
-    name: str
+    name: Name
     shape: list[Annotated[int, Meta(ge=0)]]
     datatype: str
     data: Any = None
@@ -64,7 +66,7 @@ class InputTensor(_Told, kw_only=True):
 
 
 class RequestedOutput(_Told, kw_only=True):
-    name: str
+    name: Name
 
 
 class InferRequest(_Told, kw_only=True):

@@ -89,7 +89,7 @@ def answered(answer, body=None, signature=None):
     ask = asked()
     ask.read(json.dumps(body or {"inputs": [tensor("x", np.zeros((1, 1)))]}).encode())()
     # Only what was answered matters here, not when.
-    asked_model = Asked(answer, {}, Deadline(0, 0), None, 0)
+    asked_model = Asked(answer, {}, Deadline(0, 0), answer=None, entered_s=0, rows=1)
     reply = ask.reply(Prediction(Choice("iris", "iris", 3, "champion", 7), answer, 1, signature, asked_model))
     headers = dict(reply.headers)
     length = int(headers.get(b"inference-header-content-length", len(reply.content)))
@@ -272,6 +272,7 @@ def size_of(size):
         ({"inputs": [ONE, ONE]}, "'x' is there twice"),
         ({"inputs": [ONE], "id": 5}, "id"),
         (body_of(name=None), "`name`"),
+        (body_of(name="x" * 1_001), "length <= 1000"),
         (body_of(datatype="FP8"), "expected one of BOOL, .* as datatype, got the string 'FP8'"),
         (body_of(datatype="BF16"), "as datatype"),
         (body_of(shape=[-1]), ">= 0"),

@@ -169,6 +169,7 @@ def test_nothing_is_copied_where_the_type_is_right():
         (columns(a="double"), {"x": np.zeros(2)}, r"missing inputs \['a'\].*extra inputs: \['x'\]"),
         (columns(a="double", b="double"), {"a": np.zeros(2), "b": np.zeros(3)}, "same number of rows"),
         (columns(a="double"), {"a": np.zeros((2, 2))}, r"shape \(rows,\) or \(rows, 1\), got \(2, 2\)"),
+        (columns(a="double", b="double"), {"a": np.zeros((1, 2))}, r"missing inputs \['b'\]"),
         (columns(a="double", b="double"), {"": np.zeros(2)}, r"rows of 2 values each, got an array of shape \(2,\)"),
         (columns(a="double", b="double"), {"": np.zeros((2, 3))}, "takes 2 columns"),
         (columns(a="double"), {"": np.array(1.0)}, "got an array of shape"),
@@ -193,6 +194,19 @@ def test_nothing_is_copied_where_the_type_is_right():
 def test_arrays_that_do_not_fit_are_refused_in_words(signature, arrays, message):
     with pytest.raises(BadInput, match=message):
         enforce(signature, Arrays(arrays))
+
+
+def test_one_row_is_the_first_of_many():
+    signature = columns(a="double", b="double")
+    rows = np.array([[1.5, np.nan], [2.5, 3.5]])
+    for many, one in [
+        ({"x": rows}, {"x": rows[:1]}),
+        ({"b": rows[:, 1], "a": rows[:, :1]}, {"b": rows[:1, 1], "a": rows[:1, :1]}),
+    ]:
+        got, expected = enforce(signature, Arrays(one))[0], enforce(signature, Arrays(many))[0]
+        assert list(got.columns) == list(expected.columns)
+        for name, column in got.columns.items():
+            np.testing.assert_array_equal(column, expected.columns[name][:1])
 
 
 def test_times_are_taken_in_any_unit():
