@@ -63,6 +63,7 @@ from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import LogFormat, Settings
+from gateway.tracing import PredictionTracer, open_tracer
 from tracking.database import Database
 
 _log = logging.getLogger(__name__)
@@ -196,14 +197,14 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         broken=follower.tell_broken,
     )
     database = Database(settings.database, pool_size=settings.database_threads)
-    predictions = _prediction_log(settings, metrics)
+    predictions, tracer = _prediction_log(settings, metrics), open_tracer(os.environ)
     app = create_app(
         settings,
         database=database,
         artifact_store=open_artifact_store(settings),
         readiness=current,
         clock=time.time,
-        scoring=_scoring(settings, database, current, pool, metrics, predictions),
+        scoring=_scoring(settings, database, current, pool, metrics, predictions, tracer),
         all_metrics=AllMetrics(folder, lambda: folder.write(name, metrics.snapshot())),
         served_models=ServedModels(current, pool),
     )
@@ -237,6 +238,8 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         folder.write(name, metrics.snapshot())
         if predictions is not None:
             predictions.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
         database.dispose()
 
 
@@ -279,6 +282,7 @@ def _scoring(
     pool: ModelPool,
     metrics: Metrics,
     predictions: PredictionLog | None,
+    tracer: PredictionTracer | None,
 ) -> Scoring:
     limits = Limits(
         rows_max=settings.batch_rows_max,
@@ -310,6 +314,7 @@ def _scoring(
         explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
         metrics=metrics,
         log=predictions,
+        tracer=tracer,
     )
 
 

@@ -24,6 +24,7 @@ from gateway.prediction_metrics import ArmMetrics
 from gateway.routing_table import CurrentTable
 from gateway.scoring.batching import Deadline
 from gateway.scoring.inference import Choice, EndpointNotServed, Inference, Prediction, ReadInput, Target
+from gateway.tracing import PredictionTracer, Step
 from tracking.errors import ErrorCode, InvalidParameter, ServingError
 
 _log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Scoring:
         explain_missing: ExplainMissing,
         metrics: Metrics,
         log: PredictionLog | None,
+        tracer: PredictionTracer | None = None,
     ) -> None:
         self._inference = inference
         self._current = current
@@ -132,6 +134,7 @@ class Scoring:
         self._explain_missing = explain_missing
         self._metrics = metrics
         self._log = log
+        self._tracer = tracer
         self._known: dict[Choice | None, _Known] = {}
         metrics.when_forgotten = self._known.clear
 
@@ -174,7 +177,17 @@ class Scoring:
         if self._current.stale_since_s is not None:
             said.append((b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()))
         await _send(send, status, reply, said)
-        self._account(dialect, walk, known.metrics, status, time.monotonic() - walk.arrived_s)
+        ended_s = time.monotonic()
+        self._account(dialect, walk, known.metrics, status, ended_s - walk.arrived_s)
+        if self._tracer is not None:
+            attributes: dict[str, str | int] = {
+                "http.request.method": scope["method"],
+                "url.path": scope["path"],
+                "http.response.status_code": status,
+                "titlebout.protocol": dialect.name,
+                "titlebout.request_id": REQUEST_ID.get(),
+            }
+            _trace(self._tracer, headers, walk, Step("predict request", walk.arrived_s, ended_s), attributes)
 
     async def _walk(
         self,
@@ -224,7 +237,7 @@ class Scoring:
     def _account(self, dialect: Dialect, walk: "Walk", metrics: ArmMetrics, status: int, took_s: float) -> None:
         metrics.answered(status, took_s)
         prediction = walk.prediction
-        if prediction is not None:
+        if prediction is not None and walk.encoded_s:
             asked = prediction.asked
             metrics.decode.observe(asked.entered_s - walk.decoding_s)
             metrics.queue.observe(asked.queued_s)
@@ -260,6 +273,30 @@ class _Known(msgspec.Struct, frozen=True):
 
     metrics: ArmMetrics
     headers: list[tuple[bytes, bytes]]
+
+
+def _trace(
+    tracer: PredictionTracer, headers: Headers, walk: Walk, whole: Step, attributes: dict[str, str | int]
+) -> None:
+    choice, steps = walk.choice, []
+    if choice is not None:
+        attributes |= {
+            "titlebout.endpoint": choice.endpoint,
+            "titlebout.model": choice.model,
+            "titlebout.version": choice.version,
+            "titlebout.arm": choice.arm,
+            "titlebout.epoch": choice.epoch,
+        }
+    if walk.prediction is not None and walk.encoded_s:
+        asked = walk.prediction.asked
+        attributes["titlebout.rows"] = walk.prediction.rows
+        steps = [
+            Step("decode", walk.decoding_s, asked.entered_s),
+            Step("queue", asked.entered_s, asked.sent_s),
+            Step("predict", asked.sent_s, asked.answered_s),
+            Step("encode", walk.encoding_s, walk.encoded_s),
+        ]
+    tracer.record(headers, whole, steps, attributes=attributes, failure=walk.failure)
 
 
 def header_text(headers: Headers, name: bytes) -> str | None:
