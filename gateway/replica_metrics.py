@@ -78,11 +78,7 @@ class ReplicaMetrics:
         self._metrics.set_gauges(SLOTS, {(state.value,): float(states[state]) for state in SlotState})
         self._metrics.set_gauges(
             HOST_MEMORY,
-            {
-                _labels((one.model, one.version)): float(held)
-                for one in statuses
-                if (held := getattr(one, "memory_bytes", None))
-            },
+            {_labels((one.model, one.version)): float(one.memory_bytes) for one in statuses if one.memory_bytes},
         )
         self._metrics.set_gauges(PREDICTOR, {_predictor(one): 1.0 for one in statuses if one.predictor})
         self._metrics.forget_gone((_labels((one.model, one.version)) for one in statuses), self._clock())

@@ -23,6 +23,8 @@ class MLmodel(msgspec.Struct, frozen=True, kw_only=True):
     """Its ``inputs``, ``outputs`` and ``params`` are JSON in strings; `loaders.signature` reads them."""
     saved_input_example_info: dict[str, Any] | None = None
     is_signature_from_type_hint: bool = False
+    metadata: dict[str, Any] | None = None
+    """What the model's author said of it, by ``log_model(..., metadata={...})``."""
     model_id: str | None = None
     model_uuid: str | None = None
     run_id: str | None = None

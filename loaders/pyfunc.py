@@ -32,6 +32,8 @@ from loaders.requirements import pin_warnings
 from loaders.signature import Signature
 
 FLAVOR = "python_function"
+BATCHABLE = "titlebout.batchable"
+"""Key of the model's metadata by which its author says that each row is answered by itself, whatever its company."""
 _CALLERS_FAULT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 
@@ -40,11 +42,11 @@ class PyfuncModel:
 
     flavor = FLAVOR
     predictor = "mlflow.pyfunc"
-    # Nobody knows what a custom model does with rows that came in one call.
-    batchable = False
 
     def __init__(self, model: Any, mlmodel: MLmodel, notes: tuple[str, ...]) -> None:
         self.warnings = notes
+        # Nobody but its author knows what a custom model does with rows that came in one call.
+        self.batchable = (mlmodel.metadata or {}).get(BATCHABLE) is True
         self._model = model
         signature = Signature.from_mlmodel(mlmodel)
         self._columns_are_named = signature is None or all(spec.name is not None for spec in signature.columns)

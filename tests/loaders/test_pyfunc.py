@@ -168,3 +168,15 @@ def test_loading_writes_no_store_and_warns_of_nothing(from_code, tmp_path):
     )
     assert (result.stdout, result.stderr) == (b"", b"")
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("metadata", "batchable"),
+    [
+        pytest.param(None, False, id="nothing said"),
+        pytest.param({"titlebout.batchable": True}, True, id="said so"),
+        pytest.param({"titlebout.batchable": "false"}, False, id="a text is no yes"),
+    ],
+)
+def test_rows_of_several_requests_share_a_call_only_where_the_models_author_says_so(save, metadata, batchable):
+    assert load(save("pyfunc", python_model=Echo(len), metadata=metadata)).batchable is batchable
