@@ -1,8 +1,9 @@
 """Flips a champion alias many times while a load runs, and prints what callers saw. Run by `make flips`.
 
-Starts a Titlebout of its own in a throw-away folder, with two versions of one model that are told apart by their
-answers, and moves the alias between them. Ends with status 1 if a request failed, a connection saw an older table
-again, or an answer wasn't that of the version it named.
+Starts a Titlebout of its own in a throw-away folder, or several on one PostgreSQL, with two versions of one model that
+are told apart by their answers, and moves the alias between them. Ends with status 1 if a request failed, a connection
+saw an older table again, an answer wasn't that of the version it named, or a replica answered from an old table for
+longer than it may.
 """
 
 import argparse
@@ -13,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -21,41 +25,95 @@ import httpx
 from gateway.cli.client import Client
 from gateway.cli.example import EXAMPLE, training_environment
 from gateway.cli.load import Load
-from gateway.cli.server_process import free_port, server_process
+from gateway.cli.server_process import ServerProcess, free_port, server_process
+from loadtests.stalls import Stalls, watched_stalls
+
+OLD_TABLE_MS_MAX = 250
+"""How long after a commit a live replica may still take a request by the table before."""
 
 # Between versicolor and virginica: the two example models disagree here, so that an answer tells who gave it.
 _ROW = [[5.5, 2.5, 4.8, 1.6]]
 _FLIP_TIMEOUT_S = 60.0
+_PAUSE_S = 0.01
+# What could make a flip late is within half a second of its commit.
+_AROUND_S = 0.5
 
 
-async def flip_under_load(url: str, flips: int, connections: int) -> tuple[Load, list[float]]:
-    """The load, and for each flip the seconds from the alias call to the first answer of the new champion."""
-    client = Client(url)
-    body = json.dumps({"inputs": _ROW}).encode()
+async def flip_under_load(
+    urls: Sequence[str], model: str, body: bytes, *, flips: int, connections: int
+) -> tuple[list[Load], list[float]]:
+    """A load for each replica, and for each flip the seconds from the alias call until all answer from the new one.
+
+    *connections* to each replica, which pause between requests: callers at their ease, not a queue.
+    """
+    loads = [
+        Load(f"{url}/endpoints/{model}/invocations", body, connections=connections, pause_s=_PAUSE_S) for url in urls
+    ]
     took_s = []
-    async with Load(f"{url}/endpoints/{EXAMPLE}/invocations", body, connections=connections).running() as load:
+    async with AsyncExitStack() as running:
+        for load in loads:
+            await running.enter_async_context(load.running())
         for number in range(flips):
-            version = 2 - number % 2
-            epoch, began_s = load.newest_epoch, time.monotonic()
-            await asyncio.to_thread(client.set_alias, EXAMPLE, "champion", version)
-            first = await load.until_answered_by(version, after_epoch=epoch, timeout_s=_FLIP_TIMEOUT_S)
-            took_s.append(first.ended_s - began_s)
-    return load, took_s
+            version, client = 2 - number % 2, Client(urls[number % len(urls)])
+            epochs, began_s = [load.newest_epoch for load in loads], time.monotonic()
+            await asyncio.to_thread(client.set_alias, model, "champion", version)
+            for load, epoch in zip(loads, epochs, strict=True):
+                await load.until_answered_by(version, after_epoch=epoch, timeout_s=_FLIP_TIMEOUT_S)
+            took_s.append(time.monotonic() - began_s)
+    return loads, took_s
 
 
-def report(load: Load, took_s: list[float], right: dict[int, bytes]) -> bool:
+def commits_s(servers: Sequence[ServerProcess]) -> dict[int, float]:
+    """When each epoch was committed, by this machine's clock, as whichever replica did it has logged."""
+    lines = [json.loads(line) for server in servers for line in server.log.splitlines() if '"epoch_committed"' in line]
+    return {line["epoch"]: datetime.fromisoformat(line["time"]).timestamp() for line in lines}
+
+
+def old_tables_ms(loads: Sequence[Load], commits: Mapping[int, float], stalls: Stalls) -> dict[int, float]:
+    """For each commit, how long after it a request was last answered from a table before, by when it was asked.
+
+    Commits around which the machine stood still are left out.
+    """
+    offset_s = time.time() - time.monotonic()
+    latest_ms: dict[int, float] = {}
+    for outcome in (outcome for load in loads for outcome in load.outcomes):
+        epoch = outcome.epoch + 1
+        if epoch in commits:
+            asked_ms = 1000 * (outcome.ended_s - outcome.took_s + offset_s - commits[epoch])
+            latest_ms[epoch] = max(latest_ms.get(epoch, asked_ms), asked_ms)
+    around = {
+        epoch: (commits[epoch] - offset_s - _AROUND_S, commits[epoch] - offset_s + _AROUND_S) for epoch in latest_ms
+    }
+    return {epoch: late_ms for epoch, late_ms in latest_ms.items() if not stalls.overlap(*around[epoch])}
+
+
+def report(
+    loads: Sequence[Load],
+    took_s: list[float],
+    right: dict[int, bytes],
+    commits: Mapping[int, float],
+    stalls: Stalls,
+) -> bool:
     """Print what callers saw; whether all of it was as it should be."""
-    wrong = [o for o in load.outcomes if o.version is not None and o.content != right[o.version]]
+    outcomes = [outcome for load in loads for outcome in load.outcomes]
+    failures = [outcome for load in loads for outcome in load.failures]
+    wrong = [o for o in outcomes if o.version is not None and o.content != right[o.version]]
+    went_back = any(load.epochs_went_back() for load in loads)
+    old_ms = old_tables_ms(loads, commits, stalls)
+    old_table_ms = max(old_ms.values(), default=0.0)
     took_ms = sorted(1000 * seconds for seconds in took_s)
-    requests_ms = sorted(1000 * outcome.took_s for outcome in load.outcomes)
+    requests_ms = sorted(1000 * outcome.took_s for outcome in outcomes)
+    print(f"replicas                    {len(loads)}")
     print(f"flips                       {len(took_s)}")
-    print(f"requests                    {len(load.outcomes)}")
-    print(f"failed                      {len(load.failures)}")
+    print(f"requests                    {len(outcomes)}")
+    print(f"failed                      {len(failures)}")
     print(f"answers of another version  {len(wrong)}")
-    print(f"epoch went back             {'yes' if load.epochs_went_back() else 'never'}")
-    print(f"flip to first answer        median {median(took_ms):.0f} ms, slowest {took_ms[-1]:.0f} ms")
+    print(f"epoch went back             {'yes' if went_back else 'never'}")
+    print(f"old table after a commit    {old_table_ms:.0f} ms at most (may be {OLD_TABLE_MS_MAX})")
+    print(f"commits counted for that    {len(old_ms)}, those around which the machine stood still left out")
+    print(f"flip to answers everywhere  median {median(took_ms):.0f} ms, slowest {took_ms[-1]:.0f} ms")
     print(f"request                     median {median(requests_ms):.1f} ms, slowest {requests_ms[-1]:.0f} ms")
-    return not load.failures and not wrong and not load.epochs_went_back()
+    return not failures and not wrong and not went_back and old_table_ms <= OLD_TABLE_MS_MAX
 
 
 def right_answers(url: str) -> dict[int, bytes]:
@@ -76,18 +134,44 @@ def prepare(url: str) -> None:
         time.sleep(0.1)
 
 
+def start(life: ExitStack, folder: Path, options: argparse.Namespace) -> list[ServerProcess]:
+    """The replicas; the first is prepared before the others come, which then have both versions when they are ready."""
+    given = ["--workers", str(options.workers)]
+    if options.database_url:
+        given += ["--database-url", options.database_url, "--migrate", "--artifact-root", str(folder / "artifacts")]
+    servers: list[ServerProcess] = []
+    for number in range(options.replicas):
+        servers.append(life.enter_context(server_process(folder / str(number), *given, port=free_port())))
+        if number == 0:
+            prepare(servers[0].url)
+    return servers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flips", type=int, default=200)
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--connections", type=int, default=8, help="to each replica")
+    parser.add_argument("--workers", type=int, default=2, help="of each replica")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--database-url", help="an empty PostgreSQL, which several replicas need")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="titlebout-flips-") as folder:
-        with server_process(Path(folder), "--workers", str(options.workers), port=free_port()) as server:
-            prepare(server.url)
-            right = right_answers(server.url)
-            load, took_s = asyncio.run(flip_under_load(server.url, options.flips, options.connections))
-    sys.exit(0 if report(load, took_s, right) else 1)
+    if options.replicas > 1 and not options.database_url:
+        parser.error("several replicas share a PostgreSQL: say --database-url")
+    with tempfile.TemporaryDirectory(prefix="titlebout-flips-") as folder, ExitStack() as life:
+        servers = start(life, Path(folder), options)
+        right = right_answers(servers[0].url)
+        with watched_stalls() as stalls:
+            loads, took_s = asyncio.run(
+                flip_under_load(
+                    [server.url for server in servers],
+                    EXAMPLE,
+                    json.dumps({"inputs": _ROW}).encode(),
+                    flips=options.flips,
+                    connections=options.connections,
+                )
+            )
+        well = report(loads, took_s, right, commits_s(servers), stalls)
+    sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":

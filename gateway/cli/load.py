@@ -29,12 +29,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """*connections* senders, each with one request in flight, until stopped."""
+    """*connections* senders, each with one request in flight and *pause_s* before the next, until stopped."""
 
-    def __init__(self, url: str, body: bytes, *, connections: int) -> None:
+    def __init__(self, url: str, body: bytes, *, connections: int, pause_s: float = 0.0) -> None:
         self._url = url
         self._body = body
         self._connections = connections
+        self._pause_s = pause_s
         self.outcomes: list[Outcome] = []
 
     @asynccontextmanager
@@ -53,6 +54,8 @@ class Load:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, limits=httpx.Limits(max_connections=1)) as http:
             while not stopping.is_set():
                 self.outcomes.append(await self._request(http, number))
+                if self._pause_s:
+                    await asyncio.sleep(self._pause_s)
 
     async def _request(self, http: httpx.AsyncClient, number: int) -> Outcome:
         began_s = time.monotonic()

@@ -1,8 +1,8 @@
 """Brings memory and the routing table to what the registry asks for, at its own pace, whatever happened meanwhile.
 
-Each tick: read the generation and, if it moved, desired state; take the next steps of the version policy; say over the
-database what this replica holds; commit the next epoch if every live replica is ready for one. Promotion, rollback,
-restart and a second replica are all this one path.
+Each tick: read the generation and, if it moved, desired state; take the next steps of the version policy; hand a new
+epoch to the workers. Beside the ticks: say over the database what this replica holds; commit the next epoch if every
+live replica is ready for one. Promotion, rollback, restart and a second replica are all this one path.
 """
 
 import asyncio
@@ -90,7 +90,9 @@ class Reconciler:
         self._clock_offset_s = 0.0
         self._announced_epoch = -1
         self._table_is_kept = True
-        self._asked: asyncio.Future[Any] | None = None
+        self._given_up: set[asyncio.Future[Any]] = set()
+        self._reporting: asyncio.Task[ServingError | None] | None = None
+        self._reported: ServingError | None = None
         # From the table that the slowest worker answers from to the newest that was announced.
         self._answered_from: list[RoutingTable] = []
         self._said: tuple[list[SlotStatus], int] | None = None
@@ -102,12 +104,16 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile until cancelled."""
         self._recover_saved_table()
-        while True:
-            await self._tick()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_interval_s):
-                    await self._nudged.wait()
-            self._nudged.clear()
+        try:
+            while True:
+                await self._tick()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.poll_interval_s):
+                        await self._nudged.wait()
+                self._nudged.clear()
+        finally:
+            if self._reporting is not None:
+                self._reporting.cancel()
 
     async def _tick(self) -> None:
         try:
@@ -116,7 +122,8 @@ class Reconciler:
             # brought up.
             self._step()
             self._announce()
-            away = away or await self._database_away(self._report)
+            if away is None:
+                away = self._last_report()
             if away is None:
                 self._mark_fresh()
             else:
@@ -124,6 +131,16 @@ class Reconciler:
         except Exception:
             # An edge: a bug in one tick must not end the loop that keeps everything else going.
             _log.exception("reconciler_tick_failed")
+
+    def _last_report(self) -> ServingError | None:
+        """Why the last report came to nothing, if it did; the next one is begun as soon as there is none under way.
+
+        Beside the ticks: a write that waits must not keep an epoch from being read before its instant.
+        """
+        if self._reporting is None or self._reporting.done():
+            reported, self._reporting = self._reporting, asyncio.create_task(self._database_away(self._report))
+            self._reported = None if reported is None else reported.result()
+        return self._reported
 
     async def _database_away(self, part: Callable[[], Awaitable[None]]) -> ServingError | None:
         """Do a part of a tick that needs the database, and say why not if it is away."""
@@ -137,17 +154,23 @@ class Reconciler:
         """*question*'s answer, from a thread. A database that is silent for longer than a lease counts as away.
 
         Raises:
-            DatabaseUnavailable: then, and at once for as long as an earlier question is still waiting for its answer.
+            DatabaseUnavailable: then, and at once for as long as a question that was given up is still waiting.
         """
-        if self._asked is not None and not self._asked.done():
+        if self._given_up:
             raise DatabaseUnavailable
-        self._asked = asked = asyncio.ensure_future(asyncio.to_thread(question))
-        # A thread can't be stopped. Nobody may be left to hear what one says that was given up.
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        asked = asyncio.ensure_future(asyncio.to_thread(question))
         await asyncio.wait([asked], timeout=_LEASE_MS / 1000)
         if not asked.done():
+            # A thread can't be stopped. What it says in the end nobody hears, only that it has ended.
+            self._given_up.add(asked)
+            asked.add_done_callback(self._forget)
             raise DatabaseUnavailable
         return asked.result()
+
+    def _forget(self, asked: asyncio.Future[Any]) -> None:
+        self._given_up.discard(asked)
+        if not asked.cancelled():
+            asked.exception()
 
     # --- what should be
 
@@ -220,8 +243,9 @@ class Reconciler:
             await self._ask(partial(self._heartbeat, *said))
             self._said, self._said_at_s = said, now_s
         # Asked here first, without a lock: most ticks there is nothing to commit.
-        if next_routes(self._desired.table, self._desired.routes, self._slots.ready()) != self._desired.table.routes:
-            await self._ask(self._commit)
+        routes = next_routes(self._desired.table, self._desired.routes, self._slots.ready())
+        if routes != self._desired.table.routes and await self._ask(self._commit):
+            self._nudged.set()
 
     def _heartbeat(self, slots: list[SlotStatus], epoch: int) -> None:
         with self._database.writing() as session:
@@ -229,13 +253,16 @@ class Reconciler:
             serving.heartbeat(session, self._replica_id, slots=slots, epoch=epoch, now_ms=now_ms, lease_ms=_LEASE_MS)
             serving.forget_dead_replicas(session, now_ms=now_ms, older_than_ms=_DEAD_REPLICAS_KEPT_MS)
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
+        """Commit the next epoch if it is time for one; whether there is something new to be read now."""
         with self._database.writing() as session:
             now_ms = self._database.now_ms(session)
             table = epochs.commit_epoch(session, now_ms=now_ms, lead_ms=self._settings.switch_lead_ms)
+            # Where another replica was first, ours waited for it, and its instant is as near.
+            has_moved = serving.generation(session) != self._desired.generation
         if table is not None:
             _log.info("epoch_committed", extra={"epoch": table.epoch, "routes": len(table.routes)})
-            self._nudged.set()
+        return has_moved
 
     def _mark_fresh(self) -> None:
         if self._stale:
