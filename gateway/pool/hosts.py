@@ -113,11 +113,14 @@ class HostProcess:
         while True:
             message = await self._next_message()
             match message:
-                case Loading():
+                case Loading() if self._pid is None:
+                    # The first word, from before any code of the model's ran; whom we signal later is never told anew.
                     self._pid = message.pid
                     if self._memory_bytes_max:
                         self._watching_memory = asyncio.create_task(self._hold_to_memory(message.pid))
                     changed(SlotState.LOADING)
+                case Loading():
+                    self.kill(HostForged())
                 case Warming():
                     changed(SlotState.WARMING)
                 case Ready():
