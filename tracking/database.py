@@ -26,6 +26,15 @@ _SQLITE_BUSY_TIMEOUT_MS = 15_000
 # How long the log may get before it is carried over: 32 MiB, eight times the default.
 _SQLITE_LOG_PAGES = 8_192
 
+# A server whose machine or network is gone says nothing more. Found out within ten seconds; the system's own patience
+# is a quarter of an hour for what was sent, and two hours for a connection at rest.
+_HEARD_WITHIN = {
+    "tcp_user_timeout": 10_000,  # ms
+    "keepalives_idle": 5,
+    "keepalives_interval": 1,
+    "keepalives_count": 5,
+}
+
 
 class DatabaseUnavailable(TemporarilyUnavailable):
     """The database can't be reached; predictions go on, writes must wait."""
@@ -91,7 +100,7 @@ class Database:
             pool_pre_ping=True,
             # READ COMMITTED is the default; said here because row locks in `registry` rely on it.
             isolation_level="READ COMMITTED",
-            connect_args={"connect_timeout": connect_timeout_s, "application_name": "titlebout"},
+            connect_args={"connect_timeout": connect_timeout_s, "application_name": "titlebout", **_HEARD_WITHIN},
         )
 
     def _sqlite_engine(self, pool_size: int) -> Engine:
