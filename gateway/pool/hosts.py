@@ -177,6 +177,8 @@ class HostProcess:
         while (message := await self._next_message()) is not None:
             if isinstance(message, Ended):
                 self._exit_status = message.status
+            else:
+                self.kill(HostForged())
         if self._watching_memory is not None:
             self._watching_memory.cancel()
         self._ended.set()

@@ -86,6 +86,15 @@ def test_what_a_host_is_ended_for_is_remembered_over_how_it_ended(why):
     assert asyncio.run(live()) is why
 
 
+def test_a_host_that_goes_on_talking_once_it_is_ready_is_ended():
+    async def live():
+        async with host(READY, Warming(), Warming()) as process:
+            await process.until_ready(lambda _: None)
+            return await process.ended()
+
+    assert isinstance(asyncio.run(live()), HostForged)
+
+
 def test_a_host_that_says_it_is_another_process_is_ended_and_the_other_is_not():
     other = child()
 
