@@ -40,7 +40,7 @@ TEST_PROCESSES ?= 2
 UV = $(VENV)/bin/uv pip
 UV_FLAGS = $(foreach place,$(FIND_LINKS),--find-links $(place))
 
-.PHONY: help install serve demo flips test test-all lint check format clean loadtest lock mlflow-server kserve-client triton-client bench-tracking bench profile wrk-is-there
+.PHONY: help install serve demo flips chaos test test-all lint check format clean loadtest lock mlflow-server kserve-client triton-client bench-tracking bench profile wrk-is-there
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ demo: $(STAMP) ## The tour: train, register, split, flip under load; fails if an
 
 flips: $(STAMP) ## 200 alias flips under 16 connections; prints requests, failures and the slowest flip
 	@$(VENV)/bin/python -m loadtests.flips
+
+chaos: $(STAMP) ## Faults, restarts, outages and overload under load; CHAOS="--quick", "--only overload --seed 7", "--soak"
+	@$(VENV)/bin/python -m loadtests.chaos $(CHAOS)
 
 test: $(STAMP) ## Run the tests that need no server of their own (under two minutes)
 	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) -q

@@ -42,6 +42,11 @@ def memory_bytes(pid: int) -> int:
     return sum(_pss(one) for one in family(pid))
 
 
+def own_memory_bytes(pid: int) -> int:
+    """The proportional set size of *pid* alone."""
+    return _pss(pid)
+
+
 @contextmanager
 def peak_growth() -> Iterator["Growth"]:
     """Watches how far a family's resident memory rises while the block runs."""

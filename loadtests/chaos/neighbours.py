@@ -1,0 +1,59 @@
+"""What one model's callers feel of what happens to another: quiet times and troubled ones in turns."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+
+from loadtests.chaos.open_loop import OpenLoop, percentile, took_ms
+from loadtests.chaos.stage import while_loaded
+
+
+class Round(NamedTuple):
+    """A quiet time, and the troubled one that came right after it, by `time.monotonic`."""
+
+    quiet_from_s: float
+    troubled_from_s: float
+    troubled_to_s: float
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The load, and the rounds in which it was watched."""
+
+    load: OpenLoop
+    rounds: Sequence[Round]
+
+    @property
+    def p99_ratio(self) -> float:
+        """How many times as much the p99 was in trouble: the median of the rounds."""
+        return median(self._p99_ms(b, c) / self._p99_ms(a, b) for a, b, c in self.rounds)
+
+    def words(self) -> str:
+        quiet_ms = median(self._p99_ms(a, b) for a, b, _ in self.rounds)
+        troubled_ms = median(self._p99_ms(b, c) for _, b, c in self.rounds)
+        return (
+            f"neighbour at {self.load.rate_per_s:.0f} requests/s: p99 {quiet_ms:.1f} ms before, {troubled_ms:.1f} "
+            f"meanwhile, {self.p99_ratio:.2f} x (median of {len(self.rounds)})"
+        )
+
+    def _p99_ms(self, from_s: float, to_s: float) -> float:
+        return percentile(took_ms([each for each in self.load.outcomes if from_s <= each.began_s < to_s]), 99)
+
+
+def compare(load: OpenLoop, trouble: Callable[[], None], *, rounds: int, phase_s: float) -> Comparison:
+    """Watch *load* for *phase_s*, then during *trouble*, for *phase_s* at least, and so on."""
+
+    def play() -> list[Round]:
+        played = []
+        for _ in range(rounds):
+            quiet_from_s = time.monotonic()
+            time.sleep(phase_s)
+            troubled_from_s = time.monotonic()
+            trouble()
+            time.sleep(max(0.0, troubled_from_s + phase_s - time.monotonic()))
+            played.append(Round(quiet_from_s, troubled_from_s, time.monotonic()))
+        return played
+
+    return Comparison(load, while_loaded([load], play))

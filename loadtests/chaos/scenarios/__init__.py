@@ -1,0 +1,1 @@
+"""A scenario a file: what is done, and what must hold meanwhile."""

@@ -1,0 +1,96 @@
+"""What the scenarios make of what was seen: decided on figures that are made up, without a server."""
+
+import math
+
+import pytest
+
+from loadtests.chaos.clients import Outcome
+from loadtests.chaos.findings import Finding, found
+from loadtests.chaos.neighbours import Comparison, Round
+from loadtests.chaos.open_loop import OpenLoop
+from loadtests.chaos.scenarios.flips import are_right, old_tables_ms, went_back
+from loadtests.chaos.scenarios.overload import recovered_after_s
+from loadtests.chaos.scenarios.soak import Sample, growth_bytes
+from loadtests.chaos.stage import Registered
+
+
+def outcome(began_s=0.0, took_s=0.01, *, status=200, port=1, epoch=1, version=1, content=b""):
+    return Outcome(
+        began_s=began_s,
+        ended_s=began_s + took_s,
+        status=status,
+        fault="" if status else "hung up",
+        port=port,
+        is_first=False,
+        epoch=epoch,
+        content=content,
+        version=version,
+    )
+
+
+def each_10_ms(from_s, to_s, **facts):
+    return [outcome(from_s + n / 100, **facts) for n in range(round(100 * (to_s - from_s)))]
+
+
+def test_an_epoch_goes_back_only_where_one_connection_saw_it():
+    seen = [outcome(port=1, epoch=2), outcome(port=2, epoch=1), outcome(port=1, status=0, epoch=0)]
+    assert not went_back([*seen, outcome(port=1, epoch=2)])
+    assert went_back([*seen, outcome(port=1, epoch=1)])
+
+
+def test_an_old_table_is_as_old_as_the_next_commit_when_it_was_asked(monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    found_ms = list(old_tables_ms([outcome(5.0, epoch=1), outcome(5.0, epoch=2)], {2: 1004.9}))
+    assert found_ms == [pytest.approx(100)]
+
+
+def test_answers_are_held_to_what_was_foretold_of_the_version_that_they_name():
+    versions = [Registered("iris", 1, [], [0]), Registered("iris", 2, [], [1])]
+    right = [outcome(version=1, content=b'{"predictions": [0]}'), outcome(status=0, version=0)]
+    assert are_right(right, versions)
+    assert not are_right([*right, outcome(version=2, content=b'{"predictions": [0]}')], versions)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "after_s"),
+    [
+        pytest.param(each_10_ms(0, 3), 0.0, id="nothing was wrong"),
+        pytest.param([*each_10_ms(0, 1, status=429), *each_10_ms(1, 3)], 1.0, id="failures"),
+        pytest.param([*each_10_ms(0, 1, took_s=0.5), *each_10_ms(1, 3)], 0.5, id="slow by half of a second"),
+        pytest.param([*each_10_ms(-1, 0, status=429), *each_10_ms(0, 3)], 0.0, id="before it counts for nothing"),
+        pytest.param(each_10_ms(0, 3, status=429), math.inf, id="never"),
+    ],
+)
+def test_recovery_is_when_a_second_is_as_usual(outcomes, after_s):
+    assert recovered_after_s(outcomes, 0.0, 20.0) == pytest.approx(after_s)
+
+
+def test_growth_is_the_slope_once_all_is_warm():
+    samples = [Sample(n * 1_000, {1: 10**9 if n < 10 else 50_000_000 + 500 * n, 2: 7}) for n in range(100)]
+    assert growth_bytes(samples, [1, 2]) == pytest.approx(50_000)
+    assert growth_bytes(samples, [2]) == 0
+    assert growth_bytes(samples[:1], [1]) == 0
+
+
+def test_a_neighbours_p99_is_compared_round_by_round():
+    load = OpenLoop("http://127.0.0.1:1/x", b"", rate_per_s=1)
+    load.outcomes = [
+        *each_10_ms(0, 1), *each_10_ms(1, 2, took_s=0.02),
+        *each_10_ms(2, 3), *each_10_ms(3, 4, took_s=0.03),
+        *each_10_ms(4, 5), *each_10_ms(5, 6, took_s=0.5),
+    ]  # fmt: skip
+    comparison = Comparison(load, [Round(n, n + 1, n + 2) for n in (0, 2, 4)])
+    assert comparison.p99_ratio == pytest.approx(3)
+    assert "3.00 x (median of 3)" in comparison.words()
+
+
+def test_a_finding_says_what_did_not_hold():
+    outcomes = [outcome(took_s=0.02), outcome(took_s=0.5, status=503)]
+    well = found("a thing", outcomes, [(True, "never said")], recovery_s=1.25)
+    assert well.held
+    assert well.line() == "| a thing | 2 | 1 | 20 | 1.25 |  | yes |"
+    ill = found("a thing", outcomes, [(False, "it broke"), (False, "and fell")])
+    assert not ill.held
+    assert ill.line().endswith("**no**: it broke; and fell |")
+    assert "broken off: ValueError: why" in Finding.broken_off("a thing", ValueError("why")).line()
