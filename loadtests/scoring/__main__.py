@@ -19,7 +19,7 @@ from typing import get_args
 
 from loadtests.effort import Effort
 from loadtests.scoring import measuring, profiling, report
-from loadtests.scoring.models import FOREST, LOGISTIC, TEXT
+from loadtests.scoring.models import FOREST, LOGISTIC, TEXT, Form
 from loadtests.scoring.servers import (
     Echo,
     LoggingEcho,
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--beside", nargs="*", choices=_OTHERS[LOGISTIC], default=list(_OTHERS[LOGISTIC]), help="which other servers"
     )
+    parser.add_argument("--form", choices=get_args(Form), default="inputs", help="what rows of iris are sent as")
     parser.add_argument(
         "--profile", type=Path, metavar="FOLDER", help="leave flame graphs of Titlebout's processes there"
     )
@@ -54,7 +55,7 @@ def main() -> None:
     effort = Effort(1, 2) if options.quick else Effort(3, 4)
     try:
         with tempfile.TemporaryDirectory(prefix="titlebout-bench-", dir=options.folder) as folder:
-            bench = _Bench(Path(folder), options.beside, effort, options.profile)
+            bench = _Bench(Path(folder), options.beside, options.form, effort, options.profile)
             bench.run(options.rows)
     except (RuntimeError, subprocess.SubprocessError) as error:
         # What went wrong is a sentence: a wrong answer, a server that didn't start, wrk or py-spy missing.
@@ -64,20 +65,24 @@ def main() -> None:
 class _Bench:
     """One run: model by model, and of each model row by row."""
 
-    def __init__(self, folder: Path, beside: Sequence[str], effort: Effort, profiles: Path | None) -> None:
+    def __init__(self, folder: Path, beside: Sequence[str], form: Form, effort: Effort, profiles: Path | None) -> None:
         self._folder = folder
         self._beside = beside
+        self._form = form
         self._effort = effort
         self._profiles = profiles
         self._goals: list[str] = []
 
     def run(self, parts: Sequence[Part]) -> None:
-        print(f"{_machine()}; {self._effort.rounds} x {self._effort.round_s} s of each in turns", flush=True)
+        print(
+            f"{_machine()}; {self._effort.rounds} x {self._effort.round_s} s of each in turns; rows as `{self._form}`",
+            flush=True,
+        )
         for model in (LOGISTIC, FOREST, TEXT):
             works = [work for work in WORKS if work.model == model and work.part in parts]
             with_starts = model == LOGISTIC and "start" in parts
             if works or with_starts:
-                with _servers(self._folder / model, model, self._beside) as servers:
+                with _servers(self._folder / model, model, self._beside, self._form) as servers:
                     if with_starts:
                         self._compare_starts(servers)
                     if works:
@@ -112,7 +117,7 @@ class _Bench:
 
 
 @contextmanager
-def _servers(folder: Path, model: str, beside: Sequence[str]) -> Iterator[list[ScoringServer]]:
+def _servers(folder: Path, model: str, beside: Sequence[str], form: Form) -> Iterator[list[ScoringServer]]:
     """Those that serve *model*, stopped, Titlebout first."""
     files = folder / "files"
     ours = [Titlebout(folder / "titlebout", model, files)]
@@ -124,7 +129,7 @@ def _servers(folder: Path, model: str, beside: Sequence[str]) -> Iterator[list[S
             life.callback(server.stop)
         for server in ours:
             _progress(f"training the {model} model for {server.name}")
-            server.prepare()
+            server.prepare(form)
         yield [*ours, *others]
 
 

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 LOGISTIC = "logistic"
 FOREST = "forest"
 TEXT = "text"
+
+Form = Literal["inputs", "dataframe"]
+"""What rows are sent as, and what kind of example a model is logged with: an array, or a table with names of columns.
+
+Texts are always the former.
+"""
 
 SAVED = "saved"
 """The model's folder as MLflow saved it."""

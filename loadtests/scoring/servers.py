@@ -14,7 +14,7 @@ from typing import Any
 from gateway.cli.client import Client
 from gateway.cli.example import training_environment
 from gateway.cli.server_process import free_port, server_process
-from loadtests.scoring.models import ESTIMATOR, SAVED, Examples, alike, read_examples
+from loadtests.scoring.models import ESTIMATOR, SAVED, Examples, Form, alike, read_examples
 from loadtests.servers import Server, titlebout_command
 
 ECHO = "echo"
@@ -144,19 +144,19 @@ class Titlebout(ScoringServer):
     def command(self) -> list[str]:
         return titlebout_command(self.folder, self.port)
 
-    def prepare(self) -> None:
+    def prepare(self, form: Form) -> None:
         """Train, register and name the model, and see it served once, so that each start finds it in the cache."""
         with server_process(self.folder, port=self.port) as server:
-            self._train(server.url)
+            self._train(server.url, form)
             deadline_s = time.monotonic() + _PREPARED_WITHIN_S
             while "champion" not in Client(server.url).endpoint(self.model)["serving"]:
                 if time.monotonic() > deadline_s:
                     raise RuntimeError(f"{self.model} was not served: {server.log[-2000:]}")
                 time.sleep(_POLL_S)
 
-    def _train(self, url: str) -> None:
+    def _train(self, url: str, form: Form) -> None:
         ended = subprocess.run(
-            [sys.executable, "-m", "loadtests.scoring.training", url, self.model, str(self.files)],
+            [sys.executable, "-m", "loadtests.scoring.training", url, self.model, form, str(self.files)],
             capture_output=True,
             text=True,
             env={**training_environment(os.environ), "OMP_NUM_THREADS": "1"},

@@ -1,7 +1,8 @@
-"""Trains one model and registers it with the stock client: ``python -m loadtests.scoring.training URL MODEL FOLDER``.
+"""Trains one model and registers it with the stock client.
 
-A program of its own, because the client and the model's libraries have no place beside what is measured. Leaves in
-FOLDER what other servers load and what the model answers offline.
+``python -m loadtests.scoring.training URL MODEL FORM FOLDER``: a program of its own, because the client and the
+model's libraries have no place beside what is measured. Leaves in FOLDER what other servers load and what the model
+answers offline.
 """
 
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import joblib
 import mlflow
 import msgspec
-import pandas as pd
+import numpy as np
 from mlflow import MlflowClient
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
@@ -35,31 +36,33 @@ _KINDS = {
 
 
 def main() -> None:
-    url, model, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    url, model, form, folder = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
     warnings.simplefilter("ignore")
     mlflow.set_tracking_uri(url)
     folder.mkdir(parents=True, exist_ok=True)
-    logged, examples = _text_classifier(folder) if model == TEXT else _estimator(model, folder)
+    logged, examples = (
+        _text_classifier(folder) if model == TEXT else _estimator(model, folder, named=form == "dataframe")
+    )
     (folder / EXAMPLES).write_bytes(msgspec.json.encode(examples))
     mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder / SAVED))
     MlflowClient().set_registered_model_alias(model, "champion", logged.registered_model_version)
 
 
-def _estimator(model: str, folder: Path) -> tuple[Any, Examples]:
+def _estimator(model: str, folder: Path, *, named: bool) -> tuple[Any, Examples]:
     features, labels = load_iris(return_X_y=True, as_frame=True)
-    estimator = _KINDS[model]().fit(features, labels)
-    joblib.dump(_KINDS[model]().fit(features.to_numpy(), labels), folder / ESTIMATOR)
-    rows, columns = draw_rows(Random(0), _ROWS), list(features.columns)
+    bare = _KINDS[model]().fit(features.to_numpy(), labels)
+    joblib.dump(bare, folder / ESTIMATOR)
+    rows = draw_rows(Random(0), _ROWS)
     with mlflow.start_run():
         logged = mlflow.sklearn.log_model(
-            estimator,
+            _KINDS[model]().fit(features, labels) if named else bare,
             name="model",
             registered_model_name=model,
-            input_example=features[:2],
+            input_example=features[:2] if named else features[:2].to_numpy(),
             pip_requirements=["scikit-learn", "skops"],
             skops_trusted_types=["sklearn.tree._tree.Tree"],
         )
-    return logged, Examples(rows, estimator.predict(pd.DataFrame(rows, columns=columns)).tolist(), columns)
+    return logged, Examples(rows, bare.predict(np.array(rows)).tolist(), list(features.columns) if named else [])
 
 
 def _text_classifier(folder: Path) -> tuple[Any, Examples]:
