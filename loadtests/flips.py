@@ -35,8 +35,8 @@ OLD_TABLE_MS_MAX = 250
 _ROW = [[5.5, 2.5, 4.8, 1.6]]
 _FLIP_TIMEOUT_S = 60.0
 _PAUSE_S = 0.01
-# What could make a flip late is within half a second of its commit.
-_AROUND_S = 0.5
+# What could make a flip late, or its commit look early, is this close to it.
+_BEFORE_S, _AFTER_S = 0.05, 0.4
 
 
 async def flip_under_load(
@@ -81,10 +81,12 @@ def old_tables_ms(loads: Sequence[Load], commits: Mapping[int, float], stalls: S
         if epoch in commits:
             asked_ms = 1000 * (outcome.ended_s - outcome.took_s + offset_s - commits[epoch])
             latest_ms[epoch] = max(latest_ms.get(epoch, asked_ms), asked_ms)
-    around = {
-        epoch: (commits[epoch] - offset_s - _AROUND_S, commits[epoch] - offset_s + _AROUND_S) for epoch in latest_ms
-    }
-    return {epoch: late_ms for epoch, late_ms in latest_ms.items() if not stalls.overlap(*around[epoch])}
+    counted: dict[int, float] = {}
+    for epoch, late_ms in latest_ms.items():
+        commit_s = commits[epoch] - offset_s
+        if not stalls.overlap(commit_s - _BEFORE_S, commit_s + _AFTER_S):
+            counted[epoch] = late_ms
+    return counted
 
 
 def report(

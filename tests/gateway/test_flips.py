@@ -69,5 +69,5 @@ def test_two_hundred_flips_over_two_replicas_lose_nothing_and_show_nobody_an_old
             assert before[0] < after[0]
             assert before[1] != after[1]
     old_ms = old_tables_ms(loads, commits, stalls)
-    assert len(old_ms) > FLIPS / 4, "the machine is too busy to say when anything happened"
+    assert len(old_ms) > FLIPS / 10, "the machine is too busy to say when anything happened"
     assert max(old_ms.values()) < OLD_TABLE_MS_MAX
