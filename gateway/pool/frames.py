@@ -28,6 +28,7 @@ _RAW_DTYPE = re.compile(r"[<>|=][biuf]\d{1,2}|[<>][Mm]8(\[\d{0,9}[a-zA-Z]{1,7}\]
 # What people read of a failure. A model may put anything into its exceptions, a whole payload too.
 _MESSAGE_CHARACTERS_MAX = 4_000
 _OBJECT = "O"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class BrokenFrame(ValueError):
@@ -193,7 +194,7 @@ def read_frame(data: bytes) -> tuple[Header, memoryview]:
 def decode_header(data: bytes | bytearray | memoryview) -> Header:
     try:
         return _header_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BrokenFrame("the header can't be read") from error
 
 
@@ -286,7 +287,7 @@ def _shaped(column: _Column, array: np.ndarray) -> np.ndarray:
 def _unpack_objects(column: _Column, data: memoryview, size: int) -> np.ndarray:
     try:
         values = _decode_objects(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BrokenFrame(f"column {column.name!r} can't be read") from error
     if len(values) != size or len(data) != column.nbytes:
         raise BrokenFrame(f"column {column.name!r} isn't as long as its shape says")

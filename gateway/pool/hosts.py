@@ -187,7 +187,7 @@ class HostProcess:
         while True:
             try:
                 return await receive(self._reader, _DECODER)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 # The model's code has found the line. It is ended before it says more, and then the line closes.
                 self.kill(HostForged())
 

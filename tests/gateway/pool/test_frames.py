@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -171,6 +171,7 @@ def forged(dtype, shape, nbytes, body):
         pytest.param("<f8", (1 << 62, 0, 1 << 62), 0, b"", id="nothing, in a shape without end"),
         pytest.param("O", (1,), 8, bytes(8), id="objects that are no list"),
         pytest.param("O", (5,), 1, b"\x90", id="fewer objects than rows"),
+        pytest.param("O", (1,), 3, b"\x91\xa1\xff", id="a text that is none"),
         pytest.param("<f8", (1,), 8, bytes(16), id="bytes left over"),
     ],
 )
@@ -198,6 +199,7 @@ def test_no_column_whatever_it_says_does_more_than_be_refused(columns, body):
         frames.decode_batch(frames.AnswerHeader(1, Form.TABLE, columns), bytearray(body))
 
 
+@example(frames._encode_header(frames.FailureHeader(1, callers_fault=True, message="x")).replace(b"x", b"\xff"))
 @given(st.binary(max_size=200))
 def test_no_header_whatever_its_bytes_does_more_than_be_refused(data):
     try:

@@ -51,6 +51,8 @@ async def host(*said, scratch=None):
         pytest.param([Warming(), Ended(-signal.SIGKILL)], "memory runs out", id="it was killed"),
         pytest.param([], "ended unexpectedly", id="with its parent"),
         pytest.param([b"give me more\n"], "what none of ours says", id="it said something else"),
+        pytest.param([b'{"type":"Failed","reason":"\xff"}\n'], "what none of ours says", id="it said what is no text"),
+        pytest.param([b"[" * 100_000 + b"\n"], "what none of ours says", id="it said it a thousand times over"),
         pytest.param([b'{"type":"Ready"}\n'], "what none of ours says", id="it said half of it"),
     ],
 )
