@@ -156,3 +156,29 @@ def test_versions_come_in_pages(database, versions_of_two):
         rest = search_versions(session, Query(max_results=2, page_token=first.next_page_token))
     assert [(one.name, one.version) for one in (*first.items, *rest.items)] == [("iris", 2), ("lily", 1), ("iris", 1)]
     assert rest.next_page_token is None
+
+
+@pytest.mark.parametrize("order_by", [(), ("name DESC",), ("version_number ASC", "name ASC")])
+def test_pages_show_each_version_once_while_others_are_made(database, versions_of_two, add_version, order_by):
+    before = found_versions(database, order_by=order_by, max_results=10)
+    shown, token = [], None
+    while True:
+        with database.reading() as session:
+            page = search_versions(session, Query(order_by=order_by, max_results=1, page_token=token))
+        shown += [(version.name, version.version) for version in page.items]
+        token = page.next_page_token
+        if token is None:
+            break
+        # As many as may come before and behind the page, but not without end.
+        if len(shown) < 3:
+            add_version("iris", now_ms=NOW_MS + 1 + len(shown))
+            add_version("lily", now_ms=NOW_MS + 60_000)
+    assert len(shown) == len(set(shown))
+    assert [one for one in shown if one in before] == before
+
+
+def test_pages_of_versions_have_a_bound(database, versions_of_two):
+    assert len(found_versions(database, max_results=200_000)) == 3
+    for max_results in (0, -1, 200_001):
+        with pytest.raises(InvalidParameter, match="max_results"):
+            found_versions(database, max_results=max_results)

@@ -106,6 +106,8 @@ def test_tags_are_set_overwritten_and_removed(database):
         experiments.set_experiment_tag(session, experiment_id, "k", "1")
         experiments.set_experiment_tag(session, experiment_id, "k", "2")
         assert experiments.get_experiment(session, experiment_id).tags == {"k": "2"}
+        with pytest.raises(InvalidParameter):
+            experiments.set_experiment_tag(session, experiment_id, "k", "x" * 20_001)
         experiments.delete_experiment_tag(session, experiment_id, "k")
         with pytest.raises(experiments.ExperimentTagNotFound):
             experiments.delete_experiment_tag(session, experiment_id, "k")

@@ -146,3 +146,25 @@ def test_models_come_in_pages(database, experiment_id, measured):
         with pytest.raises(InvalidPageToken):
             logged_models.search_logged_models(session, [experiment_id], page_token=token)
     assert found == ["a", "b", "d", "c"]
+
+
+@pytest.mark.parametrize("order_by", [(), (ModelOrdering(field="name"),), (ModelOrdering(field="metrics.acc"),)])
+def test_pages_show_each_model_once_while_others_are_made(database, experiment_id, measured, order_by):
+    def page_of(**others):
+        with database.reading() as session:
+            return logged_models.search_logged_models(session, [experiment_id], order_by=order_by, **others)
+
+    before = [one.name for one in page_of().items]
+    shown, token = [], None
+    for number in range(20):
+        page = page_of(max_results=1, page_token=token)
+        shown += [one.name for one in page.items]
+        token = page.next_page_token
+        if token is None:
+            break
+        if number < 3:
+            create(database, experiment_id, name=f"0-{number}", now_ms=100 + number)
+            create(database, experiment_id, name=f"z-{number}", now_ms=0)
+    assert token is None
+    assert len(shown) == len(set(shown))
+    assert [one for one in shown if one in before] == before

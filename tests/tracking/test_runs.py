@@ -255,6 +255,29 @@ def test_datasets_and_models_are_linked_once(database, experiment_id, run_id):
     assert get(database, other).dataset_inputs == (train,)
 
 
+@pytest.mark.parametrize("field", [{"name": "x" * 501}, {"digest": "x" * 37}, {"source": "x" * 65_536}, {"name": ""}])
+def test_a_dataset_over_the_limits_is_refused_and_one_within_is_kept(database, run_id, field):
+    within = {name: value[:-1] or "x" for name, value in field.items()}
+    for given in (field, within):
+        dataset = Dataset(**{"name": "iris", "digest": "abc", "source_type": "local", "source": "{}", **given})
+        if given is field:
+            with pytest.raises(InvalidParameter), database.writing() as session:
+                runs.log_inputs(session, run_id, datasets=[DatasetInput(dataset=dataset)])
+            assert get(database, run_id).dataset_inputs == ()
+        else:
+            with database.writing() as session:
+                runs.log_inputs(session, run_id, datasets=[DatasetInput(dataset=dataset)])
+            assert [one.dataset for one in get(database, run_id).dataset_inputs] == [dataset]
+
+
+def test_a_page_of_a_history_holds_25_000_points_at_most(database, run_id):
+    for start in range(0, 26_000, 1_000):
+        log(database, run_id, *(point("m", 0, step=step) for step in range(start, start + 1_000)))
+    page = history(database, run_id, "m", max_results=50_000)
+    rest = history(database, run_id, "m", max_results=50_000, page_token=page.next_page_token)
+    assert (len(page.items), len(rest.items), rest.next_page_token) == (25_000, 1_000, None)
+
+
 def test_metrics_about_a_logged_model_are_its_own_too(database, experiment_id, run_id):
     with database.writing() as session:
         model_id = logged_models.create_logged_model(session, experiment_id, now_ms=1).model_id

@@ -71,6 +71,24 @@ def test_a_filter_is_read(text, comparisons):
 
 
 @pytest.mark.parametrize(
+    ("words", "entity"),
+    [
+        (("metric", "metrics"), Entity.METRIC),
+        (("param", "params", "parameter", "parameters"), Entity.PARAM),
+        (("tag", "tags"), Entity.TAG),
+        (("dataset", "datasets"), Entity.DATASET),
+        (("attr", "attribute", "attributes", "run"), Entity.ATTRIBUTE),
+    ],
+)
+def test_each_kind_of_field_goes_by_all_of_its_names(words, entity):
+    key = {Entity.DATASET: "name", Entity.ATTRIBUTE: "run_name"}.get(entity, "a")
+    value = "1" if entity is Entity.METRIC else "'x'"
+    read = [parse_filter(f"{word}.{key} = {value}", RUNS)[0].field for word in words]
+    assert [(field.entity, field.key) for field in read] == [(entity, key)] * len(words)
+    assert [parse_order_by([f"{word}.{key}"], RUNS)[0].field for word in words] == read
+
+
+@pytest.mark.parametrize(
     ("text", "position", "expected"),
     [
         ("AND AND", 1, "a field"),
