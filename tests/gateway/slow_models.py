@@ -40,3 +40,14 @@ def takes_memory(answer: int, mebibytes: int):
             return [answer] * len(model_input)
 
     return TakesMemory()
+
+
+def answers_slowly(seconds: float):
+    class AnswersSlowly(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            import time
+
+            time.sleep(seconds)
+            return [0] * len(model_input)
+
+    return AnswersSlowly()
