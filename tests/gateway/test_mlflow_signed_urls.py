@@ -10,6 +10,7 @@ import httpx
 import mlflow
 import msgspec
 import pytest
+import requests
 from mlflow.artifacts import download_artifacts
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
@@ -117,7 +118,23 @@ def part_count(store: S3ArtifactStore, path: ArtifactPath) -> str:
     return etag.strip('"').partition("-")[2]
 
 
-def test_the_client_sends_a_large_file_to_s3_in_parts_and_takes_it_from_there(url, store, run, large_files, tmp_path):
+@pytest.fixture
+def sent(monkeypatch) -> list[tuple[str, str]]:
+    """(method, URL without its query) of each request that the client sends."""
+    sent: list[tuple[str, str]] = []
+    send = requests.Session.send
+
+    def noted(session, request, **options):
+        sent.append((request.method, request.url.partition("?")[0]))
+        return send(session, request, **options)
+
+    monkeypatch.setattr(requests.Session, "send", noted)
+    return sent
+
+
+def test_the_client_sends_a_large_file_to_s3_in_parts_and_takes_it_from_there(
+    url, store, run, large_files, sent, reachable_s3, tmp_path
+):
     data = os.urandom(2 * PART_BYTES + 1000)
     (tmp_path / "weights.bin").write_bytes(data)
     repository = MlflowArtifactsRepository(run.artifact_uri, tracking_uri=url)
@@ -130,6 +147,11 @@ def test_the_client_sends_a_large_file_to_s3_in_parts_and_takes_it_from_there(ur
     assert head["ServerSideEncryption"] == "AES256"
     fetched = Path(repository.download_artifacts("model", str(folder_below(tmp_path))))
     assert (fetched / "data/weights.bin").read_bytes() == data
+    # The bytes went past us, both ways.
+    past_us = [method for method, where in sent if where.startswith(reachable_s3["AWS_ENDPOINT_URL_S3"])]
+    assert set(past_us) == {"PUT", "GET"}
+    through_us = {where for _, where in sent if where.startswith(f"{url}/api/2.0/mlflow-artifacts/artifacts/")}
+    assert not through_us
 
 
 @pytest.mark.parametrize("name", ["50% of it.txt", "a b+c&d=e.txt", "日本.txt", "empty"])

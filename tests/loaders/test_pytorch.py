@@ -75,6 +75,16 @@ def test_a_pickled_module_answers_as_it_did(save, net):
     np.testing.assert_allclose(answer.columns[""], expected(net), rtol=1e-5, atol=1e-6)
 
 
+def test_no_gradients_are_kept_of_a_prediction(save, net):
+    model = load(save_pickled(save, net), CodePolicy.ALLOW)
+    seen = []
+    model._module.register_forward_hook(
+        lambda _module, _inputs, output: seen.append((torch.is_inference_mode_enabled(), output.requires_grad))
+    )
+    model.predict(Batch(Form.TENSOR, {"": ROWS}), {})
+    assert seen == [(True, False)]
+
+
 def test_whole_numbers_reach_a_module_of_floats_as_floats(save, net):
     answer = predict(save_pickled(save, net), Nested([[1, 2, 3, 4]]), CodePolicy.ALLOW)
     np.testing.assert_allclose(answer.columns[""], expected(net, np.array([[1, 2, 3, 4]], np.float32)), rtol=1e-5)

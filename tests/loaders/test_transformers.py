@@ -76,6 +76,28 @@ def test_a_text_classifier_gives_label_and_score_for_each_text(save, pipeline):
     assert named.columns["label"].tolist() == answer.columns["label"].tolist()
 
 
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [("text-classification", "BertForSequenceClassification"), ("feature-extraction", "BertModel")],
+)
+def test_texts_of_unequal_length_go_through_the_module_in_one_padded_batch(save, pipeline, task, head):
+    import torch
+
+    path = save_pipeline(save, pipeline(task, head))
+    model = catalog.load(path, CodePolicy.DENY, verified=False, device="cpu")
+    seen = []
+
+    def watch(_, args, named):
+        assert torch.is_inference_mode_enabled()
+        seen.append((named.get("input_ids") if not args else args[0]).shape)
+
+    model._pipeline.model.register_forward_pre_hook(watch, with_kwargs=True)
+    enforced = signature.Signature.from_mlmodel(read_mlmodel(path))
+    model.predict(*signature.enforce(enforced, Nested(TEXTS)))
+    # The longest has five words and a sign at each end.
+    assert seen == [(3, 7)]
+
+
 def test_a_text_longer_than_the_model_is_cut(save, pipeline):
     path = save_pipeline(save, pipeline("text-classification", "BertForSequenceClassification"))
     assert predict(path, Nested(["very " * 100])).columns["label"].tolist() in (["neg"], ["pos"])
