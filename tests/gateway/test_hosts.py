@@ -205,3 +205,49 @@ def test_a_worker_that_takes_a_dead_ones_place_answers_its_first_request(two_mod
         assert answer.json() == {"predictions": [0]}
         return
     pytest.fail("no worker came back")
+
+
+def forging():
+    """A model whose code writes nonsense to its worker, where its answers go."""
+
+    class Forging(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            import os
+            import socket
+            import stat
+
+            import numpy as np
+
+            if np.asarray(model_input).ravel()[0] != "forge":
+                return ["fine"] * len(model_input)
+            for fd in range(3, 64):
+                try:
+                    is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
+                except OSError:
+                    continue
+                if not is_socket:
+                    continue
+                line = socket.socket(fileno=os.dup(fd))
+                # Its worker's connections bear the name of where it listens; its line to the supervisor has none.
+                if line.getsockname() and not line.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    line.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            return ["forged"]
+
+    return Forging()
+
+
+def test_a_forged_frame_ends_its_host_and_not_the_worker(serve):
+    server = serve()
+    register(server.url, "iris", constant_classifier(0))
+    register_function(server.url, "odd", forging())
+    for name in ("iris", "odd"):
+        set_alias(server.url, name, "champion", 1)
+        wait_until_served(server.url, name, champion=1)
+    workers, hosts = descendants(server, "gateway.worker").keys(), hosts_of(server)
+    assert ask(server.url, "odd", b'{"inputs": ["forge"]}').status_code == 503
+    assert ask(server.url).json() == {"predictions": [0]}
+    wait_until(lambda: len(hosts_of(server) - hosts) == 1)
+    wait_until(lambda: ask(server.url, "odd", b'{"inputs": ["be fine"]}').is_success)
+    assert '"host_broken"' in server.log
+    assert len(hosts_of(server)) == len(hosts_of(server) & hosts) + 1 == 2
+    assert descendants(server, "gateway.worker").keys() == workers

@@ -282,6 +282,34 @@ def test_trees_without_the_cast_to_floats_are_found_out(iris):
         prove(estimator, "predict_proba", careless, None)
 
 
+def test_the_proof_asks_for_the_saved_example_and_for_ten_thousand_rows_around_the_thresholds(iris):
+    estimator = RandomForestClassifier(10, random_state=0).fit(*iris)
+    example = iris[0][:3] + 1_000.0  # Where nothing that is drawn by itself would be.
+    asked = []
+
+    def faithful(rows):
+        asked.append(rows)
+        return estimator.predict_proba(rows)
+
+    def faithless(rows):
+        shift = np.where((rows == example[1]).all(axis=1), 1e-3, 0.0)
+        return estimator.predict_proba(rows) + shift[:, None]
+
+    assert prove(estimator, "predict_proba", faithful, example).exact
+    rows = np.concatenate([each for each in asked if len(each) > 1])
+    assert np.array_equal(asked[0], example)
+    assert len(rows) >= 10_000
+    for feature in range(4):
+        thresholds = np.concatenate([m.tree_.threshold[m.tree_.feature == feature] for m in estimator.estimators_])
+        ties = np.isin(rows[:, feature], thresholds)
+        beside = np.isin(rows[:, feature], np.concatenate([np.nextafter(thresholds, to) for to in (9e9, -9e9)]))
+        assert ties.sum() > 100
+        assert beside.sum() > 100
+    with pytest.raises(Disproved):
+        prove(estimator, "predict_proba", faithless, example)
+    assert prove(estimator, "predict_proba", faithless, None).exact
+
+
 class OwnTree(DecisionTreeClassifier):
     pass
 
