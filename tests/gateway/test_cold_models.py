@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import datetime
 
 import httpx
 import pytest
@@ -40,6 +41,17 @@ def test_five_hundred_wishes_and_requests_for_a_cold_model_make_one_load(serve):
     wait_until_served(server.url, "iris", champion=1)
     assert ask(server.url).json() == {"predictions": [7]}
     assert states_of(server, "iris", 1) == ["FETCHING", "LOADING", "WARMING", "READY"]
+
+
+def test_from_a_warm_parent_a_version_is_ready_a_fraction_of_a_second_after_its_own_load(serve):
+    server = serve()
+    for answer, load_s in enumerate([0.0, 1.0], start=1):
+        register_function(server.url, "iris", loads_slowly(answer, seconds=load_s))
+        set_alias(server.url, "iris", "champion", answer)
+        wait_until_served(server.url, "iris", champion=answer)
+    lines = events(server, "slot_changed", model="iris", version=2)
+    at = {line["state"]: datetime.fromisoformat(line["time"]) for line in lines}
+    assert 1.0 < (at["READY"] - at["FETCHING"]).total_seconds() < 2.0
 
 
 def test_a_model_that_keeps_failing_is_tried_with_growing_pauses_however_often_it_is_asked(serve):

@@ -34,7 +34,8 @@ def register_versions(url: str, name: str, threads: int) -> list[int]:
 
 def _register(database: Database, name: str) -> int:
     with database.writing() as session:
-        return versions.create_version(session, name, Claim(source=SOURCE), policy=_POLICY, now_ms=NOW_MS).version
+        claim, tags = Claim(source=SOURCE), {"approved": "no"}
+        return versions.create_version(session, name, claim, policy=_POLICY, tags=tags, now_ms=NOW_MS).version
 
 
 def write_a_lot(url: str, run_id: str, name: str, rounds: int) -> int:
