@@ -338,7 +338,9 @@ class ModelSlots:
     def _change(self, slot: VersionSlot, state: SlotState, *, reason: str | None = None, **facts: float | None) -> None:
         if state is slot.state:
             return  # A host says LOADING when it begins; we have said so since it was asked for.
-        slot.state, slot.reason, slot.since_s = state, reason, self._clock()
+        # While it is tried again, why the last try failed is still what there is to know.
+        last_reason = slot.reason if slot.failures and state in IN_PROGRESS else None
+        slot.state, slot.reason, slot.since_s = state, reason or last_reason, self._clock()
         self.when_changed(slot.key, slot.state, slot.since_s)
         level = logging.WARNING if state is SlotState.FAILED else logging.INFO
         extra = {"model": slot.key[0], "version": slot.key[1], "state": state.value, **facts}
