@@ -10,6 +10,7 @@ from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.kills import kill_hosts, kill_supervisor, kill_worker
 from loadtests.chaos.open_loop import OpenLoop, kinds
+from loadtests.chaos.restarts import until
 from loadtests.chaos.stage import IRIS_BODY, Stage, invocations, register, serve, while_loaded
 
 # What a killed host held had been sent to it just before: it answers in a millisecond.
@@ -97,10 +98,13 @@ def _judge_supervisor(load: OpenLoop, server: ServerProcess, start_s: float) -> 
 
 def _has_no_stale_table(server: ServerProcess, epoch: int = 0) -> tuple[bool, str]:
     """Whether all workers answer from the newest epoch, which is *epoch* at least."""
-    newest = Client(server.url).status()["epoch"]
     url = invocations(server.url, "iris")
     headers = {"Content-Type": "application/json"}
     seen = {
         int(httpx.post(url, content=IRIS_BODY, headers=headers).headers["X-Titlebout-Epoch"]) for _ in range(_LOOKS)
     }
+    client = Client(server.url)
+    # The lease of one that was killed is over after some seconds; until then it is waited for.
+    until(lambda: client.status()["epoch"] > 0, "the end of the lease of who was killed")
+    newest = client.status()["epoch"]
     return seen == {newest} and newest >= epoch, f"answers came from epochs {seen}, the newest is {newest}"
