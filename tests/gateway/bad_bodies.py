@@ -30,6 +30,10 @@ _BAD_PARAMETERS = {
 }
 
 
+# What MLflow's protocol has outside of /api/ and takes parameters.
+_AT_THE_ROOT = {"/get-artifact", "/model-versions/get-artifact"}
+
+
 class Route(NamedTuple):
     method: str
     path: str
@@ -61,7 +65,7 @@ class Document:
             for path, methods in document["paths"].items()
             for method, operation in methods.items()
             # The twins for MLflow's pages are the same handlers.
-            if path.startswith("/api/")
+            if path.startswith("/api/") or path in _AT_THE_ROOT
         ]
 
     def body_schema(self, route: Route) -> dict[str, Any] | None:

@@ -1,9 +1,15 @@
 """What an import decides without asking anybody."""
 
+import io
+
 import msgspec
 import pytest
+from rich.console import Console
 
+from gateway.cli.import_ import _table
 from gateway.operations.importing.choices import fingerprint, follow, is_unchanged, logged_model_in, run_in
+from gateway.operations.importing.copying import Report
+from gateway.operations.importing.counts import Counts
 from gateway.operations.importing.mlflow_wire import KeyValue, Metric, Run, RunData, RunInfo
 
 RUN, MODEL = "0123456789abcdef" * 2, "m-" + "0123456789abcdef" * 2
@@ -55,3 +61,14 @@ def test_a_folder_is_followed_to_where_its_root_went():
 def test_older_servers_write_numbers_as_strings():
     old = {"info": {"run_id": RUN, "experiment_id": "1", "start_time": "17", "unknown": 1}, "data": {}}
     assert msgspec.convert(old, Run, strict=False).info.start_time == 17
+
+
+def test_the_summary_has_both_sides_and_what_came_now_beside_each_other():
+    report = Report(
+        there=Counts(runs=1_200, versions=4), here=Counts(runs=1_200, versions=3), copied=Counts(runs=7), problems=()
+    )
+    shown = Console(width=100, record=True, file=io.StringIO())
+    shown.print(_table(report))
+    rows = {line.split()[0]: line.split()[-3:] for line in shown.export_text().splitlines()[1:]}
+    assert rows["runs"] == ["1,200", "1,200", "7"]
+    assert rows["versions"] == ["4", "3", "0"]
