@@ -109,6 +109,8 @@ def test_a_classifier_gives_the_same_labels_and_probabilities(iris, binary, esti
         else:
             assert_close(got, expected)
             assert_close(alone, expected[:50])
+            # A row is answered in company as it is alone.
+            np.testing.assert_allclose(alone, got[:50], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("estimator", REGRESSORS)
@@ -116,7 +118,11 @@ def test_a_regressor_gives_the_same_values(regression, estimator):
     features, values = regression
     estimator.fit(features, values)
     rows = trying(estimator)
-    assert_close(onnx_predictor(estimator, "predict")(rows), estimator.predict(rows))
+    predict = onnx_predictor(estimator, "predict")
+    got = predict(rows)
+    assert_close(got, estimator.predict(rows))
+    alone = np.concatenate([predict(rows[row : row + 1]) for row in range(50)])
+    np.testing.assert_allclose(alone, got[:50], rtol=1e-12, atol=1e-12 * np.abs(got).max())
 
 
 def test_several_values_a_row_keep_their_shape(regression):
