@@ -48,6 +48,16 @@ def test_fifty_threads_in_four_processes_draw_the_numbers_from_1_to_50(processes
     assert sorted(numbers) == list(range(1, 51))
 
 
+def test_an_alias_that_processes_set_at_once_has_one_winner_a_moment(processes, database, url, iris):
+    for _ in range(2):
+        writers._register(database, iris)
+    working = [processes.submit(writers.point, url, iris, "champion", 12) for _ in range(4)]
+    # Until it is committed a write is its writer's alone.
+    assert [one.result(60) for one in working] == [0] * 4
+    with database.reading() as session:
+        assert session.execute(text("SELECT count(*), max(version) FROM aliases")).one() in {(1, 1), (1, 2)}
+
+
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_eight_writers_never_find_sqlite_locked(processes, database, url, iris):
     with database.writing() as session:

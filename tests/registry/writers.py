@@ -57,6 +57,22 @@ def _write(url: str, run_id: str, name: str, rounds: int) -> int:
     return 3 * rounds
 
 
+def point(url: str, name: str, alias: str, rounds: int) -> int:
+    """Sets *alias* to versions 1 and 2 in turns by two threads; how often another one was found right after."""
+
+    def turns(first: int) -> int:
+        others = 0
+        for number in range(rounds):
+            version = 1 + (first + number) % 2
+            with database.writing() as session:
+                aliases.set_alias(session, name, alias, version, author="me", now_ms=NOW_MS)
+                others += aliases.get_version_by_alias(session, name, alias).version != version
+        return others
+
+    with _opened(url, 2) as database, ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(turns, range(2)))
+
+
 def stir(url: str, seed: int, rounds: int) -> set[str]:
     """Makes, renames and deletes models and versions of two names in any order; the kinds of refusal it met."""
     chance, refused = random.Random(seed), set()
