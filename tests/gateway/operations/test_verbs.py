@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.gateway.test_cli import titlebout
-from tests.gateway.test_serving import wait_until_served
+from tests.gateway.test_serving import wait_until, wait_until_served
 from tests.training import ROW, constant_classifier, register, set_alias
 
 
@@ -29,6 +29,8 @@ def test_a_server_that_is_logged_to_is_backed_up_and_served_again_from_the_copy(
     logging = threading.Thread(target=log)
     logging.start()
     backup = tmp_path / "backup"
+    wait_until(lambda: runs)
+    before = set(runs)
     try:
         said = titlebout("backup", str(backup), "--data", str(server.data))
         refused = titlebout("restore", str(backup), "--data", str(server.data), "--force")
@@ -51,4 +53,5 @@ def test_a_server_that_is_logged_to_is_backed_up_and_served_again_from_the_copy(
     answer = httpx.post(f"{other.url}/invocations", json={"inputs": [ROW]})
     assert answer.json() == {"predictions": [0]}
     found = {run.info.run_id for run in restored.search_runs(["0"], max_results=50_000)}
-    assert found <= {*runs, *(run.info.run_id for run in client.search_runs(["0"], max_results=50_000))}
+    # All that was logged before it, and nothing that nobody logged.
+    assert before <= found <= {*runs, *(run.info.run_id for run in client.search_runs(["0"], max_results=50_000))}
