@@ -32,6 +32,7 @@ from gateway.artifact_access import open_artifact_store
 from gateway.columnar.codec import TableCodec
 from gateway.draining import DrainingServer
 from gateway.exposition import AllMetrics
+from gateway.http_protocol import StayingProtocol
 from gateway.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
 from gateway.observability import configure_logging
 from gateway.pool.absences import Absences
@@ -321,7 +322,7 @@ def _scoring(
 def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's say the same in other words
-        http="httptools",
+        http=StayingProtocol,
         loop="none",
         ws="none",
         log_config=None,
