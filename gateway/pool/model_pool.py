@@ -9,7 +9,7 @@ from gateway.pool import frames
 from gateway.pool.absences import Absences
 from gateway.pool.messages import HostAddress
 from loaders.base import Answer, Batch, JsonAnswer
-from loaders.errors import BadInput
+from loaders.errors import BadInput, InvalidArtifact
 from loaders.mlmodel import parse_mlmodel
 from loaders.signature import Signature
 from registry.entities import VersionKey
@@ -262,6 +262,11 @@ class ModelPool:
         except OSError:
             # The host ended between the supervisor's word and ours; the supervisor will see it too.
             _log.warning("host_unreachable", extra={"model": host.model, "version": host.version})
+            return
+        except InvalidArtifact as error:
+            # The model's code has described itself in its host's place. The other hosts are connected to all the same.
+            _log.error("broken_frame", extra={"model": host.model, "version": host.version, "wrong": error.message})
+            self._broken(host.socket)
             return
         self._connections[key] = connection
         self._absences.end(key)

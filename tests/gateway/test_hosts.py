@@ -251,3 +251,45 @@ def test_a_forged_frame_ends_its_host_and_not_the_worker(serve):
     assert '"host_broken"' in server.log
     assert len(hosts_of(server)) == len(hosts_of(server) & hosts) + 1 == 2
     assert descendants(server, "gateway.worker").keys() == workers
+
+
+def forging_its_description():
+    """A model whose code says to the supervisor, in its host's place, that it is ready and what it is."""
+
+    class ForgingItsDescription(mlflow.pyfunc.PythonModel):
+        def load_context(self, context):
+            import os
+            import socket
+            import stat
+            import time
+
+            from gateway.pool.messages import ModelDescription, Ready, encode_line
+
+            ready = Ready(ModelDescription(flavor="python_function", predictor="x", batchable=True, mlmodel="none"))
+            for fd in range(3, 64):
+                try:
+                    line = socket.socket(fileno=os.dup(fd)) if stat.S_ISSOCK(os.fstat(fd).st_mode) else None
+                except OSError:
+                    continue
+                if line is not None and not line.getsockname():
+                    line.sendall(encode_line(ready))
+            time.sleep(600)
+
+        def predict(self, context, model_input, params=None):
+            return []
+
+    return ForgingItsDescription()
+
+
+def test_a_forged_description_ends_its_host_and_keeps_no_other_version_from_service(serve):
+    server = serve()
+    register(server.url, "iris", constant_classifier(0))
+    register(server.url, "iris", constant_classifier(1))
+    register_function(server.url, "odd", forging_its_description())
+    set_alias(server.url, "iris", "champion", 1)
+    wait_until_served(server.url, "iris", champion=1)
+    set_alias(server.url, "odd", "champion", 1)
+    wait_until(lambda: '"host_broken"' in server.log)
+    set_alias(server.url, "iris", "champion", 2)
+    wait_until_served(server.url, "iris", champion=2)
+    assert ask(server.url).json() == {"predictions": [1]}
