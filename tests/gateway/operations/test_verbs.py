@@ -29,9 +29,9 @@ def test_a_server_that_is_logged_to_is_backed_up_and_served_again_from_the_copy(
     logging = threading.Thread(target=log)
     logging.start()
     backup = tmp_path / "backup"
-    wait_until(lambda: runs)
-    before = set(runs)
     try:
+        wait_until(lambda: runs)
+        before = set(runs)
         said = titlebout("backup", str(backup), "--data", str(server.data))
         refused = titlebout("restore", str(backup), "--data", str(server.data), "--force")
     finally:
