@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -127,11 +128,14 @@ def test_it_has_no_way_to_a_socket_but_to_a_pair_of_its_own(machine):
         ours.sendall(b"hello")
         return theirs.recv(5).decode()
 
-    def over_a_pair_of_datagrams():
-        ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        ours.connect(str(machine / "elsewhere/socket"))
+    box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    box.bind(str(machine / "elsewhere/box"))
 
-    with listener, tcp:
+    def to_a_box(kind):
+        ours, _ = socket.socketpair(socket.AF_UNIX, kind)
+        ours.sendto(b"hello", str(machine / "elsewhere/box"))
+
+    with listener, tcp, box:
         assert confined(
             machine,
             attempts(
@@ -140,11 +144,12 @@ def test_it_has_no_way_to_a_socket_but_to_a_pair_of_its_own(machine):
                 lambda: socket.socket(socket.AF_INET6),
                 lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
                 lambda: socket.socket(socket.AF_UNIX).connect(str(machine / "elsewhere/socket")),
-                over_a_pair_of_datagrams,
+                lambda: to_a_box(socket.SOCK_DGRAM),
+                lambda: to_a_box(socket.SOCK_RAW),
                 pair,
                 lambda: asyncio.run(asyncio.sleep(0, "fine")),
             ),
-        ) == [*["PermissionError"] * 6, "hello", "fine"]
+        ) == [*["PermissionError"] * 7, "hello", "fine"]
         assert confined(machine, attempts(lambda: socket.getaddrinfo("example.com", 80))) == ["gaierror"]
 
 
@@ -155,12 +160,15 @@ def test_it_reads_no_other_processs_environment_and_ends_none(machine):
             Path(f"/proc/{other.pid}/maps").read_text,
             lambda: str(Path(f"/proc/{other.pid}/fd/0").readlink()),
             *([lambda: os.kill(other.pid, 9)] if ABI >= 6 else []),
+            lambda: resource.prlimit(other.pid, resource.RLIMIT_CPU, (0, 0)),
         )
         try:
             assert set(confined(machine, refused)) == {"PermissionError"}
             assert other.poll() is None
         finally:
             other.kill()
+    own = attempts(lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
+    assert confined(machine, own) == [None]
 
 
 def test_threads_and_programs_that_it_starts_are_as_confined(machine):
