@@ -11,6 +11,9 @@ from gateway.cli.split import _basis_points
 from tests.gateway.test_serving import wait_until_served
 from tests.training import constant_classifier, register, set_alias
 
+# Seconds of processes and clocks.
+pytestmark = pytest.mark.slow
+
 
 def titlebout(*arguments, environment=None, timeout_s=60):
     return subprocess.run(

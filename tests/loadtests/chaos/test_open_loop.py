@@ -12,6 +12,9 @@ from gateway.cli.server_process import free_port
 from loadtests.chaos.open_loop import OpenLoop, capacity_per_s, kinds, percentile, took_ms
 from tests.loadtests.stand_in import standing_in
 
+# Seconds of processes and clocks.
+pytestmark = pytest.mark.slow
+
 BODY = b'{"inputs": [[1.0]]}'
 HEADERS = {"X-Titlebout-Version": "3", "X-Titlebout-Epoch": "12"}
 
