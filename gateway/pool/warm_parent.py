@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import msgspec
 
@@ -26,6 +27,7 @@ from tracking.errors import ServingError
 
 _SPAWN_BYTES_MAX = 64 * 1024
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 # Longer than workers take to finish, unless TITLEBOUT_DRAIN_TIMEOUT_S gives them much more than it does by itself.
 _LEFT_ALONE_MAX_S = 60.0
 
@@ -58,6 +60,7 @@ class _WarmParent:
 
     def run(self) -> None:
         """Until the supervisor closes its line."""
+        _adopt_orphans()
         os.set_blocking(self._waker, False)
         signal.set_wakeup_fd(self._waker)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -112,9 +115,23 @@ class _WarmParent:
             # For as long as somebody is left in its group, the number isn't given to anybody else.
             _end_group(pid)
             line = self._hosts.pop(pid, None)
+            self._end_orphans()
             if line is not None:
                 with line, contextlib.suppress(OSError):
                     line.send(encode_line(Ended(os.waitstatus_to_exitcode(status))), socket.MSG_DONTWAIT)
+
+    def _end_orphans(self) -> None:
+        """End what an ended host started in a group of its own, which is our child now, and then what that started."""
+        for children in Path("/proc/self/task").glob("*/children"):
+            for pid in map(int, children.read_text().split()):
+                if pid not in self._hosts:
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _adopt_orphans() -> None:
+    # Elsewhere than on Linux they become somebody else's children, and outlive their host.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _end_group(pid: int) -> None:

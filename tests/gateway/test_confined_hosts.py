@@ -72,12 +72,14 @@ def curious():
 
             return os.kill(int(pid), 9)
 
-        def start_process(self, _):
+        def start_process(self, group):
             import os
             import time
 
             pid = os.fork()
             if pid == 0:
+                if group == "of its own":
+                    os.setsid()
                 time.sleep(600)
             return pid
 
@@ -121,8 +123,8 @@ def test_a_models_code_reaches_nobody_sees_no_secret_and_takes_with_it_what_it_s
     assert "/scratch/host-" in tries("write_to_scratch")
     assert tries("work_in_parallel") == "6"
 
-    child = int(tries("start_process"))
-    assert psutil.pid_exists(child)
+    started = [int(tries("start_process", group)) for group in ("its host's", "of its own")]
+    assert all(map(psutil.pid_exists, started))
     assert server.log.count('"host_confined"') == 1
 
     (replica,) = Client(server.url).status()["replicas"]
@@ -134,7 +136,7 @@ def test_a_models_code_reaches_nobody_sees_no_secret_and_takes_with_it_what_it_s
     assert "network: seccomp" in shown
 
     os.kill(int(tries("own_pid")), 9)
-    wait_until(lambda: not psutil.pid_exists(child), timeout_s=10)
+    wait_until(lambda: not any(map(psutil.pid_exists, started)), timeout_s=10)
 
 
 def test_a_host_reaches_out_where_confinement_is_off(serve):
