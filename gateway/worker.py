@@ -224,6 +224,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     _heed_signals(follower, settings)
     await follower.until_begun(pool)
     connecting = asyncio.create_task(follower.keep_connected(pool))
+    connecting.add_done_callback(_end_if_failed)
     counting = asyncio.create_task(
         keep_written(metrics, folder, name, held=lambda: _held_by(pool), clock=time.monotonic)
     )
@@ -242,6 +243,13 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
         database.dispose()
+
+
+def _end_if_failed(connecting: asyncio.Task[None]) -> None:
+    """Have a worker that can't follow its hosts any more replaced: by itself it would answer, and never flip again."""
+    if not connecting.cancelled() and (error := connecting.exception()) is not None:
+        _log.error("worker_lost_its_way", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _heed_signals(follower: Follower, settings: Settings) -> None:

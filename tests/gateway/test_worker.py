@@ -1,6 +1,7 @@
 """An HTTP worker keeps to what its supervisor says, and mends by itself what its supervisor can't see."""
 
 import asyncio
+import signal
 import socket
 import time
 
@@ -20,7 +21,7 @@ from gateway.pool.messages import (
 )
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable
-from gateway.worker import Follower
+from gateway.worker import Follower, _end_if_failed
 from registry.entities import RoutingTable
 
 TO_SUPERVISOR = msgspec.json.Decoder(ToSupervisor)
@@ -90,3 +91,22 @@ def test_a_worker_that_takes_anothers_place_has_the_table_in_force_before_it_beg
             await line.wait_closed()
 
     asyncio.run(scenario())
+
+
+def test_a_worker_that_cannot_follow_its_hosts_asks_for_a_successor(caplog):
+    async def until_asked():
+        asked = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+
+        async def fail():
+            raise OSError("as a fault of ours would")
+
+        try:
+            connecting = asyncio.create_task(fail())
+            connecting.add_done_callback(_end_if_failed)
+            await asyncio.wait_for(asked.wait(), 5)
+        finally:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+    asyncio.run(until_asked())
+    assert "worker_lost_its_way" in caplog.text
