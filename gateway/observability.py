@@ -18,6 +18,10 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 """The id of the request being answered, which every line logged on its way carries."""
 
 
+PROCESS_FIELDS: dict[str, Any] = {}
+"""What every line of this process carries: in a host, the version that it holds."""
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, event, logger, then the fields."""
 
@@ -62,6 +66,7 @@ def _fields(record: logging.LogRecord) -> Iterable[tuple[str, Any]]:
     request_id = REQUEST_ID.get(None)
     if request_id is not None:
         yield "request_id", request_id
+    yield from PROCESS_FIELDS.items()
     yield from ((name, value) for name, value in vars(record).items() if name not in _OWN_FIELDS)
 
 

@@ -134,6 +134,8 @@ ToSupervisor = Serving | Leaving | Connected | Switched | Stuck | Used | Broken
 class Spawn(msgspec.Struct, frozen=True, kw_only=True):
     """A host to be, and the version that it is to hold."""
 
+    model: str
+    version: int
     model_dir: str
     socket: str
     code_policy: str

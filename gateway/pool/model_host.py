@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gateway.observability import PROCESS_FIELDS
 from gateway.pool import frames, host_limits
 from gateway.pool.confinement import confine
 from gateway.pool.messages import (
@@ -53,6 +54,7 @@ def run(fork: Fork, supervisor: socket.socket) -> None:
     def tell(message: FromHost) -> None:
         supervisor.sendall(encode_line(message))
 
+    PROCESS_FIELDS.update(model=fork.spawn.model, version=fork.spawn.version)
     tell(Loading(os.getpid()))
     # Before the host is confined, which leaves it no way to another socket. Nobody is let in before it listens.
     listener = socket.socket(socket.AF_UNIX)

@@ -256,6 +256,8 @@ class ModelSlots:
 
     async def _fork(self, slot: VersionSlot, fetched: FetchedModel, socket: str) -> HostProcess:
         spawn = Spawn(
+            model=slot.key[0],
+            version=slot.key[1],
             model_dir=str(fetched.folder),
             socket=socket,
             code_policy=self._settings.code_policy,

@@ -84,6 +84,8 @@ def test_whatever_a_models_predict_does_is_its_own_requests_failure_and_its_host
     assert "the model's own words" not in raised.text
     assert "the model's own words" in two_models.log
     assert raised.headers["X-Request-Id"] in two_models.log
+    (said,) = [json.loads(line) for line in two_models.log.splitlines() if '"predict_failed"' in line]
+    assert (said["model"], said["version"]) == ("odd", 1)
     assert wish("be fine").is_success
 
     assert wish("allocate 4 GiB").status_code == 500

@@ -42,6 +42,8 @@ async def described(model_dir, tmp_path, **wishes):
     ) as parents:
         for name, acceleration in wishes.items():
             spawn = Spawn(
+                model="forest",
+                version=3,
                 model_dir=str(model_dir),
                 socket=str(tmp_path / name),
                 code_policy="allow",
