@@ -19,6 +19,16 @@ def test_every_operation_declares_its_errors_as_they_are_answered(api_server):
     assert "/api/2.0/mlflow-artifacts/mpu/create/{path}" in unsupported
 
 
+# What asks the routing table, and says by 503 that there is none yet: the server under test has no supervisor.
+OF_THE_TABLE = (
+    "/ready",
+    "/v2/models/{path}",
+    "/v1/models/{path}",
+    "/endpoints/{name}/openapi.json",
+    "/endpoints/{name}/docs",
+)
+
+
 def undeclared_faults(operation) -> list[str]:
     """How to repeat those requests that were answered 5xx where the document says nothing of it."""
     faults = []
@@ -28,7 +38,9 @@ def undeclared_faults(operation) -> list[str]:
     @given(case=operation.as_strategy())
     def probe(case):
         answer = case.call()
-        if answer.status_code >= 500 and str(answer.status_code) not in operation.definition.raw["responses"]:
+        declared = str(answer.status_code) in operation.definition.raw["responses"]
+        expected = declared and (answer.status_code == 501 or operation.path.endswith(OF_THE_TABLE))
+        if answer.status_code >= 500 and not expected:
             faults.append(f"{answer.status_code} {case.as_curl_command()}")
 
     probe()
