@@ -12,37 +12,33 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
-from gateway.api import (
-    databricks_scoring,
-    health,
-    metrics,
-    mlflow_artifacts,
-    mlflow_datasets,
-    mlflow_logged_models,
-    mlflow_metrics,
-    mlflow_owned_artifacts,
-    mlflow_registry,
-    mlflow_signed_urls,
-    mlflow_tracking,
-    mlflow_unanswered,
-    mlflow_webhooks,
-    open_inference_models,
-    open_inference_repository,
-    titlebout,
-    v1_models,
-)
+from gateway.api import health, metrics, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
 from gateway.api.health import Readiness
 from gateway.api.json_request import JSONRequest
+from gateway.api.mlflow import artifacts as mlflow_artifacts
+from gateway.api.mlflow import datasets as mlflow_datasets
+from gateway.api.mlflow import logged_models as mlflow_logged_models
+from gateway.api.mlflow import metrics as mlflow_metrics
+from gateway.api.mlflow import owned_artifacts as mlflow_owned_artifacts
+from gateway.api.mlflow import registry as mlflow_registry
+from gateway.api.mlflow import signed_urls as mlflow_signed_urls
+from gateway.api.mlflow import tracking as mlflow_tracking
+from gateway.api.mlflow import unanswered as mlflow_unanswered
+from gateway.api.mlflow import webhooks as mlflow_webhooks
+from gateway.api.open_inference import models as open_inference_models
+from gateway.api.open_inference import repository as open_inference_repository
 from gateway.api.openapi_document import DocumentPlugin
-from gateway.api.scoring import Scoring
+from gateway.api.scoring import databricks as databricks_scoring
+from gateway.api.scoring import v1_models
+from gateway.api.scoring.walk import Scoring
 from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import Permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
-from gateway.exposition import AllMetrics
-from gateway.metrics import MetricsFolder
+from gateway.observability.exposition import AllMetrics
+from gateway.observability.metrics import MetricsFolder
 from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings

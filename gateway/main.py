@@ -16,13 +16,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
-from gateway.metrics import MetricsFolder
+from gateway.observability.metrics import MetricsFolder
+from gateway.observability.replica_metrics import ReplicaMetrics
+from gateway.pool.confinement.restraints import restraints_of
 from gateway.pool.fetching import Fetcher
 from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
-from gateway.pool.restraints import restraints_of
-from gateway.replica_metrics import ReplicaMetrics
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
 from gateway.signals import Signals

@@ -19,22 +19,25 @@ import msgspec
 import uvicorn
 import uvloop
 
-from gateway.api.bodies import Bodies
-from gateway.api.databricks_scoring import DatabricksScoring
-from gateway.api.mlflow_scoring import MlflowScoring
-from gateway.api.open_inference import OpenInference
-from gateway.api.sagemaker_scoring import SageMakerScoring
-from gateway.api.scoring import Scoring
-from gateway.api.unserved import explain_unserved
-from gateway.api.v1_scoring import V1Scoring
+from gateway.api.open_inference.scoring import OpenInference
+from gateway.api.scoring.bodies import Bodies
+from gateway.api.scoring.databricks import DatabricksScoring
+from gateway.api.scoring.mlflow import MlflowScoring
+from gateway.api.scoring.sagemaker import SageMakerScoring
+from gateway.api.scoring.unserved import explain_unserved
+from gateway.api.scoring.v1 import V1Scoring
+from gateway.api.scoring.walk import Scoring
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store
 from gateway.columnar.codec import TableCodec
 from gateway.draining import DrainingServer
-from gateway.exposition import AllMetrics
 from gateway.http_protocol import StayingProtocol
-from gateway.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
-from gateway.observability import configure_logging
+from gateway.observability.exposition import AllMetrics
+from gateway.observability.logs import configure_logging
+from gateway.observability.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
+from gateway.observability.prediction_log import PREDICTION_LOGGER, PredictionLog
+from gateway.observability.prediction_metrics import DROPPED_LINES
+from gateway.observability.tracing import PredictionTracer, open_tracer
 from gateway.pool.absences import Absences
 from gateway.pool.messages import (
     Begin,
@@ -57,14 +60,11 @@ from gateway.pool.messages import (
     receive,
 )
 from gateway.pool.model_pool import ModelPool
-from gateway.prediction_log import PREDICTION_LOGGER, PredictionLog
-from gateway.prediction_metrics import DROPPED_LINES
 from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import LogFormat, Settings
-from gateway.tracing import PredictionTracer, open_tracer
 from tracking.database import Database
 
 _log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
-from gateway.api.open_inference_names import TensorMetadata, describe_inputs
-from gateway.api.open_inference_wire import datatype_of
+from gateway.api.open_inference.names import TensorMetadata, describe_inputs
+from gateway.api.open_inference.wire import datatype_of
 from gateway.scoring.served_models import ServedModel
 from loaders.columns import ColumnType
 from loaders.errors import BadInput

@@ -13,9 +13,9 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.browser_guard import BrowserGuard
-from gateway.api.scoring import Scoring
+from gateway.api.scoring.walk import Scoring
 from gateway.errors import error_body, headers_of, status_of
-from gateway.observability import REQUEST_ID
+from gateway.observability.logs import REQUEST_ID
 from tracking.errors import InvalidParameter, ServingError
 
 _REQUEST_ID = re.compile(rb"^[\x21-\x7e]{1,128}$")

@@ -4,7 +4,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from gateway.auth import Permission, needs
-from gateway.exposition import AllMetrics
+from gateway.observability.exposition import AllMetrics
 
 
 # In a thread, because it reads the files of all workers.

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import numpy as np
 
 from gateway.api.example_requests import ExampleRequest, example_requests
-from gateway.api.media_types import MediaType
+from gateway.api.scoring.media_types import MediaType
 from gateway.scoring.served_models import ServedModel
 from loaders.columns import ColumnSpec, ColumnType
 from loaders.params import ParamSpec

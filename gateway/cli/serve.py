@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gateway.api.browser_guard import is_loopback
 from gateway.cli.options import store_options
-from gateway.observability import configure_logging
+from gateway.observability.logs import configure_logging
 from gateway.settings import ArtifactMode, LogFormat, Settings, environment_name, load_settings
 from tracking.errors import InvalidParameter
 

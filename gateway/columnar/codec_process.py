@@ -8,7 +8,7 @@ import sys
 
 from gateway.columnar.messages import HEAD, Outcome, Task
 from gateway.pool import frames
-from gateway.pool.confinement import confine
+from gateway.pool.confinement.confine import confine
 from gateway.pool.host_limits import spare_others
 from gateway.settings import Confinement
 from loaders.arrow.parquet import read_parquet

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.observability import PROCESS_FIELDS
+from gateway.observability.logs import PROCESS_FIELDS
 from gateway.pool import frames, host_limits
-from gateway.pool.confinement import confine
+from gateway.pool.confinement.confine import confine
 from gateway.pool.messages import (
     Failed,
     Fork,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.observability import configure_logging
+from gateway.observability.logs import configure_logging
 from gateway.pool import model_host
 from gateway.pool.messages import Ended, Fork, encode_line
 from loaders import catalog

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.metrics import Metrics
+from gateway.observability.metrics import Metrics
+from gateway.observability.prediction_metrics import BatchMetrics
 from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, PredictionTimedOut
-from gateway.prediction_metrics import BatchMetrics
 from gateway.routing_table import CurrentTable, LiveRoute, LiveTable
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import BUCKETS, choose_arm

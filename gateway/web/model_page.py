@@ -13,7 +13,7 @@ from litestar.params import FromPath
 
 from gateway.api.example_requests import ExampleRequest, example_requests
 from gateway.api.model_openapi import openapi_document
-from gateway.api.unserved import explain_unserved
+from gateway.api.scoring.unserved import explain_unserved
 from gateway.auth import Permission, needs
 from gateway.scoring.inference import EndpointNotServed, Target
 from gateway.scoring.served_models import ServedModel, ServedModels

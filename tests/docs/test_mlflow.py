@@ -2,17 +2,15 @@
 
 import re
 
-from gateway.api import (
-    health,
-    mlflow_artifacts,
-    mlflow_datasets,
-    mlflow_logged_models,
-    mlflow_metrics,
-    mlflow_owned_artifacts,
-    mlflow_registry,
-    mlflow_tracking,
-    mlflow_webhooks,
-)
+from gateway.api import health
+from gateway.api.mlflow import artifacts as mlflow_artifacts
+from gateway.api.mlflow import datasets as mlflow_datasets
+from gateway.api.mlflow import logged_models as mlflow_logged_models
+from gateway.api.mlflow import metrics as mlflow_metrics
+from gateway.api.mlflow import owned_artifacts as mlflow_owned_artifacts
+from gateway.api.mlflow import registry as mlflow_registry
+from gateway.api.mlflow import tracking as mlflow_tracking
+from gateway.api.mlflow import webhooks as mlflow_webhooks
 from tests.deployment.tools import ROOT
 
 DOCS = (ROOT / "docs/mlflow.md").read_text()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.cli import cli
-from gateway.prediction_log import PREDICTED, REFUSED
+from gateway.observability.prediction_log import PREDICTED, REFUSED
 from gateway.settings import MLFLOW_VARIABLES, Settings, environment_name
 from tests.deployment.tools import ROOT
 
@@ -100,7 +100,7 @@ def test_each_event_that_is_logged_has_a_row_and_each_row_an_event():
 def test_each_metric_has_a_row():
     made = {
         name
-        for path in (ROOT / "gateway").glob("*_metrics.py")
+        for path in (ROOT / "gateway/observability").glob("*_metrics.py")
         for name in re.findall(r'"(gateway_\w+)"', path.read_text())
     }
     documented = {name.strip("`").removesuffix("_total") for name, *_ in rows_under("## Metrics") if "gateway_" in name}

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from gateway.api.bodies import decode_json, encode_predictions
-from gateway.api.media_types import MediaType, UnsupportedMediaType, accepted, content_type
+from gateway.api.scoring.bodies import decode_json, encode_predictions
+from gateway.api.scoring.media_types import MediaType, UnsupportedMediaType, accepted, content_type
 from loaders.base import Batch, Form, JsonAnswer
 from tracking.errors import BadRequest, ServingError
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from gateway.cli import cli
 from gateway.cli.client import Client
-from gateway.pool import landlock
+from gateway.pool.confinement import landlock
 from tests.gateway.test_serving import wait_until, wait_until_served
 from tests.training import mlflow, register_function, set_alias
 

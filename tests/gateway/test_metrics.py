@@ -3,11 +3,11 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.exposition import AllMetrics
-from gateway.metrics import Family, Kind, Metrics, MetricsFolder, worker_name
+from gateway.observability.exposition import AllMetrics
+from gateway.observability.metrics import Family, Kind, Metrics, MetricsFolder, worker_name
+from gateway.observability.prediction_metrics import ArmMetrics, BatchMetrics
+from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.version_policy import SlotState
-from gateway.prediction_metrics import ArmMetrics, BatchMetrics
-from gateway.replica_metrics import ReplicaMetrics
 from gateway.scoring.inference import Choice
 from registry.entities import SlotStatus
 

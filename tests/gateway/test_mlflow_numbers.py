@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gateway.api.mlflow_numbers import double, int64
+from gateway.api.mlflow.numbers import double, int64
 from tracking.errors import InvalidParameter
 
 

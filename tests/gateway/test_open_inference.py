@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gateway.api.bodies import decode_json
-from gateway.api.open_inference import OpenInference
-from gateway.api.open_inference_names import describe_inputs, describe_outputs
+from gateway.api.open_inference.names import describe_inputs, describe_outputs
+from gateway.api.open_inference.scoring import OpenInference
 from gateway.api.request_body import BodyTooLarge, UnknownEncoding
+from gateway.api.scoring.bodies import decode_json
 from gateway.errors import status_of
 from gateway.scoring.batching import Asked, Deadline
 from gateway.scoring.inference import Choice, Prediction

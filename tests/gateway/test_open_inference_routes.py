@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from gateway.api import open_inference_repository
-from gateway.api.open_inference_repository import state_of
+from gateway.api.open_inference import repository as open_inference_repository
+from gateway.api.open_inference.repository import state_of
 from gateway.settings import Settings
 from registry import aliases, models, serving, versions
 from registry.entities import SlotStatus

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from gateway.api.open_inference_statistics import read_statistics
-from gateway.exposition import AllMetrics
-from gateway.metrics import Metrics, MetricsFolder
-from gateway.prediction_metrics import ArmMetrics, BatchMetrics
+from gateway.api.open_inference.statistics import read_statistics
+from gateway.observability.exposition import AllMetrics
+from gateway.observability.metrics import Metrics, MetricsFolder
+from gateway.observability.prediction_metrics import ArmMetrics, BatchMetrics
 from gateway.scoring.inference import Choice
 
 

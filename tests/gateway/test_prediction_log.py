@@ -6,8 +6,8 @@ import os
 import re
 import threading
 
-from gateway.metrics import Number
-from gateway.prediction_log import PredictionLog
+from gateway.observability.metrics import Number
+from gateway.observability.prediction_log import PredictionLog
 from gateway.scoring.inference import Choice
 
 CHOICE = Choice("flowers", "iris", 3, "champion", 9)
@@ -38,7 +38,7 @@ def test_a_line_is_one_json_object_with_its_fields_in_order():
     assert list(answered) == FIELDS
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", answered.pop("time"))
     assert list(answered.values()) == [
-        "INFO", "predicted", "gateway.api.scoring", "r-1", "mlflow", 200, 2, 12.346,
+        "INFO", "predicted", "gateway.api.scoring.walk", "r-1", "mlflow", 200, 2, 12.346,
         "flowers", "champion", "iris", 3, 9,
     ]  # fmt: skip
     assert (refused["event"], list(refused)) == ("prediction_refused", FIELDS[:9])

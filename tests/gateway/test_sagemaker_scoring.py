@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from gateway.api.bodies import Bodies
-from gateway.api.sagemaker_scoring import SageMakerScoring
+from gateway.api.scoring.bodies import Bodies
+from gateway.api.scoring.sagemaker import SageMakerScoring
 from gateway.scoring.inference import Choice
 
 DIALECT = SageMakerScoring(Bodies(None, 1))  # No body is read here.

@@ -8,7 +8,7 @@ from queue import Queue
 
 import pytest
 
-from gateway.tracing import PredictionTracer, Step, open_tracer
+from gateway.observability.tracing import PredictionTracer, Step, open_tracer
 
 pytest.importorskip("opentelemetry.sdk")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.v1_scoring import V1Scoring, VerbNotAnswered, _encoded
+from gateway.api.scoring.v1 import V1Scoring, VerbNotAnswered, _encoded
 from gateway.errors import status_of
 from loaders.base import Batch, Form, JsonAnswer
 from loaders.columns import ColumnSpec, ColumnType

@@ -5,7 +5,7 @@ Older servers write 64-bit numbers as strings, and all write NaN as one.
 
 import msgspec
 
-from gateway.api.mlflow_numbers import double
+from gateway.api.mlflow.numbers import double
 from registry.entities import ModelVersion
 from tracking import entities
 from tracking.entities import LifecycleStage, LoggedModelStatus, RunStatus

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pool import capabilities, confinement, landlock
-from gateway.pool.confinement import Confined, confine
+from gateway.pool.confinement import capabilities, landlock
+from gateway.pool.confinement.confine import Confined, ConfinementIncomplete, around, code_folders, confine
 from gateway.settings import Confinement
 from tests.gateway.pool.children import in_child
 
@@ -103,7 +103,7 @@ def test_it_reads_code_and_libraries_but_of_hidden_folders_only_its_own(machine)
 
 
 def test_hidden_folders_are_left_out_of_what_may_be_read_and_nothing_else_is(machine):
-    left = list(confinement.around([machine / "data", machine / "run/host-1"]))
+    left = list(around([machine / "data", machine / "run/host-1"]))
     assert [path for path in left if path.startswith(str(machine))] == [
         path for path in left if Path(path) in {machine / "run/host-2", machine / "elsewhere"}
     ]
@@ -112,7 +112,7 @@ def test_hidden_folders_are_left_out_of_what_may_be_read_and_nothing_else_is(mac
 
 def test_code_that_lies_in_a_hidden_folder_can_be_read_still(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(tmp_path / "data/venv/lib"), str(tmp_path)])
-    folders = confinement.code_folders([tmp_path / "data"])
+    folders = code_folders([tmp_path / "data"])
     assert tmp_path / "data/venv/lib" in folders
     assert tmp_path not in folders
 
@@ -235,5 +235,5 @@ def test_a_kernel_that_refuses_is_told_of_and_where_confinement_is_required_noth
 
     assert in_child(lambda: exhausted(Confinement.AUTO)) == ["open", "seccomp"]
     assert in_child(lambda: exhausted(Confinement.REQUIRED)) == "ConfinementIncomplete"
-    said = str(confinement.ConfinementIncomplete(["other files", "the network"]))
+    said = str(ConfinementIncomplete(["other files", "the network"]))
     assert "from other files or the network" in said

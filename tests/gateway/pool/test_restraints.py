@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.pool.confinement.restraints import restraints_of
 from gateway.pool.machine import usable_memory_bytes
-from gateway.pool.restraints import restraints_of
 from gateway.settings import Confinement, Settings
 
 

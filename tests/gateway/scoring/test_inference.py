@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from gateway.metrics import Metrics
+from gateway.observability.metrics import Metrics
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Deadline, Limits

@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from gateway.metrics import Metrics
+from gateway.observability.metrics import Metrics
 from gateway.pool import frames
 from gateway.pool.absences import Absences
 from gateway.pool.messages import HostAddress, ModelDescription
