@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from importlib.abc import MetaPathFinder
@@ -51,6 +52,12 @@ _MODULES = {
     Flavor.PYTHON_FUNCTION: "loaders.pyfunc",
 }
 
+_UNUSED = frozenset({"torch", "pandas", "pytest"})
+"""What skops brings along where it is installed, as it imports all of scikit-learn to list its types: torch is a second
+and a hundred MB, pandas a quarter of a second and 80, pytest what scikit-learn tests itself with. The models that want
+tables import pandas when they do.
+"""
+
 
 def required_flavor(mlmodel: MLmodel) -> Flavor:
     """Which flavor will load *mlmodel*, told without importing anything."""
@@ -76,9 +83,7 @@ def preload(flavor: Flavor) -> None:
         # Looked for, not imported: the loader's module sets what its libraries read as they come in.
         if importlib.util.find_spec(module) is None:
             raise FlavorNotInstalled(flavor, distribution, module)
-    # skops imports all of scikit-learn to list its types, and with it, where there is one, torch: a second of time and
-    # a hundred MB that a scikit-learn model has no use for.
-    with _hidden("torch") if flavor is Flavor.SKLEARN else nullcontext():
+    with _hidden(_UNUSED) if flavor is Flavor.SKLEARN else nullcontext():
         importlib.import_module(_MODULES[flavor])
     if flavor is Flavor.SKLEARN:
         from loaders.acceleration import engines  # noqa: PLC0415  (see this module's docstring)
@@ -87,9 +92,9 @@ def preload(flavor: Flavor) -> None:
 
 
 @contextmanager
-def _hidden(name: str) -> Iterator[None]:
-    """Have imports of *name* fail as if it weren't installed; where it is in already, it stays."""
-    finder = _Hiding(name)
+def _hidden(names: AbstractSet[str]) -> Iterator[None]:
+    """Have imports of *names* fail as if they weren't installed; what is in already stays."""
+    finder = _Hiding(names)
     # A finder, and not a None in sys.modules, which libraries look into to tell whether a module is in use.
     sys.meta_path.insert(0, finder)
     try:
@@ -99,11 +104,11 @@ def _hidden(name: str) -> Iterator[None]:
 
 
 class _Hiding(MetaPathFinder):
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, names: AbstractSet[str]) -> None:
+        self._names = names
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002  (importlib's)
-        if fullname == self._name:
+        if fullname in self._names:
             raise ModuleNotFoundError(f"{fullname} is hidden here", name=fullname)
 
 
