@@ -12,11 +12,17 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 RUN python -m venv /opt/titlebout
 WORKDIR /src
 
-# The dependencies first, by a project that is still empty: a change of our own code then reuses this layer.
-COPY pyproject.toml requirements.lock ./
+# The dependencies first, by a project that is still empty: a change of our own code then reuses this layer. A file that
+# has none of the hashes for its pin ends the build; pip itself takes hashes only for whole installations.
+COPY pyproject.toml requirements.lock requirements.hashes ./
 RUN touch README.md \
-    && /opt/titlebout/bin/pip install --no-cache-dir --constraint requirements.lock ".${EXTRAS:+[${EXTRAS}]}" \
-    && /opt/titlebout/bin/pip uninstall --yes titlebout
+    && /opt/titlebout/bin/pip wheel --no-cache-dir --wheel-dir /wheels --constraint requirements.lock ".${EXTRAS:+[${EXTRAS}]}" \
+    && rm /wheels/titlebout-*.whl \
+    && sha256sum /wheels/*.whl > /wheels/sums \
+    && while read -r digest file; do \
+        grep --quiet "sha256:${digest}" requirements.hashes || { echo "No hash of ${file} was taken" >&2; exit 1; }; \
+    done < /wheels/sums \
+    && /opt/titlebout/bin/pip install --no-cache-dir --no-index --no-deps /wheels/*.whl
 
 COPY README.md ./
 COPY tracking/ tracking/

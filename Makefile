@@ -33,27 +33,36 @@ TRITON_VENV := .venv-triton
 TRITON_STAMP := $(TRITON_VENV)/.installed
 TRITON_VERSION := 2.73.0
 
+# Looks for known vulnerabilities and writes the bill of materials: apart, so that it isn't a part of what it lists.
+AUDIT_VENV := .venv-audit
+AUDIT_STAMP := $(AUDIT_VENV)/.installed
+PIP_AUDIT_VERSION := 2.10.1
+CYCLONEDX_VERSION := 7.5.0
+
 # uv installs in half a minute what takes pip six, but does not read pip's settings: hand it pip's own wheel folder.
 FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || true)
 # Two, because each starts a PostgreSQL and an S3 of its own.
 TEST_PROCESSES ?= 2
 UV = $(VENV)/bin/uv pip
 UV_FLAGS = $(foreach place,$(FIND_LINKS),--find-links $(place))
+HASH_FLAGS := --quiet --no-deps --python-version 3.11 --generate-hashes --no-emit-find-links --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install serve demo flips chaos test test-all lint check format clean loadtest lock mlflow-server kserve-client triton-client bench-tracking bench profile wrk-is-there
+.PHONY: help install serve demo flips chaos test test-all lint check format clean loadtest lock hashes audit mlflow-server kserve-client triton-client bench-tracking bench profile wrk-is-there
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with everything in it, pinned by requirements.lock
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements.hashes pyproject.toml
 	@echo "==> Making $(VENV) (half a minute on a fast line; once)"
 	@# Without pip inside, because Debian's venv can't bring it; pip from outside installs uv there just as well.
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@test -x $(VENV)/bin/uv || $(PYTHON) -m pip --disable-pip-version-check --python $(VENV)/bin/python install --quiet uv
 	@echo "==> Installing the pinned packages"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) install $(UV_FLAGS) -r requirements.lock
+	@# A file that has none of the hashes for its pin is refused. They stand apart from the pins because pip, which knows
+	@# hashes for a whole installation only, reads requirements.lock as constraints (docs/decisions/0009).
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) install $(UV_FLAGS) -r requirements.lock --constraint requirements.hashes
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) install --quiet --no-deps -e .
 	@touch $@
 	@echo "==> Ready: $(VENV)/bin/titlebout"
@@ -80,6 +89,7 @@ lint: $(STAMP) ## Formatting, rules, types, and which package may import which
 	@$(VENV)/bin/ruff format --check --quiet . && echo "formatted"
 	@$(VENV)/bin/ruff check --quiet . && echo "ruff: clean"
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive gateway registry loaders tracking && echo "bandit: clean"
 	@$(VENV)/bin/lint-imports --no-cache
 
 check: lint test-all test ## What CI runs
@@ -89,7 +99,7 @@ format: $(STAMP) ## Format, and mend what can be mended by itself
 	@$(VENV)/bin/ruff check --fix .
 
 clean: ## Remove the environment, caches and the data folder
-	rm -rf $(VENV) $(MLFLOW_VENV) $(KSERVE_VENV) $(TRITON_VENV) $(MLSERVER_VENV) $(PROFILE_VENV) profiles data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MLFLOW_VENV) $(KSERVE_VENV) $(TRITON_VENV) $(MLSERVER_VENV) $(PROFILE_VENV) $(AUDIT_VENV) sbom.cdx.json profiles data .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 loadtest: $(STAMP) ## Load a running server (TITLEBOUT_URL) and fail if its SLO is not kept
@@ -149,8 +159,30 @@ $(PROFILE_STAMP): $(STAMP)
 	@VIRTUAL_ENV=$(CURDIR)/$(PROFILE_VENV) $(UV) install --quiet $(UV_FLAGS) 'py-spy>=0.4.1'
 	@touch $@
 
+audit: $(STAMP) $(AUDIT_STAMP) ## Hold what is installed to the lock, look for known vulnerabilities, write sbom.cdx.json
+	@$(VENV)/bin/python .ci/audit.py
+	@$(AUDIT_VENV)/bin/cyclonedx-py environment $(VENV)/bin/python --pyproject pyproject.toml --output-reproducible \
+		--output-file sbom.cdx.json
+	@echo "ok    sbom.cdx.json lists what is installed, with licences (CycloneDX)"
+
+$(AUDIT_STAMP): $(STAMP)
+	@test -x $(AUDIT_VENV)/bin/python || $(PYTHON) -m venv --without-pip $(AUDIT_VENV)
+	@VIRTUAL_ENV=$(CURDIR)/$(AUDIT_VENV) $(UV) install --quiet $(UV_FLAGS) pip-audit==$(PIP_AUDIT_VERSION) \
+		cyclonedx-bom==$(CYCLONEDX_VERSION)
+	@touch $@
+
 lock: ## Pin the newest versions that pyproject.toml admits
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) compile --quiet --upgrade $(UV_FLAGS) --all-extras --group dev --python-version 3.11 \
 		--no-emit-find-links --no-emit-index-url --no-annotate --no-header -o requirements.lock pyproject.toml
 	@# A wheel folder may carry the CPU build, whose local version exists nowhere else.
 	@sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock
+	@$(MAKE) --no-print-directory hashes
+
+hashes: ## Take down the hashes of what requirements.lock pins, as after adding a pin by hand
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) compile $(HASH_FLAGS) -o requirements.hashes requirements.lock
+	@# The wheel folder's own build is the pinned version too, with a hash that the index doesn't know.
+	@for wheel in $(wildcard $(addsuffix /torch-*.whl,$(FIND_LINKS))); do \
+		case "$$(basename $$wheel)" in "$$(sed -n 's/^torch==/torch-/p' requirements.lock)"[+-]*) ;; *) continue ;; esac; \
+		hash="sha256:$$(sha256sum $$wheel | cut -d ' ' -f 1)"; \
+		grep --quiet $$hash requirements.hashes || sed -i "s/^torch==.*/&\n    --hash=$$hash \\\\/" requirements.hashes; \
+	done

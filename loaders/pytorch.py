@@ -13,7 +13,7 @@ from torch.export.graph_signature import InputKind
 
 from loaders import pt2_archive
 from loaders.base import Answer, Batch, Form
-from loaders.code_policy import CodePolicy, require_allowed
+from loaders.code_policy import CodePermit
 from loaders.errors import BadInput, InvalidArtifact
 from loaders.mlmodel import MLmodel, path_inside
 from loaders.model_code import make_importable
@@ -112,13 +112,11 @@ class PytorchModel:
         return _concatenated(pieces)
 
 
-def load(
-    model_dir: Path, mlmodel: MLmodel, policy: CodePolicy, *, verified: bool, device: str | None = None
-) -> PytorchModel:
+def load(model_dir: Path, mlmodel: MLmodel, permit: CodePermit, *, device: str | None = None) -> PytorchModel:
     """The module saved in *model_dir*, on *device* (by default on a GPU if there is one).
 
     Raises:
-        CodeNotAllowed: if loading it runs code and *policy* doesn't let that be.
+        CodeNotAllowed: if loading it runs code and *permit* doesn't let that be.
         InvalidArtifact: if it can't be read.
     """
     flavor = mlmodel.flavors[FLAVOR]
@@ -129,10 +127,10 @@ def load(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if exported.is_file():
-            program = _read_exported(exported, policy, verified=verified, device=target)
+            program = _read_exported(exported, permit, device=target)
             module, predictor, inputs = program.module(), "torch.export", _inputs_of(program)
         elif pickled.is_file():
-            require_allowed("The model's file 'model.pth' (a pickle)", policy, verified=verified)
+            permit.require("The model's file 'model.pth' (a pickle)")
             make_importable(model_dir, flavor)
             module, predictor = _read_pickled(pickled, target), "torch"
         else:
@@ -150,11 +148,11 @@ def load(
     )
 
 
-def _read_exported(path: Path, policy: CodePolicy, *, verified: bool, device: torch.device) -> Any:
+def _read_exported(path: Path, permit: CodePermit, *, device: torch.device) -> Any:
     try:
         reason = pt2_archive.find_code(path)
         if reason:
-            require_allowed(f"The model's file {path.name!r}, of which {reason},", policy, verified=verified)
+            permit.require(f"The model's file {path.name!r}, of which {reason},")
         program = torch.export.load(path)
         if any(tensor.device.type != device.type for tensor in _program_tensors(program)):
             from torch.export.passes import move_to_device_pass  # noqa: PLC0415  (only where there is a GPU)
@@ -167,7 +165,7 @@ def _read_exported(path: Path, policy: CodePolicy, *, verified: bool, device: to
 
 def _read_pickled(path: Path, device: torch.device) -> torch.nn.Module:
     try:
-        module = torch.load(path, map_location=device, weights_only=False)
+        module = torch.load(path, map_location=device, weights_only=False)  # nosec B614 # the code policy allowed it
     except _UNREADABLE as error:
         raise _unreadable(path, "torch.save", error) from error
     if not isinstance(module, torch.nn.Module):

@@ -23,7 +23,7 @@ import torch
 import transformers
 
 from loaders.base import Answer, Batch, Form, JsonAnswer
-from loaders.code_policy import CodePolicy, require_allowed
+from loaders.code_policy import CodePermit
 from loaders.errors import BadInput, InvalidArtifact
 from loaders.mlmodel import MLMODEL_FILE, MLmodel, path_inside, read_bounded
 from loaders.requirements import pin_warnings
@@ -91,13 +91,11 @@ class TransformersModel:
         return array
 
 
-def load(
-    model_dir: Path, mlmodel: MLmodel, policy: CodePolicy, *, verified: bool, device: str | None = None
-) -> TransformersModel:
+def load(model_dir: Path, mlmodel: MLmodel, permit: CodePermit, *, device: str | None = None) -> TransformersModel:
     """The pipeline saved in *model_dir*, on *device* (by default on a GPU if there is one).
 
     Raises:
-        CodeNotAllowed: if it brings classes of its own and *policy* doesn't let them run.
+        CodeNotAllowed: if it brings classes of its own and *permit* doesn't let them run.
         InvalidArtifact: if its files can't be read, or its weights aren't there.
     """
     flavor = mlmodel.flavors[FLAVOR]
@@ -112,7 +110,7 @@ def load(
         )
     own_code = _brings_code(weights) or _brings_code(tokenizer)
     if own_code:
-        require_allowed("A transformers model with classes of its own", policy, verified=verified)
+        permit.require("A transformers model with classes of its own")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipeline = _read(weights, tokenizer, flavor, task, device, own_code=own_code)
@@ -133,13 +131,14 @@ def _read(
         raise InvalidArtifact(MLMODEL_FILE, "expected transformers.pipeline_model_type to be a model class")
     try:
         module = type_.from_pretrained(weights, local_files_only=True, trust_remote_code=own_code, use_safetensors=True)
+        vocabulary = transformers.AutoTokenizer.from_pretrained(  # nosec B615 # a folder: nothing is downloaded
+            tokenizer, local_files_only=True, trust_remote_code=own_code
+        )
         make: Any = transformers.pipeline  # it is typed for task names written out, one overload for each
         return make(
             task,
             model=module.eval(),
-            tokenizer=transformers.AutoTokenizer.from_pretrained(
-                tokenizer, local_files_only=True, trust_remote_code=own_code
-            ),
+            tokenizer=vocabulary,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:

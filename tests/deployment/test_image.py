@@ -75,7 +75,7 @@ def test_all_packages_and_nothing_private_are_sent_to_the_build():
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert rules[0] == "*"
     allowed = {rule.strip("!/") for rule in rules if rule.startswith("!")}
-    assert allowed == packages | {"pyproject.toml", "requirements.lock", "README.md"}
+    assert allowed == packages | {"pyproject.toml", "requirements.lock", "requirements.hashes", "README.md"}
 
 
 def test_the_health_check_accepts_a_server_that_answers(api_server):
