@@ -6,7 +6,8 @@ made to say what was copied, so that rows and files agree.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +36,8 @@ from tracking.schema import ArtifactFileRow
 
 _RECORDS = ArtifactFileRow.__tablename__
 
-# How often a file that is being replaced is copied anew before it counts as damaged.
-_TRIES = 3
+# The pauses before a file that is being replaced is copied anew; after the last it counts as damaged.
+_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
 class BackupFolderTaken(Conflict):
@@ -53,11 +54,13 @@ class Verdict(Enum):
     DAMAGED = auto()
 
 
-def judge(recorded: FileDigest, copied: FileDigest | None, recorded_now: FileDigest | None) -> Verdict:
-    """Compare what the rows said, what was found in the store (None: nothing), and what the record says now."""
+def judge(
+    recorded: FileDigest, copied: FileDigest | None, recorded_meanwhile: Collection[FileDigest | None]
+) -> Verdict:
+    """Compare what the rows said, what was found in the store (None: nothing), and what the record said since."""
     if copied == recorded:
         return Verdict.KEPT
-    if copied != recorded_now:
+    if copied not in recorded_meanwhile:
         return Verdict.DAMAGED
     return Verdict.DELETED if copied is None else Verdict.REPLACED
 
@@ -139,7 +142,9 @@ def _take_artifacts(
         before = recorded.get(str(path))
         if before is None and _find_record(database, path) is not None:
             return path, None  # Uploaded since, so that no row of ours speaks of it.
-        for _ in range(_TRIES):
+        earlier = before
+        for pause_s in _PAUSES_S:
+            time.sleep(pause_s)
             if copy_artifacts:
                 content = _copy(store, folder.artifacts, path)
             elif before is not None and size == before.size:
@@ -148,10 +153,12 @@ def _take_artifacts(
                 content = _read(store, path)
             if before is None or content == before:
                 return path, content
-            match judge(before, content, _find_record(database, path)):
+            now = _find_record(database, path)
+            match judge(before, content, [earlier, now]):
                 case Verdict.REPLACED | Verdict.DELETED:
                     changed[str(path)] = content
                     return path, content
+            earlier = now
         damaged.append(str(path))
         return path, content
 

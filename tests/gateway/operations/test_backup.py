@@ -252,17 +252,18 @@ A, B, C = (FileDigest(letter * 64, 1) for letter in "abc")
 
 
 @pytest.mark.parametrize(
-    ("recorded", "copied", "now", "verdict"),
+    ("recorded", "copied", "meanwhile", "verdict"),
     [
-        pytest.param(A, A, A, Verdict.KEPT, id="nothing happened"),
-        pytest.param(A, A, B, Verdict.KEPT, id="replaced after it was copied"),
-        pytest.param(A, A, None, Verdict.KEPT, id="deleted after it was copied"),
-        pytest.param(A, B, B, Verdict.REPLACED, id="replaced before it was copied"),
-        pytest.param(A, None, None, Verdict.DELETED, id="deleted before it was copied"),
-        pytest.param(A, B, A, Verdict.DAMAGED, id="changed behind the record's back"),
-        pytest.param(A, None, A, Verdict.DAMAGED, id="lost"),
-        pytest.param(A, B, C, Verdict.DAMAGED, id="replaced again meanwhile, or changed"),
+        pytest.param(A, A, [A, A], Verdict.KEPT, id="nothing happened"),
+        pytest.param(A, A, [A, B], Verdict.KEPT, id="replaced after it was copied"),
+        pytest.param(A, A, [A, None], Verdict.KEPT, id="deleted after it was copied"),
+        pytest.param(A, B, [A, B], Verdict.REPLACED, id="replaced before it was copied"),
+        pytest.param(A, None, [A, None], Verdict.DELETED, id="deleted before it was copied"),
+        pytest.param(A, B, [A, A], Verdict.DAMAGED, id="changed behind the record's back"),
+        pytest.param(A, None, [A, A], Verdict.DAMAGED, id="lost"),
+        pytest.param(A, B, [B, C], Verdict.REPLACED, id="replaced before and after it was copied"),
+        pytest.param(A, B, [A, C], Verdict.DAMAGED, id="replaced twice meanwhile, or changed"),
     ],
 )
-def test_what_became_of_a_file_is_judged_by_its_records(recorded, copied, now, verdict):
-    assert judge(recorded, copied, now) is verdict
+def test_what_became_of_a_file_is_judged_by_its_records(recorded, copied, meanwhile, verdict):
+    assert judge(recorded, copied, meanwhile) is verdict
