@@ -18,6 +18,27 @@ def loads_slowly(answer: int, seconds: float):
     return LoadsSlowly()
 
 
+def comes_slowly(answer: int, seconds: float):
+    """The same, whose warm-up takes as long as its load."""
+
+    class ComesSlowly(mlflow.pyfunc.PythonModel):
+        def load_context(self, context):
+            import time
+
+            time.sleep(seconds)
+            self.is_warm = False
+
+        def predict(self, context, model_input, params=None):
+            import time
+
+            if not self.is_warm:
+                time.sleep(seconds)
+                self.is_warm = True
+            return [answer] * len(model_input)
+
+    return ComesSlowly()
+
+
 def fails_to_load(said: str):
     class FailsToLoad(mlflow.pyfunc.PythonModel):
         def load_context(self, context):

@@ -1,14 +1,23 @@
 """Two replicas over one PostgreSQL and one S3 flip together, and a fresh one is ready only with what is served."""
 
 import asyncio
+import subprocess
+import sys
+from contextlib import ExitStack
 
 import httpx
+import numpy as np
 import pytest
+from mlflow.models import infer_signature
 
 from gateway.cli.client import Client
 from gateway.cli.load import Load
+from tests.gateway.events import states_of
+from tests.gateway.gate import gate_to
+from tests.gateway.slow_models import comes_slowly
+from tests.gateway.test_cli import titlebout
 from tests.gateway.test_serving import BODY, ask, wait_until, wait_until_served
-from tests.training import constant_classifier, register, set_alias
+from tests.training import constant_classifier, register, register_function, set_alias
 
 pytestmark = pytest.mark.e2e
 
@@ -53,6 +62,72 @@ def test_two_replicas_flip_together_and_lose_no_request(serve, shared, tmp_path)
     # A replica that left in order is not waited for.
     set_alias(first.url, "iris", "champion", 2)
     wait_until(lambda: ask(first.url).json() == {"predictions": [1]}, timeout_s=10)
+
+
+@pytest.fixture
+def gated(serve, shared, tmp_path):
+    """Two replicas: of each the server, the gate through which it reaches the store, and the name it gives itself."""
+    options, environment = shared
+    with ExitStack() as gates:
+
+        def start(name, *, besides=frozenset()):
+            # With the slash that a gate looks for.
+            gate, store = gates.enter_context(gate_to(environment["AWS_ENDPOINT_URL_S3"] + "/"))
+            server = serve(*options, data=tmp_path / name, environment={**environment, "AWS_ENDPOINT_URL_S3": store})
+            (name,) = wait_until(
+                lambda: {replica["id"] for replica in Client(server.url).status()["replicas"]} - besides
+            )
+            return server, gate, name
+
+        first = start("first")
+        yield first, start("second", besides={first[-1]})
+
+
+def test_promote_shows_how_far_each_of_two_replicas_is_and_rollback_is_a_switch_on_both(gated):
+    (first, first_gate, first_name), (second, second_gate, second_name) = gated
+    register(first.url, "iris", constant_classifier(0))
+    # Of a signature a row is made to warm it up with.
+    signature = infer_signature(np.zeros((1, 4)))
+    register_function(first.url, "iris", comes_slowly(1, seconds=1.0), signature=signature)
+    set_alias(first.url, "iris", "champion", 1)
+    wait_until_served(first.url, "iris", champion=1)
+
+    first_gate.hang()
+    second_gate.hang()
+    promote = [sys.executable, "-m", "gateway.cli", "promote", "iris", "champion", "2", "--wait", "--server", first.url]
+    lines = []
+    with subprocess.Popen(promote, stdout=subprocess.PIPE, text=True) as promoting:
+        for line in promoting.stdout:
+            lines.append(line.rstrip())
+            if {f"{first_name}  fetching", f"{second_name}  fetching"} <= set(lines):
+                first_gate.open()
+            if f"{first_name}  ready" in lines:
+                second_gate.open()
+    assert promoting.returncode == 0
+    assert lines.pop(0) == "iris@champion is version 2."
+    assert lines.pop().startswith("Version 2 answers as champion, epoch ")
+
+    def phases(name):
+        return [line.removeprefix(f"{name}  ") for line in lines if line.startswith(name) and "waiting" not in line]
+
+    assert phases(first_name) == ["fetching", "loading", "warming", "ready", "switched"]
+    # Nobody is left to wait for when the second one is ready, so that may be over before anybody looks.
+    assert [phase for phase in phases(second_name) if phase != "ready"] == [
+        "fetching",
+        "loading",
+        "warming",
+        "switched",
+    ]
+    assert [ask(server.url).json() for server in (first, second)] == [{"predictions": [1]}] * 2
+
+    before = [states_of(server, "iris", 1) for server in (first, second)]
+    back = titlebout("rollback", "iris", environment={"TITLEBOUT_URL": second.url})
+    assert back.returncode == 0, back.stderr
+    assert {f"{first_name}  switched", f"{second_name}  switched"} <= set(back.stdout.splitlines())
+    assert [ask(server.url).json() for server in (first, second)] == [{"predictions": [0]}] * 2
+    # Version 1 had been in the memory of both all the time.
+    assert [states_of(server, "iris", 1) for server in (first, second)] == before
+    assert before[0][-1] == before[1][-1] == "READY"
 
 
 def test_a_postgresql_is_migrated_only_when_told(serve, shared, tmp_path):
