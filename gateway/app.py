@@ -12,7 +12,7 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
-from gateway.api import health, metrics, titlebout
+from gateway.api import health, metrics, signatures, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
@@ -52,6 +52,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     health,
     metrics,
     titlebout,
+    signatures,
     databricks_scoring,
     mlflow_tracking,
     mlflow_logged_models,

@@ -19,7 +19,7 @@ from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.confinement.restraints import restraints_of
-from gateway.pool.fetching import Fetcher
+from gateway.pool.fetching import Fetcher, FindsObjections
 from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
@@ -29,6 +29,7 @@ from gateway.signals import Signals
 from gateway.webhooks.deliverer import WebhookDeliverer
 from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
+from loaders.code_policy import CodePolicy
 from registry.uri import parse_model_uri
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database, DatabaseUnavailable
@@ -157,6 +158,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
                 store,
                 ModelCache(settings.cache_dir, settings.cache_bytes_max),
                 settings.data_dir / "state" / "manifests",
+                signature_check=_signature_check(settings, database),
             ),
             parents=parents,
             connections=workers,
@@ -201,6 +203,15 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.stop_notice_s):
                 await signals.quick.wait()
+
+
+def _signature_check(settings: Settings, database: Database) -> FindsObjections | None:
+    if settings.code_policy is not CodePolicy.SIGNED:
+        return None
+    # It brings cryptography, 60 ms and some MB that nobody else here has a use for.
+    from gateway.pool.signature_check import SignatureCheck  # noqa: PLC0415
+
+    return SignatureCheck(database, settings.trusted_keys, settings.data_dir / "state" / "signatures", clock=time.time)
 
 
 async def _announce_start(workers: WorkerGroup, started: Callable[[str], None], url: str) -> None:

@@ -95,8 +95,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     code_policy: Annotated[
         CodePolicy,
-        Meta(description="Formats that run code at load (pickle, .pth, python_function): allow, registered or deny."),
+        Meta(description="Formats that run code at load (pickle, .pth, pyfunc): allow, registered, signed or deny."),
     ] = CodePolicy.REGISTERED
+    trusted_keys: Annotated[
+        str, Meta(description="Folder of the public keys whose signatures count where that is `signed`, or their PEM.")
+    ] = ""
 
     webhook_allow_private: Annotated[
         bool, Meta(description="Let webhooks call private and loopback addresses, and plain http.")

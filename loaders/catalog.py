@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from loaders.acceleration.wish import AccelerationWish
-from loaders.code_policy import CodePolicy
+from loaders.code_policy import UNCHECKED, CodePermit, CodePolicy
 from loaders.errors import FlavorNotInstalled
 from loaders.mlmodel import MLmodel, read_mlmodel
 from loaders.transformers_tasks import find_native_task
@@ -117,14 +117,15 @@ def load(
     policy: CodePolicy,
     *,
     verified: bool,
+    unsigned: str | None = UNCHECKED,
     device: str | None = None,
     acceleration: AccelerationWish | None = None,
 ) -> "LoadedModel":
     """The model saved in *model_dir*, in memory and ready to be called.
 
-    *verified* says that the files are those of a registered version's manifest, which *policy* may ask for;
-    *device* is for PyTorch and transformers, where None takes a GPU if there is one; *acceleration* is for
-    scikit-learn, whose own predict answers where it is None.
+    *verified* says that the files are those of a registered version's manifest, and *unsigned* why no trusted key has
+    signed that (None if one has), which *policy* may ask for; *device* is for PyTorch and transformers, where None
+    takes a GPU if there is one; *acceleration* is for scikit-learn, whose own predict answers where it is None.
 
     Raises:
         InvalidArtifact: if a file is missing or isn't what it should be.
@@ -133,22 +134,23 @@ def load(
     """
     mlmodel = read_mlmodel(model_dir)
     flavor = required_flavor(mlmodel)
+    permit = CodePermit(policy=policy, verified=verified, unsigned=unsigned)
     preload(flavor)
     match flavor:
         case Flavor.SKLEARN:
             from loaders import sklearn  # noqa: PLC0415  (see this module's docstring; the same below)
 
-            return sklearn.load(model_dir, mlmodel, policy, verified=verified, acceleration=acceleration)
+            return sklearn.load(model_dir, mlmodel, permit, acceleration=acceleration)
         case Flavor.PYTORCH:
             from loaders import pytorch  # noqa: PLC0415
 
-            return pytorch.load(model_dir, mlmodel, policy, verified=verified, device=device)
+            return pytorch.load(model_dir, mlmodel, permit, device=device)
         case Flavor.TRANSFORMERS:
             from loaders import transformers  # noqa: PLC0415
 
-            return transformers.load(model_dir, mlmodel, policy, verified=verified, device=device)
+            return transformers.load(model_dir, mlmodel, permit, device=device)
         case Flavor.PYTHON_FUNCTION:
             from loaders import pyfunc  # noqa: PLC0415
 
-            return pyfunc.load(model_dir, mlmodel, policy, verified=verified)
+            return pyfunc.load(model_dir, mlmodel, permit)
     assert_never(flavor)

@@ -32,6 +32,10 @@ class CodeNotAllowed(PermissionDenied):
     """A model whose format runs code while it loads, where the setting doesn't let it."""
 
 
+class CodeNotSigned(CodeNotAllowed):
+    """The same where a trusted key's signature would be enough, which may come at any time."""
+
+
 class FlavorNotInstalled(ServingError):
     """A model whose library isn't in this installation."""
 

@@ -25,7 +25,7 @@ with warnings.catch_warnings(record=True):
     from mlflow.exceptions import MlflowException
 
 from loaders.base import Answer, Batch, Form, JsonAnswer
-from loaders.code_policy import CodePolicy, require_allowed
+from loaders.code_policy import CodePermit
 from loaders.errors import BadInput, LibraryNotInstalled
 from loaders.mlmodel import MLmodel
 from loaders.requirements import pin_warnings
@@ -78,16 +78,16 @@ class PyfuncModel:
                 return frame
 
 
-def load(model_dir: Path, mlmodel: MLmodel, policy: CodePolicy, *, verified: bool) -> PyfuncModel:
+def load(model_dir: Path, mlmodel: MLmodel, permit: CodePermit) -> PyfuncModel:
     """The model saved in *model_dir*.
 
     Raises:
-        CodeNotAllowed: if *policy* doesn't let its code run.
+        CodeNotAllowed: if *permit* doesn't let its code run.
         LibraryNotInstalled: naming the module that its code asked for and that isn't there.
         InvalidArtifact: if ``MLmodel`` holds a signature that can't be read.
     """
     names = ", ".join(sorted(name for name in mlmodel.flavors if name != FLAVOR)) or FLAVOR
-    require_allowed(f"A model of flavor {names!r}, loaded by mlflow.pyfunc,", policy, verified=verified)
+    permit.require(f"A model of flavor {names!r}, loaded by mlflow.pyfunc,")
     try:
         with _leaving_no_bytecode(), warnings.catch_warnings(record=True):
             # As above; and versions we compare ourselves.

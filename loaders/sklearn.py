@@ -16,7 +16,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from loaders.acceleration.choice import ESTIMATOR, Choice, choose
 from loaders.acceleration.wish import AccelerationWish
 from loaders.base import Answer, Batch, Columns, Form, JsonAnswer
-from loaders.code_policy import CodePolicy, require_allowed
+from loaders.code_policy import CodePermit
 from loaders.errors import BadInput, CodeNotAllowed, InvalidArtifact
 from loaders.estimators import UnsoundTree, check_trees, parts, takes_matrix, takes_texts
 from loaders.mlmodel import MLmodel, path_inside
@@ -124,22 +124,21 @@ class SklearnModel:
 def load(
     model_dir: Path,
     mlmodel: MLmodel,
-    policy: CodePolicy,
+    permit: CodePermit,
     *,
-    verified: bool,
     acceleration: AccelerationWish | None = None,
 ) -> SklearnModel:
     """The estimator saved in *model_dir*, behind a faster equivalent if *acceleration* asks for one and it holds.
 
     Raises:
-        CodeNotAllowed: if it is a pickle and *policy* doesn't let it load, or names types that aren't on our list.
+        CodeNotAllowed: if it is a pickle and *permit* doesn't let it load, or names types that aren't on our list.
         InvalidArtifact: if its file can't be read as what ``MLmodel`` calls it.
     """
     flavor = mlmodel.flavors[FLAVOR]
     path = path_inside(model_dir, flavor.get("pickled_model"), "sklearn.pickled_model")
     format_ = flavor.get("serialization_format", "pickle")
     if format_ != "skops":
-        require_allowed(f"The model's file {path.name!r} ({format_})", policy, verified=verified)
+        permit.require(f"The model's file {path.name!r} ({format_})")
         make_importable(model_dir, flavor)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

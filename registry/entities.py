@@ -34,6 +34,19 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
 
 
+class VersionSignature(msgspec.Struct, frozen=True, kw_only=True):
+    """What one key signed of a version, as it was brought."""
+
+    name: str
+    version: int
+    key_id: str
+    """SHA-256 of the public key's PEM."""
+    bundle: str
+    author: str
+    """Who brought it, which is not who signed it."""
+    created_ms: int
+
+
 class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
     """A registered model, with its aliases and the newest version of each stage, as MLflow lists them."""
 

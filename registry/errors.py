@@ -57,6 +57,11 @@ class SourceNotAllowed(InvalidParameter):
         )
 
 
+class TooManySignatures(Conflict):
+    def __init__(self, name: str, version: int, most: int) -> None:
+        super().__init__(f"Version {version} of {name!r} has {most} signatures, the most there may be: delete one.")
+
+
 class FilesStillComing(Conflict):
     """A folder that changed while a version of it, registered before its files, was loaded."""
 

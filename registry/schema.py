@@ -91,6 +91,30 @@ class ModelVersionTagRow(Base):
     )
 
 
+class VersionSignatureRow(Base):
+    """Somebody's word for a version: what one key signed of it."""
+
+    __tablename__ = "model_version_signatures"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    # A Sigstore bundle, JSON, as it came.
+    bundle: Mapped[str] = mapped_column(Text)
+    # Who brought it, which is not who signed it.
+    author: Mapped[str] = mapped_column(String(256))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+    )
+
+
 class AliasRow(Base):
     """Desired state: which version an alias should mean."""
 

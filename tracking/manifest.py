@@ -79,6 +79,15 @@ def digest_file(path: Path) -> FileDigest:
         return digest_chunks(iter(lambda: file.read(_READ_BYTES), b""))
 
 
+def read_folder(folder: Path) -> Manifest:
+    """Hash every file of *folder*.
+
+    Raises:
+        DigestMismatch: if something there is no plain file.
+    """
+    return Manifest({path: digest_file(file) for path, file in _files_of(folder).items()})
+
+
 def verify(manifest: Manifest, folder: Path) -> None:
     """Hash every file of *folder* and compare.
 

@@ -17,6 +17,8 @@ _VERBS = {
     "promote": ("gateway.cli.promote", "Point an alias at a version; an arm's alias moves traffic."),
     "rollback": ("gateway.cli.rollback", "Answer from the champion before again, at once."),
     "split": ("gateway.cli.split", "Share an endpoint's traffic between its arms."),
+    "sign": ("gateway.cli.sign", "Vouch for a version's files with a key of yours."),
+    "verify": ("gateway.cli.verify", "Who vouches for a version's files."),
     "doctor": ("gateway.cli.doctor", "Check the database and the artifact store, a line each."),
     "backup": ("gateway.cli.backup", "Back up database and artifacts, beside running servers."),
     "restore": ("gateway.cli.restore", "Put a backup into a database and an artifact root."),

@@ -80,6 +80,17 @@ class Client:
         params = {} if expected_version is None else {"expected_version": expected_version}
         return self._call("POST", f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/rollback", params=params)
 
+    def version_files(self, model: str, version: int) -> dict[str, Any]:
+        return self._call("GET", f"{_version_path(model, version)}/files")
+
+    def signatures(self, model: str, version: int) -> list[dict[str, Any]]:
+        said = self._call("GET", f"{_version_path(model, version)}/signatures")
+        found: list[dict[str, Any]] = said["signatures"]
+        return found
+
+    def put_signature(self, model: str, version: int, bundle: str) -> None:
+        self._call("PUT", f"{_version_path(model, version)}/signatures", json={"bundle": bundle})
+
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, **options)
@@ -92,3 +103,7 @@ class Client:
             raise (ServerUnavailable if answer.status_code == _UNAVAILABLE else Refused)(answer.json()["message"])
         except (ValueError, KeyError, TypeError):
             raise Refused(f"{method} {path} answered {answer.status_code}; is this a Titlebout?") from None
+
+
+def _version_path(model: str, version: int) -> str:
+    return f"/api/1.0/titlebout/models/{quote(model, safe='')}/versions/{version}"

@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from gateway.pool.hosts import LoadFailed
 from loaders.cache import ModelCache
 from loaders.catalog import Flavor, required_flavor
+from loaders.code_policy import UNCHECKED
 from loaders.mlmodel import read_mlmodel
 from registry import manifests, versions
 from registry.entities import ModelVersion, VersionKey
@@ -44,6 +46,16 @@ class FetchedModel(msgspec.Struct, frozen=True):
     flavor: Flavor
     unsettled: Manifest | None = None
     """For a version that is held to no files yet: these, once they are known to be a whole model."""
+    unsigned: str | None = UNCHECKED
+    """Why no trusted key vouches for these very files; None if one does."""
+
+
+class FindsObjections(Protocol):
+    """What says whether somebody who is trusted has signed a version."""
+
+    def find_objection(self, key: VersionKey, manifest: Manifest) -> str | None:
+        """Why not, as a clause for people; None if somebody has."""
+        ...
 
 
 class Fetcher:
@@ -56,7 +68,10 @@ class Fetcher:
         cache: ModelCache,
         known: Path,
         manifests_max: int = _MANIFESTS_MAX,
+        *,
+        signature_check: FindsObjections | None = None,
     ) -> None:
+        self._signature_check = signature_check
         self._database = database
         self._store = store
         self._cache = cache
@@ -96,7 +111,9 @@ class Fetcher:
             flavor = required_flavor(read_mlmodel(folder))
             converted = self._cache.converted(manifest.digest)
             unsettled = None if settled else manifest
-            yield FetchedModel(folder, converted, manifest.digest, manifest.size, flavor, unsettled)
+            # Of the manifest that each byte of the folder was just compared with, and of no other.
+            unsigned = self._signature_check.find_objection(key, manifest) if self._signature_check else UNCHECKED
+            yield FetchedModel(folder, converted, manifest.digest, manifest.size, flavor, unsettled, unsigned)
 
     def settle(self, key: VersionKey, manifest: Manifest) -> None:
         """Hold *key*, registered before its files were there, to those that it was loaded with.

@@ -47,6 +47,10 @@ class LoadFailed(ServingError):
     code = ErrorCode.INVALID_STATE
 
 
+class LacksSignature(LoadFailed):
+    """One that would load if a trusted key had signed it."""
+
+
 class HostEnded(LoadFailed):
     def __init__(self, how: str) -> None:
         super().__init__(f"The model's process {how}; the log has its last words.")
@@ -127,7 +131,8 @@ class HostProcess:
                     self._watching = asyncio.create_task(self._watch())
                     return message.description
                 case Failed():
-                    raise self._ended_for or LoadFailed(message.reason)
+                    failure = LacksSignature if message.lacks_signature else LoadFailed
+                    raise self._ended_for or failure(message.reason)
                 case Ended():
                     self._exit_status = message.status
                 case None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from gateway.settings import Confinement
+from loaders.code_policy import UNCHECKED
 from registry.entities import RoutingTable, VersionKey
 
 T = TypeVar("T")
@@ -140,6 +141,8 @@ class Spawn(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     code_policy: str
     verified: bool
+    unsigned: str | None = UNCHECKED
+    """Why no trusted key vouches for the version's files; None if one does."""
     frame_bytes_max: int
     acceleration: bool = False
     """Whether to look for a faster predictor, and prove it, while the model loads."""
@@ -185,6 +188,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """The load or the warm-up didn't work; *reason* is for people."""
 
     reason: str
+    lacks_signature: bool = False
+    """A trusted key's signature is all that is missing."""
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):

@@ -33,7 +33,7 @@ from loaders import catalog, warmup
 from loaders.acceleration.wish import AccelerationWish
 from loaders.base import LoadedModel
 from loaders.code_policy import CodePolicy
-from loaders.errors import BadInput
+from loaders.errors import BadInput, CodeNotSigned
 from loaders.mlmodel import read_mlmodel
 from loaders.signature import Signature
 from tracking.errors import ServingError
@@ -63,7 +63,7 @@ def run(fork: Fork, supervisor: socket.socket) -> None:
         confinement = _restrain(fork)
         model, description = _load(fork.spawn, confinement, tell)
     except ServingError as error:
-        tell(Failed(error.message))
+        tell(Failed(error.message, lacks_signature=isinstance(error, CodeNotSigned)))
         return
     except Exception as error:  # The model's own code ran: anything may have come of it.
         _log.exception("model_load_failed")
@@ -110,7 +110,11 @@ def _load(
 ) -> tuple[LoadedModel, ModelDescription]:
     folder = Path(spawn.model_dir)
     model = catalog.load(
-        folder, CodePolicy(spawn.code_policy), verified=spawn.verified, acceleration=_acceleration(spawn)
+        folder,
+        CodePolicy(spawn.code_policy),
+        verified=spawn.verified,
+        unsigned=spawn.unsigned,
+        acceleration=_acceleration(spawn),
     )
     tell(Warming())
     mlmodel = read_mlmodel(folder)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from gateway.pool.back_off import ENDS_COUNTED_S, pause_after_end_s, pause_after_load_s
 from gateway.pool.fetching import FetchedModel, Fetcher, VersionHasNoFiles
-from gateway.pool.hosts import HostForged, HostOverMemory, HostProcess, HostStuck, WarmParents
+from gateway.pool.hosts import HostForged, HostOverMemory, HostProcess, HostStuck, LacksSignature, WarmParents
 from gateway.pool.memory_budget import MemoryBudget
 from gateway.pool.messages import HostAddress, Spawn
 from gateway.pool.version_policy import IN_PROGRESS, Aspired, Forget, Load, Slot, SlotState, Unload, next_action
@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 _LOADS_AT_ONCE_MAX = 2
 _STOP_TIMEOUT_S = 5.0
 # Longest pauses where a try costs next to nothing: files that are still being sent; a store that is away, which comes
-# back without a word.
+# back without a word; a signature that somebody is about to give.
 _UNTIL_FILES_S = 10.0
 _UNTIL_BACK_S = 2.0
+_UNTIL_SIGNED_S = 10.0
 # Reading what a large process takes costs milliseconds of the kernel's time.
 _MEMORY_INTERVAL_S = 5.0
 
@@ -262,6 +263,7 @@ class ModelSlots:
             socket=socket,
             code_policy=self._settings.code_policy,
             verified=True,
+            unsigned=fetched.unsigned,
             frame_bytes_max=self._settings.frame_bytes_max,
             acceleration=self._settings.acceleration,
             acceleration_timeout_s=self._settings.acceleration_timeout_s,
@@ -358,6 +360,8 @@ def _longest_pause_s(error: ServingError) -> float:
             return _UNTIL_BACK_S
         case VersionHasNoFiles():
             return _UNTIL_FILES_S
+        case LacksSignature():
+            return _UNTIL_SIGNED_S
     return math.inf
 
 

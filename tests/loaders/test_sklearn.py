@@ -21,7 +21,7 @@ from sklearn.utils import all_estimators
 import loaders.sklearn
 from loaders import catalog, signature
 from loaders.base import Batch, Form
-from loaders.catalog import CodePolicy
+from loaders.code_policy import CodePermit, CodePolicy
 from loaders.errors import BadInput, CodeNotAllowed, InvalidArtifact
 from loaders.mlmodel import MLmodel, read_mlmodel
 from loaders.payload import Nested, Table
@@ -300,7 +300,7 @@ def test_every_estimator_of_scikit_learn_that_predicts_comes_back_from_skops(iri
             continue  # it wants arguments, or other data than these
         (tmp_path / "model.skops").write_bytes(skops.io.dumps(estimator))
         mlmodel = MLmodel(flavors={"sklearn": {"pickled_model": "model.skops", "serialization_format": "skops"}})
-        model = loaders.sklearn.load(tmp_path, mlmodel, CodePolicy.DENY, verified=False)
+        model = loaders.sklearn.load(tmp_path, mlmodel, CodePermit(policy=CodePolicy.DENY, verified=False))
         answer = model.predict(Batch(Form.TENSOR, {"": np.abs(features)}), {})
         np.testing.assert_array_equal(answer.columns[""], expected, err_msg=name)
         checked += 1
