@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     allowed_hosts: Annotated[
         str,
-        Meta(description="Names that Host may have, by comma; empty: loopback's own, or any on an open address."),
+        Meta(description="Names that Host may have, by comma; empty: loopback's, on an open address any IP address."),
     ] = ""
     presigned: Annotated[
         bool, Meta(description="Sign S3 URLs for clients, which then send and take large files past this server.")

@@ -81,7 +81,8 @@ class ArtifactDownload:
         headers = {
             "content-type": "application/octet-stream",
             "content-disposition": f"attachment; filename*=UTF-8''{quote(self._path.name, safe='')}",
-            "x-content-type-options": "nosniff",
+            # It may be kept, since it is named by its digest, and is asked for anew each time, since rights may change.
+            "cache-control": "private, no-cache",
             "accept-ranges": "bytes",
         }
         # A file of another size than the one we recorded was put there behind our back.

@@ -7,6 +7,7 @@ makes the browser ask first, and nobody here says yes.
 
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
+from socket import gethostname
 from urllib.parse import urlsplit
 
 from tracking.errors import ErrorCode, PermissionDenied, ServingError
@@ -45,9 +46,12 @@ class BrowserGuard:
 
     def __init__(self, host: str, allowed_hosts: Iterable[str] = ()) -> None:
         names = {name.strip().lower() for name in allowed_hosts if name.strip()}
-        # On an open address without a list, any name may lead here: pods and services have many.
-        self._any_host = "*" in names or (not names and not is_loopback(host))
-        self._names = names | _LOOPBACK_NAMES | {host.lower()}
+        self._any_host = "*" in names
+        # On an open address without a list, any of the machine's addresses may lead here, and its own name. No other
+        # name: a page can make a browser take its name for our address, but a name it is, and not an address.
+        self._any_address = not names and not is_loopback(host)
+        own_name = {gethostname().lower()} if self._any_address else set[str]()
+        self._names = names | _LOOPBACK_NAMES | own_name | {host.lower()}
         # Parsing costs more than a look-up, and the same few values come all the time.
         self._known_hosts: set[bytes] = set()
 
@@ -67,7 +71,7 @@ class BrowserGuard:
     def _check_host(self, host: bytes) -> None:
         text = host.decode("latin-1")
         name = _host_name(text)
-        if not self._any_host and name not in self._names:
+        if not (self._any_host or name in self._names or (self._any_address and _is_address(name))):
             raise ForeignHost(text)
         if len(self._known_hosts) < 64:
             self._known_hosts.add(host)
@@ -85,12 +89,15 @@ class BrowserGuard:
 
 
 def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _is_address(name: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        ip_address(name)
     except ValueError:
         return False
+    return True
 
 
 def _host_name(host: str) -> str:

@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 
+from gateway.api.browser_headers import PAGE_CSP
 from gateway.api.example_requests import ExampleRequest, example_requests
 from gateway.api.model_openapi import openapi_document
 from gateway.api.scoring.unserved import explain_unserved
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _NOT_YET = {503: ResponseSpec(None, description="The version is being brought into memory.")}
-_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ async def show_model(
 ) -> Response[str]:
     """The same for people, with requests to paste."""
     page = model_page.render(await _described(name, served_models, database), str(request.base_url))
-    return Response(page, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
+    return Response(page, headers={"Content-Security-Policy": PAGE_CSP})
 
 
 async def _described(name: str, served_models: ServedModels, database: Database) -> ServedModel:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 import msgspec
 from litestar.types import HTTPScope, Receive, Send
 
+from gateway.api.browser_headers import NOSNIFF
 from gateway.api.request_body import read_body
 from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
 from gateway.observability.logs import REQUEST_ID
@@ -219,7 +220,7 @@ class Scoring:
     def _get_to_know(self, choice: Choice | None) -> "_Known":
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        known = self._known[choice] = _Known(ArmMetrics(self._metrics, choice), _who_answers(choice))
+        known = self._known[choice] = _Known(ArmMetrics(self._metrics, choice), [NOSNIFF, *_who_answers(choice)])
         return known
 
     def _allowed_s(self, headers: Headers) -> float:
