@@ -23,6 +23,7 @@ from gateway.pool.fetching import Fetcher, FindsObjections
 from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
+from gateway.pool.verification import verify_apart
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
 from gateway.signals import Signals
@@ -156,7 +157,7 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
             fetcher=Fetcher(
                 database,
                 store,
-                ModelCache(settings.cache_dir, settings.cache_bytes_max),
+                ModelCache(settings.cache_dir, settings.cache_bytes_max, verify=verify_apart),
                 settings.data_dir / "state" / "manifests",
                 signature_check=_signature_check(settings, database),
             ),

@@ -32,6 +32,9 @@ from tracking.manifest import DigestMismatch, FileDigest, Manifest, verify
 Fetch = Callable[[str], Iterable[bytes]]
 """The chunks of one file of a model, by its path."""
 
+Verify = Callable[[Manifest, Path], None]
+"""Hashes a folder's files; raises `DigestMismatch` if they aren't the manifest's."""
+
 _log = logging.getLogger(__name__)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CLAIM = ".claim"
@@ -40,12 +43,13 @@ _CLAIM = ".claim"
 class ModelCache:
     """Folders of model files by digest, at most *bytes_max* of them together."""
 
-    def __init__(self, root: Path, bytes_max: int) -> None:
+    def __init__(self, root: Path, bytes_max: int, *, verify: Verify = verify) -> None:
         self._entries = root / "entries"
         self._converted = root / "converted"
         self._locks = root / "locks"
         self._incoming = root / "incoming"
         self._bytes_max = bytes_max
+        self._verify = verify
         self._ensure_folders()
         with self._locked("space"):
             self._sweep()
@@ -67,10 +71,10 @@ class ModelCache:
         manifest = Manifest({ArtifactPath.parse(path): file for path, file in files.items()})
         entry = self._entries / digest
         with self._locked(f"{digest}.lease", fcntl.LOCK_SH):
-            if not _is_sound(entry, manifest):
+            if not self._is_sound(entry, manifest):
                 with self._locked(f"{digest}.make"):
                     # Whoever held the lock before may have made it.
-                    if not _is_sound(entry, manifest):
+                    if not self._is_sound(entry, manifest):
                         self._make(entry, manifest, fetch)
             with contextlib.suppress(FileNotFoundError):
                 # Gone for the moment in which another process replaces a corrupt one.
@@ -93,6 +97,15 @@ class ModelCache:
         # At every lease: somebody may empty a cache to free a disk, and must not have to restart what serves.
         for folder in (self._entries, self._locks, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def _is_sound(self, entry: Path, manifest: Manifest) -> bool:
+        if not entry.is_dir():
+            return False
+        try:
+            self._verify(manifest, entry)
+        except (DigestMismatch, FileNotFoundError):
+            return False
+        return True
 
     def _make(self, entry: Path, manifest: Manifest, fetch: Fetch) -> None:
         if entry.exists():
@@ -196,16 +209,6 @@ def _is_held(lock: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _is_sound(entry: Path, manifest: Manifest) -> bool:
-    if not entry.is_dir():
-        return False
-    try:
-        verify(manifest, entry)
-    except (DigestMismatch, FileNotFoundError):
-        return False
-    return True
 
 
 def _write_file(folder: Path, path: ArtifactPath, digest: FileDigest, chunks: Iterable[bytes]) -> None:

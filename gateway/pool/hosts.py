@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.pool import host_limits, threads
+from gateway.pool import host_limits, scheduling, threads
 from gateway.pool.messages import (
     Ended,
     Failed,
@@ -92,11 +92,14 @@ class HostProcess:
         *,
         scratch: Path | None = None,
         memory_bytes_max: int = 0,
+        gives_way: bool = False,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._scratch = scratch
         self._memory_bytes_max = memory_bytes_max
+        self._gives_way = gives_way
+        self._coming_back: asyncio.TimerHandle | None = None
         self._pid: int | None = None
         self._exit_status: int | None = None
         self._ended_for: HostUnfit | None = None
@@ -122,12 +125,16 @@ class HostProcess:
                     self._pid = message.pid
                     if self._memory_bytes_max:
                         self._watching_memory = asyncio.create_task(self._hold_to_memory(message.pid))
+                    if self._gives_way:
+                        loop = asyncio.get_running_loop()
+                        self._coming_back = loop.call_later(scheduling.LONGEST_S, scheduling.come_back, message.pid)
                     changed(SlotState.LOADING)
                 case Loading():
                     self.kill(HostForged())
                 case Warming():
                     changed(SlotState.WARMING)
                 case Ready():
+                    self._come_back()
                     self._watching = asyncio.create_task(self._watch())
                     return message.description
                 case Failed():
@@ -138,6 +145,12 @@ class HostProcess:
                 case None:
                     self._ended.set()
                     raise self.why_it_ended
+
+    def _come_back(self) -> None:
+        """Give it its full share of the processors, now that somebody waits for what it does."""
+        if self._coming_back is not None and self._pid is not None:
+            self._coming_back.cancel()
+            scheduling.come_back(self._pid)
 
     @property
     def why_it_ended(self) -> LoadFailed:
@@ -162,9 +175,9 @@ class HostProcess:
                     await self._ended.wait()
         if not self._ended.is_set():
             self.kill()
-        for task in (self._watching, self._watching_memory):
-            if task is not None:
-                task.cancel()
+        for scheduled in (self._watching, self._watching_memory, self._coming_back):
+            if scheduled is not None:
+                scheduled.cancel()
         self._writer.close()
         if self._scratch is not None:
             await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
@@ -237,6 +250,7 @@ class WarmParents:
         self._log = (log_level, log_format)
         self._environment = environment
         self._restraints = restraints
+        self._gives_way = scheduling.can_come_back()
         self._parents: dict[str, _WarmParent] = {}
         self._starting = asyncio.Lock()
         self._hosts_made = 0
@@ -245,12 +259,17 @@ class WarmParents:
         """A new host of *flavor*, on its way to loading what *spawn* says, with a scratch folder of its own."""
         parent = await self._parent(flavor)
         scratch = self._new_scratch()
-        fork = Fork(spawn=spawn, scratch=str(scratch), restraints=self._restraints)
+        fork = Fork(spawn=spawn, scratch=str(scratch), restraints=self._restraints, gives_way=self._gives_way)
         ours, theirs = socket.socketpair()
         with theirs:
             parent.fork(fork, theirs)
         line = await open_line(ours)
-        return HostProcess(*line, scratch=scratch, memory_bytes_max=self._restraints.memory_bytes_max)
+        return HostProcess(
+            *line,
+            scratch=scratch,
+            memory_bytes_max=self._restraints.memory_bytes_max,
+            gives_way=self._gives_way,
+        )
 
     def _new_scratch(self) -> Path:
         self._hosts_made += 1

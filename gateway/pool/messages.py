@@ -170,6 +170,8 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True):
     scratch: str
     """The host's own folder, gone with it."""
     restraints: Restraints
+    gives_way: bool
+    """Whether its load leaves the processors to others; the supervisor brings it back when it is ready."""
 
 
 class Loading(msgspec.Struct, frozen=True, tag=True):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.observability.logs import PROCESS_FIELDS
-from gateway.pool import frames, host_limits
+from gateway.pool import frames, host_limits, scheduling
 from gateway.pool.confinement.confine import confine
 from gateway.pool.messages import (
     Failed,
@@ -55,6 +55,8 @@ def run(fork: Fork, supervisor: socket.socket) -> None:
         supervisor.sendall(encode_line(message))
 
     PROCESS_FIELDS.update(model=fork.spawn.model, version=fork.spawn.version)
+    if fork.gives_way:
+        scheduling.give_way()
     tell(Loading(os.getpid()))
     # Before the host is confined, which leaves it no way to another socket. Nobody is let in before it listens.
     listener = socket.socket(socket.AF_UNIX)

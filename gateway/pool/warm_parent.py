@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.observability.logs import configure_logging
-from gateway.pool import model_host
+from gateway.pool import model_host, scheduling
 from gateway.pool.messages import Ended, Fork, encode_line
 from loaders import catalog
 from tracking.errors import ServingError
@@ -41,7 +41,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     line = socket.socket(fileno=int(line_fd))
     # A library that is missing is said by each load, in the words for people; here there is nobody to say it to.
-    with contextlib.suppress(ServingError):
+    with scheduling.giving_way(), contextlib.suppress(ServingError):
         catalog.preload(catalog.Flavor(flavor))
     # What is in memory now is shared with every host; keep the collector from touching, and so copying, it.
     gc.freeze()
