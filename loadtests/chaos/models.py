@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 BUSY_S = 0.007
 """Processor time of one predict of the busy model."""
@@ -15,7 +15,7 @@ def busy(answer: int) -> PythonModel:
     """Answers *answer*, after work of a fixed size: as much as takes `BUSY_S` when it loads."""
     work_s = BUSY_S
 
-    class Busy(PythonModel):  # type: ignore[misc]  # its base is Any to mypy
+    class Busy(PythonModel):
         def load_context(self, context: Any) -> None:  # noqa: ARG002
             import time  # noqa: PLC0415
 
@@ -43,7 +43,7 @@ def busy(answer: int) -> PythonModel:
 def waiting(milliseconds: int) -> PythonModel:
     """Takes so long by the clock, and no processor: as one does whose work is done elsewhere."""
 
-    class Waiting(PythonModel):  # type: ignore[misc]  # its base is Any to mypy
+    class Waiting(PythonModel):
         def predict(self, context: Any, model_input: Any, params: Any = None) -> list[int]:  # noqa: ARG002
             import time  # noqa: PLC0415
 
@@ -56,7 +56,7 @@ def waiting(milliseconds: int) -> PythonModel:
 def obedient() -> PythonModel:
     """Does what its input says, and answers "fine" if it still can."""
 
-    class Obedient(PythonModel):  # type: ignore[misc]  # its base is Any to mypy
+    class Obedient(PythonModel):
         def predict(self, context: Any, model_input: Any, params: Any = None) -> list[str]:  # noqa: ARG002
             import ctypes  # noqa: PLC0415
             import os  # noqa: PLC0415
@@ -84,7 +84,7 @@ def obedient() -> PythonModel:
 def unloadable(fault: str) -> PythonModel:
     """One of `UNLOADABLE`."""
 
-    class Unloadable(PythonModel):  # type: ignore[misc]  # its base is Any to mypy
+    class Unloadable(PythonModel):
         def load_context(self, context: Any) -> None:  # noqa: ARG002
             import ctypes  # noqa: PLC0415
             import time  # noqa: PLC0415
@@ -113,7 +113,7 @@ def unloadable(fault: str) -> PythonModel:
 def waking(seconds: int) -> PythonModel:
     """Takes so long to load."""
 
-    class Waking(PythonModel):  # type: ignore[misc]  # its base is Any to mypy
+    class Waking(PythonModel):
         def load_context(self, context: Any) -> None:  # noqa: ARG002
             import time  # noqa: PLC0415
 
@@ -128,7 +128,7 @@ def waking(seconds: int) -> PythonModel:
 def heavy(mebibytes: int) -> PythonModel:
     """Its weights take so much, on disk and in memory."""
 
-    class Heavy(PythonModel):  # type: ignore[misc]  # its base is Any to mypy
+    class Heavy(PythonModel):
         def __init__(self) -> None:
             import numpy as np  # noqa: PLC0415
 
