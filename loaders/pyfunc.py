@@ -133,7 +133,7 @@ def _column(series: Any) -> np.ndarray:
 def _is_plain(array: np.ndarray) -> bool:
     if array.dtype.kind != "O":
         return array.dtype.kind in "fiubM"
-    return all(item is None or type(item) is str for item in array.ravel())
+    return all(item is None or type(item) in {str, bytes} for item in array.ravel())
 
 
 def _objects_for_text(array: np.ndarray) -> np.ndarray:
@@ -161,6 +161,10 @@ def _encode(value: Any) -> Any:
             return value.to_dict(orient="records")
         case pd.Series():
             return value.tolist()
+        case pd.Timestamp():
+            return value.isoformat()
+        case _ if value is pd.NaT:
+            return None
         case _ if hasattr(value, "model_dump"):
             # A pydantic object, as the chat models of MLflow give.
             return value.model_dump()

@@ -122,6 +122,24 @@ def test_a_frame_of_several_types_is_a_table(save):
     }  # fmt: skip
 
 
+def test_bytes_and_times_of_a_frame_are_a_table_too(save):
+    def answer(frame):
+        return frame.assign(photo=[b"\xff\x00", None], taken=np.array(["2026-01-02T03:04:05", "NaT"], "datetime64[us]"))
+
+    got = predict(save("pyfunc", python_model=Echo(answer)), Table(["x"], [[1.5, 2.5]]))
+    assert got.columns["photo"].tolist() == [b"\xff\x00", None]
+    assert got.columns["taken"].dtype.kind == "M"
+    assert np.isnat(got.columns["taken"]).tolist() == [False, True]
+
+
+def test_times_beside_nested_cells_are_iso_8601(save):
+    def answer(frame):
+        return frame.assign(tags=[["a"], []], taken=np.array(["2026-01-02T03:04:05", "NaT"], "datetime64[us]"))
+
+    got = predict(save("pyfunc", python_model=Echo(answer)), Table(["x"], [[1, 2]]))
+    assert [row["taken"] for row in msgspec.json.decode(got.text)] == ["2026-01-02T03:04:05", None]
+
+
 def test_nested_cells_make_json_records(save):
     got = predict(save("pyfunc", python_model=Echo(lambda frame: frame.assign(tags=[["a", "b"]]))), Table(["x"], [[1]]))
     assert msgspec.json.decode(got.text) == [{"x": 1, "tags": ["a", "b"]}]
