@@ -23,6 +23,7 @@ from loaders.mlmodel import MLmodel, path_inside
 from loaders.model_code import make_importable
 from loaders.requirements import pin_warnings
 from loaders.signature import Signature
+from loaders.skops_archive import find_odd_record
 from loaders.skops_types import trusted_types
 from loaders.warmup import warm_up_batch
 
@@ -168,6 +169,8 @@ def _read(path: Path, format_: Any) -> Any:
     try:
         match format_:
             case "skops":
+                if odd := find_odd_record(path):
+                    raise InvalidArtifact(path.name, f"expected what skops writes, but {odd}")
                 return skops.io.load(path, trusted=trusted_types())
             case "pickle" | "cloudpickle" | "joblib":
                 # joblib reads its own files and plain pickles; cloudpickle's are plain to whoever has cloudpickle.

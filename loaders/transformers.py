@@ -6,6 +6,7 @@ feature extraction gives one vector a text, where MLflow gives the token vectors
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import msgspec
 import numpy as np
 import torch
 import transformers
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from loaders.base import Answer, Batch, Form, JsonAnswer
 from loaders.code_policy import CodePermit
@@ -36,6 +38,8 @@ FLAVOR = "transformers"
 _BATCH_ROWS_MAX = 64
 """Texts in one padded batch; a longer request takes several, so that its memory stays within bounds."""
 _CONFIG_BYTES_MAX = 8 * 1024 * 1024
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[\w.-]+\.safetensors")
 _CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json")
 
 
@@ -108,6 +112,7 @@ def load(model_dir: Path, mlmodel: MLmodel, permit: CodePermit, *, device: str |
         raise InvalidArtifact(
             weights.name, "expected weights and tokenizer beside MLmodel; save the model with save_pretrained=True"
         )
+    _check_shards(weights)
     own_code = _brings_code(weights) or _brings_code(tokenizer)
     if own_code:
         permit.require("A transformers model with classes of its own")
@@ -127,7 +132,8 @@ def _read(
     type_ = getattr(transformers, str(flavor.get("pipeline_model_type")), None)
     if own_code and type_ is None:
         type_ = transformers.AutoModel
-    if not (isinstance(type_, type) and hasattr(type_, "from_pretrained")):
+    # Other classes of transformers' have a from_pretrained too, and some read pickles.
+    if not (isinstance(type_, type) and issubclass(type_, transformers.PreTrainedModel | _BaseAutoModelClass)):
         raise InvalidArtifact(MLMODEL_FILE, "expected transformers.pipeline_model_type to be a model class")
     try:
         module = type_.from_pretrained(weights, local_files_only=True, trust_remote_code=own_code, use_safetensors=True)
@@ -142,7 +148,8 @@ def _read(
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        reason = (f"{type(error).__name__} {error}".splitlines() or [""])[0]
+        # It may name the folder, which is nobody's business but this machine's.
+        reason = (f"{type(error).__name__} {error}".splitlines() or [""])[0].replace(f"{weights.parent}/", "")
         raise InvalidArtifact(
             weights.name, f"expected safetensors and a tokenizer, reading them gave {reason}"
         ) from error
@@ -154,17 +161,29 @@ def _read(
 def _brings_code(folder: Path) -> bool:
     """Whether a configuration in *folder* names classes that lie beside it (transformers' ``auto_map``)."""
     for name in _CONFIGS:
-        if not (folder / name).exists():
-            continue
-        try:
-            config = msgspec.json.decode(read_bounded(folder / name, _CONFIG_BYTES_MAX))
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidArtifact(name, "expected JSON") from error
-        if not isinstance(config, dict):
-            raise InvalidArtifact(name, "expected a JSON object")
+        config = _read_object(folder / name) if (folder / name).exists() else {}
         if "auto_map" in config or "custom_pipelines" in config:
             return True
     return any(folder.rglob("*.py"))
+
+
+def _check_shards(weights: Path) -> None:
+    """Hold an index to safetensors in its own folder; transformers would take a file of another name for a pickle."""
+    index = weights / _INDEX
+    shards = _read_object(index).get("weight_map") if index.exists() else {}
+    names = shards.values() if isinstance(shards, dict) else [None]
+    if not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
+        raise InvalidArtifact(_INDEX, "expected it to name safetensors files beside it")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = msgspec.json.decode(read_bounded(path, _CONFIG_BYTES_MAX))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArtifact(path.name, "expected JSON") from error
+    if not isinstance(content, dict):
+        raise InvalidArtifact(path.name, "expected a JSON object")
+    return content
 
 
 def _texts(batch: Batch) -> list[Any]:
