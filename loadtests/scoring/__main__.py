@@ -46,6 +46,13 @@ def main() -> None:
     )
     parser.add_argument("--form", choices=get_args(Form), default="inputs", help="what rows of iris are sent as")
     parser.add_argument(
+        "--challenger",
+        type=_percent,
+        default=10,
+        metavar="PERCENT",
+        help="what Titlebout's second version gets of the requests; 0 for one version alone (default: 10)",
+    )
+    parser.add_argument(
         "--profile", type=Path, metavar="FOLDER", help="leave flame graphs of Titlebout's processes there"
     )
     parser.add_argument("--folder", type=Path, help="where the throw-away folder is made")
@@ -55,7 +62,9 @@ def main() -> None:
     effort = Effort(1, 2) if options.quick else Effort(3, 4)
     try:
         with tempfile.TemporaryDirectory(prefix="titlebout-bench-", dir=options.folder) as folder:
-            bench = _Bench(Path(folder), options.beside, options.form, effort, options.profile)
+            bench = _Bench(
+                Path(folder), options.beside, options.form, effort, options.profile, challenger=options.challenger
+            )
             bench.run(options.rows)
     except (RuntimeError, subprocess.SubprocessError) as error:
         # What went wrong is a sentence: a wrong answer, a server that didn't start, wrk or py-spy missing.
@@ -65,17 +74,28 @@ def main() -> None:
 class _Bench:
     """One run: model by model, and of each model row by row."""
 
-    def __init__(self, folder: Path, beside: Sequence[str], form: Form, effort: Effort, profiles: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        beside: Sequence[str],
+        form: Form,
+        effort: Effort,
+        profiles: Path | None,
+        *,
+        challenger: int,
+    ) -> None:
         self._folder = folder
         self._beside = beside
         self._form = form
         self._effort = effort
         self._profiles = profiles
+        self._challenger = challenger
         self._goals: list[str] = []
 
     def run(self, parts: Sequence[Part]) -> None:
         print(
-            f"{_machine()}; {self._effort.rounds} x {self._effort.round_s} s of each in turns; rows as `{self._form}`",
+            f"{_machine()}; {self._effort.rounds} x {self._effort.round_s} s of each in turns; rows as `{self._form}`; "
+            f"{100 - self._challenger} : {self._challenger} to champion and challenger",
             flush=True,
         )
         for model in (LOGISTIC, FOREST, TEXT):
@@ -100,6 +120,8 @@ class _Bench:
         for server in servers:
             _progress(f"starting {server.name}")
             server.start()
+            if self._challenger and isinstance(server, Titlebout):
+                server.split(self._challenger * 100)
         print(f"\n{report.RATES_HEADING}", flush=True)
         for work in works:
             found = measuring.rates(work, servers, self._effort, _progress)
@@ -131,6 +153,13 @@ def _servers(folder: Path, model: str, beside: Sequence[str], form: Form) -> Ite
             _progress(f"training the {model} model for {server.name}")
             server.prepare(form)
         yield [*ours, *others]
+
+
+def _percent(text: str) -> int:
+    percent = int(text)
+    if not 0 <= percent < 100:
+        raise argparse.ArgumentTypeError("expected a whole number from 0 to 99")
+    return percent
 
 
 def _machine() -> str:

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gateway.cli.client import Client
@@ -84,17 +85,20 @@ class ScoringServer(Server):
         Raises:
             WrongAnswer: for any other answer than what was foretold.
         """
+        self._check(rows, {})
+
+    def _check(self, rows: int, headers: Mapping[str, str]) -> None:
         foretold = self.examples.predictions[:rows]
-        status, answer = self.ask(self.examples.inputs[:rows])
+        status, answer = self.ask(self.examples.inputs[:rows], headers)
         if status != http.HTTPStatus.OK:
             raise WrongAnswer(self.name, f"{status} {answer.decode(errors='replace')}", foretold)
         if not alike(got := self.predictions(answer), foretold):
             raise WrongAnswer(self.name, got, foretold)
 
-    def ask(self, inputs: Sequence[Any]) -> tuple[int, bytes]:
+    def ask(self, inputs: Sequence[Any], headers: Mapping[str, str] = MappingProxyType({})) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
         try:
-            connection.request("POST", self.path, self.body(inputs), {"Content-Type": "application/json"})
+            connection.request("POST", self.path, self.body(inputs), {"Content-Type": "application/json", **headers})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -133,13 +137,17 @@ class LoggingEcho(Echo):
 
 
 class Titlebout(ScoringServer):
-    """As it starts by itself: one worker, metrics, split, validation and a log line for each request."""
+    """As it starts by itself: one worker, metrics, split, validation and a log line for each request.
+
+    One arm answers until `split` gives a second one its share.
+    """
 
     name = TITLEBOUT
 
     def __init__(self, folder: Path, model: str, files: Path) -> None:
         super().__init__(folder, model, files)
         self.path = f"/endpoints/{model}/invocations"
+        self._arms = ["champion"]
 
     def command(self) -> list[str]:
         return titlebout_command(self.folder, self.port)
@@ -148,11 +156,34 @@ class Titlebout(ScoringServer):
         """Train, register and name the model, and see it served once, so that each start finds it in the cache."""
         with server_process(self.folder, port=self.port) as server:
             self._train(server.url, form)
-            deadline_s = time.monotonic() + _PREPARED_WITHIN_S
-            while "champion" not in Client(server.url).endpoint(self.model)["serving"]:
-                if time.monotonic() > deadline_s:
-                    raise RuntimeError(f"{self.model} was not served: {server.log[-2000:]}")
-                time.sleep(_POLL_S)
+            self._until_served(lambda: server.log[-2000:])
+
+    def split(self, challenger_bp: int) -> None:
+        """Have the running server give so many requests of 10,000 to version 2, the same estimator once more."""
+        client = self._client()
+        client.set_alias(self.model, "challenger", 2)
+        client.change_split(self.model, {"champion": 10_000 - challenger_bp, "challenger": challenger_bp})
+        self._arms = ["champion", "challenger"]
+        self._until_served(self.log_end)
+
+    def _until_served(self, log: Callable[[], str]) -> None:
+        deadline_s = time.monotonic() + _PREPARED_WITHIN_S
+        while not self._serves_as_asked():
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"{self.model} was not served: {log()}")
+            time.sleep(_POLL_S)
+
+    def _serves_as_asked(self) -> bool:
+        endpoint = self._client().endpoint(self.model)
+        is_split: bool = endpoint["serving_period"] == endpoint["period"]
+        return is_split and endpoint["serving"].keys() == set(self._arms)
+
+    def _client(self) -> Client:
+        return Client(f"http://127.0.0.1:{self.port}")
+
+    def check(self, rows: int) -> None:
+        for arm in self._arms:
+            self._check(rows, {"X-Titlebout-Arm": arm})
 
     def _train(self, url: str, form: Form) -> None:
         ended = subprocess.run(

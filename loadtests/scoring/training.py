@@ -46,6 +46,8 @@ def main() -> None:
     (folder / EXAMPLES).write_bytes(msgspec.json.encode(examples))
     mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=str(folder / SAVED))
     MlflowClient().set_registered_model_alias(model, "champion", logged.registered_model_version)
+    # The challenger, which isn't in memory before it has its alias.
+    mlflow.register_model(logged.model_uri, model)
 
 
 def _estimator(model: str, folder: Path, *, named: bool) -> tuple[Any, Examples]:
@@ -69,8 +71,10 @@ def _text_classifier(folder: Path) -> tuple[Any, Examples]:
     """A transformer of BERT-tiny's shape with random weights: what it costs doesn't depend on what it has learned."""
     # Here, because torch takes seconds to import and the other models don't need it.
     import torch  # noqa: PLC0415
-    import transformers  # noqa: PLC0415
+    import transformers as typed_transformers  # noqa: PLC0415
 
+    # Its types know neither all of its names nor all that may be handed to a pipeline.
+    transformers: Any = typed_transformers
     vocabulary = folder / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_VOCABULARY]))
     tokenizer = transformers.BertTokenizerFast(vocab=str(vocabulary), model_max_length=128)
