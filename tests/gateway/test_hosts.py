@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.cli.client import Client
+from tests.gateway.events import events
 from tests.gateway.test_serving import ask, descendants, hosts_of, wait_until, wait_until_served
 from tests.training import constant_classifier, mlflow, register, register_function, set_alias
 
@@ -102,7 +103,9 @@ def test_whatever_a_models_predict_does_is_its_own_requests_failure_and_its_host
     assert "ended by SIGSEGV" in two_models.log
 
     before = hosts_of(two_models)
-    assert wish("hang").status_code == 504
+    hung = wish("hang")
+    assert hung.status_code == 504
+    assert 2 <= hung.elapsed.total_seconds() < 4, "the deadline is what a prediction may take, 2 s"
     assert replaced_s() < 2
     assert len(hosts_of(two_models) - before) == 1
 
@@ -110,6 +113,24 @@ def test_whatever_a_models_predict_does_is_its_own_requests_failure_and_its_host
     assert ask(url).is_success
     assert replaced_s() < 2
     assert "MiB of memory, and was ended: 400 MiB are the most" in two_models.log
+
+
+def test_a_host_that_goes_on_ending_is_replaced_later_and_later(serve):
+    server = serve(environment={"TITLEBOUT_RETRY_FIRST_S": "0.2"})
+    register_function(server.url, "odd", misbehaving())
+    set_alias(server.url, "odd", "champion", 1)
+    wait_until_served(server.url, "odd", champion=1)
+
+    def pauses():
+        return [line["next_try_in_s"] for line in events(server, "slot_changed", model="odd", state="FAILED")]
+
+    def end_it():
+        ask(server.url, "odd", b'{"inputs": ["exit"]}')
+        return len(pauses()) >= 7
+
+    wait_until(end_it)
+    # At once, some more times soon, and then after pauses that double.
+    assert pauses()[:7] == [0, 0.2, 0.2, 0.2, 0.2, 0.4, 0.8]
 
 
 def failing(fault):
