@@ -176,7 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, description="How long an idle connection is kept; longer than balancers in front keep theirs."),
     ] = 75.0
-    poll_interval_s: Annotated[float, Meta(gt=0, description="How often a replica reads the generation.")] = 0.1
+    poll_interval_s: Annotated[float, Meta(gt=0, description="How often a replica reads the generation.")] = 0.05
     retry_first_s: Annotated[float, Meta(gt=0, description="First pause after a failed load; it doubles.")] = 1.0
     retry_max_s: Annotated[float, Meta(gt=0, description="Longest pause between tries of a failing load.")] = 300.0
     former_champion_warm_s: Annotated[
@@ -227,8 +227,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def switch_lead_ms(self) -> int:
-        """From the commit of an epoch to its instant: two polls, so that each replica has read it by then."""
-        return int(2 * self.poll_interval_s * 1000)
+        """From the commit of an epoch to its instant: three polls, so that each replica has read it by then."""
+        return int(3 * self.poll_interval_s * 1000)
 
     @property
     def encryption(self) -> Encryption:

@@ -42,7 +42,7 @@ _RESTART_PAUSE_MAX_S = 10.0
 _SETTLED_AFTER_S = 30.0
 # A little longer than a worker gives itself, so that it ends by its own hand.
 _END_MARGIN_S = 5.0
-# Epochs are committed two polls ahead of their instant, so hardly ever is there more than one still to come.
+# Epochs are committed three polls ahead of their instant, so hardly ever is there more than one still to come.
 _SWITCHES_AHEAD_MAX = 16
 
 

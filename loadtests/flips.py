@@ -36,7 +36,7 @@ _ROW = [[5.5, 2.5, 4.8, 1.6]]
 _FLIP_TIMEOUT_S = 60.0
 _PAUSE_S = 0.01
 # What could make a flip late, or its commit look early, is this close to it.
-_BEFORE_S, _AFTER_S = 0.05, 0.4
+STALLED_BEFORE_S, STALLED_AFTER_S = 0.05, 0.4
 
 
 async def flip_under_load(
@@ -84,7 +84,7 @@ def old_tables_ms(loads: Sequence[Load], commits: Mapping[int, float], stalls: S
     counted: dict[int, float] = {}
     for epoch, late_ms in latest_ms.items():
         commit_s = commits[epoch] - offset_s
-        if not stalls.overlap(commit_s - _BEFORE_S, commit_s + _AFTER_S):
+        if not stalls.overlap(commit_s - STALLED_BEFORE_S, commit_s + STALLED_AFTER_S):
             counted[epoch] = late_ms
     return counted
 

@@ -8,7 +8,7 @@ from gateway.cli.following import Flip, follow
 from gateway.cli.options import server_option
 from registry.entities import CHAMPION
 
-# A switch of table takes two polls. What takes longer than this is a replica that isn't there.
+# A switch of table takes three polls. What takes longer than this is a replica that isn't there.
 _TIMEOUT_S = 30.0
 
 

@@ -8,12 +8,15 @@ live replica is ready for one. Promotion, rollback, restart and a second replica
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from sqlalchemy.orm import Session
 
+from gateway.pool.clock_offset import ClockOffset
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.saved_table import TableOnDisk
 from gateway.pool.version_policy import aspired_versions
@@ -31,8 +34,8 @@ _log = logging.getLogger(__name__)
 _LEASE_MS = 5_000
 _HEARTBEAT_S = 1.0
 _DEAD_REPLICAS_KEPT_MS = 3_600_000
-# The database's clock is taken to be read in the middle of the question; of one that hung, nobody knows when.
-_OFFSET_READ_MAX_S = 0.5
+# Clocks drift by milliseconds an hour, and each look at the database's is a question more.
+_CLOCK_READ_INTERVAL_S = 1.0
 
 
 class Switches(Protocol):
@@ -87,7 +90,8 @@ class Reconciler:
         self._on_disk = TableOnDisk(settings.data_dir / "state" / "routing_table.json")
         self._desired = Desired()
         self._nudged = nudged
-        self._clock_offset_s = 0.0
+        self._clock_offset = ClockOffset()
+        self._clock_read_at_s = -math.inf
         self._announced_epoch = -1
         self._table_is_kept = True
         self._given_up: set[asyncio.Future[Any]] = set()
@@ -182,17 +186,13 @@ class Reconciler:
     def _read_desired(self) -> Desired | None:
         """Desired state if the generation moved. Runs in a thread."""
         with self._database.reading() as session:
-            before_s = self._clock()
-            now_ms = self._database.now_ms(session)
-            after_s = self._clock()
-            if after_s - before_s < _OFFSET_READ_MAX_S:
-                self._clock_offset_s = now_ms / 1000 - (before_s + after_s) / 2
+            self._compare_clocks(session)
             generation = serving.generation(session)
             if generation == self._desired.generation:
                 return None
             routes, table = endpoints.desired_routes(session), serving.newest_table(session)
             pins = serving.list_pins(session)
-            keys = aspired_versions(routes, [table], pins, now_ms=now_ms, warm_ms=self._warm_ms)
+            keys = aspired_versions(routes, [table], pins, now_ms=self._now_ms(), warm_ms=self._warm_ms)
             return Desired(
                 generation=generation,
                 routes=tuple(routes),
@@ -201,6 +201,17 @@ class Reconciler:
                 digests=versions.find_digests(session, keys.all),
             )
 
+    def _compare_clocks(self, session: Session) -> None:
+        before_s = self._clock()
+        if abs(before_s - self._clock_read_at_s) >= _CLOCK_READ_INTERVAL_S:
+            self._clock_read_at_s = before_s
+            now_ms = self._database.now_ms(session)
+            self._clock_offset.learn(before_s, now_ms / 1000, self._clock())
+
+    def _now_ms(self) -> int:
+        """By the database's clock."""
+        return int((self._clock() + self._clock_offset.seconds) * 1000)
+
     def _announce(self) -> None:
         """Hand a new epoch to the workers, with its instant by this machine's clock, and keep it on disk."""
         table = self._desired.table
@@ -208,7 +219,7 @@ class Reconciler:
         if table.epoch > self._announced_epoch and self._desired != Desired() and self._can_answer(table):
             self._announced_epoch = table.epoch
             self._answered_from.append(table)
-            self._workers.switch(table, table.activate_at_ms / 1000 - self._clock_offset_s)
+            self._workers.switch(table, table.activate_at_ms / 1000 - self._clock_offset.seconds)
             self._table_is_kept = False
         if not self._table_is_kept and self._answered_from:
             self._keep_table(self._answered_from[-1])
@@ -229,7 +240,7 @@ class Reconciler:
             self._desired.routes,
             [self._desired.table, *self._answered_from],
             self._desired.pins,
-            now_ms=int((self._clock() + self._clock_offset_s) * 1000),
+            now_ms=self._now_ms(),
             warm_ms=self._warm_ms,
         )
         self._slots.step_towards(aspired, self._desired.digests)

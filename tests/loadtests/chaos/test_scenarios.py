@@ -8,10 +8,11 @@ from loadtests.chaos.clients import Outcome
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.neighbours import Comparison, Round
 from loadtests.chaos.open_loop import OpenLoop
-from loadtests.chaos.scenarios.flips import are_right, old_tables_ms, went_back
+from loadtests.chaos.scenarios.flips import are_right, lateness, old_tables_ms, went_back
 from loadtests.chaos.scenarios.overload import recovered_after_s
 from loadtests.chaos.scenarios.soak import Sample, growth_bytes
 from loadtests.chaos.stage import Registered
+from loadtests.stalls import Stalls
 
 
 def outcome(began_s=0.0, took_s=0.01, *, status=200, port=1, epoch=1, version=1, content=b""):
@@ -41,8 +42,20 @@ def test_an_epoch_goes_back_only_where_one_connection_saw_it():
 def test_an_old_table_is_as_old_as_the_next_commit_when_it_was_asked(monkeypatch):
     monkeypatch.setattr("time.time", lambda: 1000.0)
     monkeypatch.setattr("time.monotonic", lambda: 0.0)
-    found_ms = list(old_tables_ms([outcome(5.0, epoch=1), outcome(5.0, epoch=2)], {2: 1004.9}))
-    assert found_ms == [pytest.approx(100)]
+    outcomes = [outcome(4.0, epoch=1), outcome(5.0, epoch=1), outcome(5.0, epoch=2)]
+    assert old_tables_ms(outcomes, {2: 1004.9}) == {2: pytest.approx(100)}
+
+
+def test_an_old_table_counts_apart_where_the_machine_stood_still(monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
+    stalls = Stalls()
+    stalls.seen.append((8.05, 8.2))
+    load = OpenLoop("http://127.0.0.1:1/x", b"", rate_per_s=1)
+    load.outcomes = [outcome(5.1, epoch=1), outcome(8.3, epoch=2)]
+    found_ms = lateness([load], {2: 1005.0, 3: 1008.0}, stalls)
+    assert (found_ms.undisturbed, found_ms.in_stalls) == ([pytest.approx(100)], [pytest.approx(300)])
+    assert "1 over 250" in found_ms.words()
 
 
 def test_answers_are_held_to_what_was_foretold_of_the_version_that_they_name():
