@@ -2,14 +2,18 @@
 
 import html
 import re
+import shutil
 import subprocess
 
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from playwright.sync_api import sync_playwright
 
 pytestmark = pytest.mark.e2e
+
+CHROMIUM = shutil.which("chromium")
 
 
 def test_the_page_says_what_the_model_is_and_loads_nothing(served):
@@ -21,6 +25,25 @@ def test_the_page_says_what_the_model_is_and_loads_nothing(served):
         assert word in page
     assert not re.search(r"<script|\bsrc=|@import|url\(|<link|https?://(?!127\.0\.0\.1)", page)
     assert "version 2" in served.get("/endpoints/iris%40challenger/docs").text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed (Debian's package chromium)")
+def test_a_browser_shows_the_page_and_asks_nobody_for_more(served):
+    asked, complaints = [], []
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM) as browser:
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        url = f"{served.url}/endpoints/iris/docs"
+        page.goto(url, wait_until="networkidle")
+        assert page.inner_text("h1") == "iris"
+        # It is the page's own style, which its policy lets pass, that says how wide it may be.
+        assert page.evaluate("getComputedStyle(document.querySelector(`main`)).maxWidth") != "none"
+        page.click("text=OpenAPI")
+        page.wait_for_url("**/openapi.json")
+    assert asked == [url, f"{served.url}/endpoints/iris/openapi.json"]
+    assert complaints == []
 
 
 def test_each_line_to_paste_is_answered(served):
