@@ -241,7 +241,8 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         if predictions is not None:
             predictions.close()
         if tracer is not None:
-            await asyncio.to_thread(tracer.close)
+            # Not in a thread: those of the loop have ended with the application, and nothing else goes on any more.
+            tracer.close()
         database.dispose()
 
 

@@ -62,7 +62,7 @@ def announce(session: Session, event: WebhookEvent, data: Mapping[str, Any], *, 
     asked = [webhook_id for webhook_id, events in session.connection().execute(_ACTIVE) if event in events]
     for webhook_id in asked:
         if _waiting(session, webhook_id, waiting_max) >= waiting_max:
-            _log.warning("webhook_not_told", extra={"webhook": webhook_id, "event": event.value})
+            _log.warning("webhook_not_told", extra={"webhook": webhook_id, "of": event.value})
             continue
         session.add(
             WebhookDeliveryRow(

@@ -91,6 +91,11 @@ class Database:
         # processes busy_timeout remains.
         self._writer = threading.Lock()
 
+    @property
+    def place(self) -> str:
+        """The URL for people: without what may be secret in it, which the query may hold as well as the password."""
+        return self.url.set(query={}).render_as_string(hide_password=True)
+
     def _postgresql_engine(self, pool_size: int, connect_timeout_s: int) -> Engine:
         return create_engine(
             self.url,

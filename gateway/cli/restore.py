@@ -28,7 +28,7 @@ def command(*, folder: Path, force: bool, **options: Any) -> None:
     settings = load_settings(options)
     with opened_stores(settings) as (database, store), shown_progress(Console(stderr=True)) as progress:
         backup = restore_backup(BackupFolder(folder), database, store, force=force, progress=progress)
-        where = database.url.render_as_string(hide_password=True)
+        where = database.place
     # It may hold a later epoch than the restored database, and would be served from while that is out of reach.
     shutil.rmtree(settings.data_dir / "state", ignore_errors=True)
     artifacts = backup.artifacts

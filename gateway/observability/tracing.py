@@ -115,6 +115,7 @@ def _provider(exporter: str) -> "TracerProvider":
 def _exporter(name: str) -> Any:
     match name:
         case "otlp":
+            logging.getLogger("opentelemetry.util.re").addFilter(_without_values)
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
             return OTLPSpanExporter()
@@ -124,6 +125,12 @@ def _exporter(name: str) -> Any:
             return ConsoleSpanExporter()
         case _:
             raise ValueError(f"OTEL_TRACES_EXPORTER={name!r} can't be used; expected otlp, console or none")
+
+
+def _without_values(record: logging.LogRecord) -> bool:
+    """Tell of a header in ``OTEL_EXPORTER_OTLP_HEADERS`` that can't be read, but don't show it: it is a credential."""
+    record.args = ("(not shown)",) if record.args else record.args
+    return True
 
 
 def _ns(seconds: float) -> int:

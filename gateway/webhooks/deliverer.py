@@ -108,7 +108,7 @@ class WebhookDeliverer:
                 webhook_deliveries.postpone(session, delivery.delivery_id, due_ms)
         if pause_s is None and not (isinstance(outcome, Answer) and outcome.accepted):
             reason = f"status {outcome.status}" if isinstance(outcome, Answer) else outcome.message
-            said = {"webhook": delivery.webhook_id, "event": delivery.event.value, "tries": delivery.tries}
+            said = {"webhook": delivery.webhook_id, "of": delivery.event.value, "tries": delivery.tries}
             _log.warning("webhook_given_up", extra={**said, "reason": reason})
 
 

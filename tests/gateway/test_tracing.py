@@ -1,5 +1,6 @@
 """Traces of predictions: continued from the caller's, made of the steps of a request, and free where nobody asks."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -126,3 +127,16 @@ def test_a_collector_gets_the_trace_of_a_prediction(serve, collector):
     assert set(spans) == {"predict request", "decode", "queue", "predict", "encode"}
     assert {span.trace_id.hex() for span in spans.values()} == {TRACE}
     assert spans["predict request"].parent_span_id.hex() == PARENT
+
+
+def test_a_header_for_the_collector_that_cannot_be_read_is_told_of_and_not_shown():
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": "planted-secret"}
+    program = (
+        "import os; from gateway.observability.logs import configure_logging; configure_logging('DEBUG', 'json');"
+        "from gateway.observability.tracing import open_tracer; open_tracer(os.environ).close()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    ).stderr
+    assert "Header format invalid" in told
+    assert "planted-secret" not in told

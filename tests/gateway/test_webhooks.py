@@ -138,7 +138,7 @@ def test_a_receiver_that_is_gone_is_given_up_after_as_many_tries_as_allowed(sqli
         webhook_deliveries.announce(session, SET, {})
     delivering(sqlite, lambda: until_nothing_waits(sqlite), webhook_tries_max=1)
     (record,) = [record for record in caplog.records if record.message == "webhook_given_up"]
-    assert (record.tries, record.event) == (1, SET)
+    assert (record.tries, record.of) == (1, SET)
     assert "127.0.0.1" not in str(record.__dict__.get("reason"))
 
 
