@@ -9,9 +9,10 @@ from registry.errors import TooManySignatures
 from registry.manifests import find_manifest
 from registry.rows import get_version_row, to_version
 from registry.schema import VersionSignatureRow
-from registry.signing.bundle import read_bundle
+from registry.signing.bundle import KEY_ID_LENGTH, read_bundle
 from registry.signing.errors import SignatureNotFound
 from registry.signing.statement import require_stated
+from tracking.names import check_text
 from tracking.upserts import upsert
 
 SIGNATURES_MAX = 16
@@ -74,6 +75,7 @@ def delete_signature(session: Session, name: str, version: int, key_id: str) -> 
     Raises:
         SignatureNotFound: if the version has none by that key.
     """
+    check_text(key_id, "key_id", KEY_ID_LENGTH)
     get_version_row(session, name, version, lock=True)
     row = session.get(VersionSignatureRow, (name, version, key_id))
     if row is None:

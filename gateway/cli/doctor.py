@@ -1,6 +1,7 @@
 """`titlebout doctor`: is everything there that `titlebout serve` needs?"""
 
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,21 +13,25 @@ from sqlalchemy import text
 from gateway.artifact_access import open_artifact_store
 from gateway.cli.options import store_options
 from gateway.settings import Settings, load_settings
+from loaders.code_policy import CodePolicy
 from tracking.artifacts import CheckStep, check_store
 from tracking.database import Database
 from tracking.errors import ServingError
+
+_DAY_MS = 24 * 3600 * 1000
 
 
 @click.command()
 @store_options
 def command(**options: Any) -> None:
-    """Check the database and the artifact store: reach, list, write, delete. A line each; status 1 if one fails."""
+    """Check the database, the artifact store and the trusted keys. A line each; status 1 if one fails."""
     settings = load_settings(options)
     console = Console(highlight=False)
     healthy = True
     for part, steps in (
         ("database", _check_database(settings)),
         ("artifacts", _check_artifacts(settings)),
+        ("keys", _check_keys(settings)),
     ):
         for step in steps:
             healthy = healthy and step.ok
@@ -52,6 +57,24 @@ def _check_artifacts(settings: Settings) -> Iterator[CheckStep]:
         yield CheckStep("open", ok=False, detail=error.message)
     else:
         yield from check_store(store)
+
+
+def _check_keys(settings: Settings) -> Iterator[CheckStep]:
+    """Whose signatures count, where signatures do."""
+    if settings.code_policy is not CodePolicy.SIGNED:
+        return
+    from registry.signing.keys import trusted_keys  # noqa: PLC0415  (cryptography, only where it is wanted)
+
+    trusted = trusted_keys(settings.trusted_keys)
+    now_ms = int(time.time() * 1000)
+    for key in trusted.by_id.values():
+        left_ms = None if key.expires_ms is None else key.expires_ms - now_ms
+        until = "without an end" if left_ms is None else f"{left_ms // _DAY_MS} days left" if left_ms > 0 else "expired"
+        yield CheckStep(key.name, ok=left_ms is None or left_ms > 0, detail=f"{key.key_id[:12]}, {until}")
+    for sentence in trusted.unusable:
+        yield CheckStep("read", ok=False, detail=sentence)
+    if not trusted.by_id:
+        yield CheckStep("trusted", ok=False, detail="no key is trusted, so no model that runs code can load")
 
 
 def _reach(database: Database) -> str:

@@ -14,7 +14,7 @@ files_option = click.option(
     "--files",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="The version's files on this machine, instead of the server's word for them; both must agree.",
+    help="The version's files on this machine, to be compared with the server's word for them.",
 )
 
 
@@ -27,14 +27,16 @@ def manifest_of(client: Client, model: str, version: int, files: Path | None) ->
     """
     said = _manifest(client.version_files(model, version)["files"])
     mine = None if files is None else read_folder(files)
-    if said is None and mine is None:
-        raise NothingToSign(model, version)
-    if said is not None and mine is not None and said != mine:
-        differing = {path for path, _ in said.files.items() ^ mine.files.items()}
-        raise InvalidSignature(
-            f"{files} doesn't hold the files that were registered: {min(map(str, differing))!r} differs."
-        )
-    return mine or said or Manifest({})
+    if said is None:
+        if mine is None:
+            raise NothingToSign(model, version)
+        return mine
+    if mine is not None:
+        # More files than were registered do no harm: MLflow's client leaves one of its own in what it downloads.
+        differing = [str(path) for path, digest in said.files.items() if mine.files.get(path) != digest]
+        if differing:
+            raise InvalidSignature(f"{min(differing)!r} in {files} is not the file that was registered.")
+    return said
 
 
 def _manifest(files: list[dict[str, Any]] | None) -> Manifest | None:

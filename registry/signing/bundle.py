@@ -17,7 +17,8 @@ BUNDLE_BYTES_MAX = 8 * 1024 * 1024
 """Ten thousand files take about two."""
 
 _MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_KEY_ID = re.compile(r"[0-9a-f]{64}")
+KEY_ID_LENGTH = 64
+_KEY_ID = re.compile(rf"[0-9a-f]{{{KEY_ID_LENGTH}}}")
 
 
 class _PublicKey(msgspec.Struct):

@@ -37,6 +37,9 @@ class TrustedKey:
         self.expires_ms = expires_ms
         self._key = key
 
+    def ends_before(self, other: "TrustedKey") -> bool:
+        return self.expires_ms is not None and (other.expires_ms is None or self.expires_ms < other.expires_ms)
+
     def made(self, signed: SignedStatement) -> bool:
         """Whether the signature is this key's, over just that payload."""
         try:
@@ -90,14 +93,16 @@ def trusted_keys(setting: str) -> TrustedKeys:
 
 
 def _collect(sources: Iterable[tuple[str, bytes]]) -> TrustedKeys:
-    by_id, unusable = {}, []
+    by_id: dict[str, TrustedKey] = {}
+    unusable = []
     for name, pem in sources:
         try:
             key = read_trusted_key(name, pem)
         except UnusableKey as error:
             unusable.append(error.message)
         else:
-            by_id[key.key_id] = key
+            known = by_id.get(key.key_id)
+            by_id[key.key_id] = key if known is None or known.ends_before(key) else known
     return TrustedKeys(by_id, tuple(unusable))
 
 

@@ -37,6 +37,8 @@ def test_help_lists_every_verb_and_each_verb_has_help():
         "promote",
         "rollback",
         "split",
+        "sign",
+        "verify",
         "doctor",
         "backup",
         "restore",

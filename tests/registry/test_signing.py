@@ -160,6 +160,16 @@ def test_a_certificates_trust_ends_on_its_day(tmp_path, days):
             signer(tmp_path, bundle)
 
 
+def test_of_one_key_that_is_there_twice_the_longer_trust_counts(tmp_path):
+    private = ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime.fromtimestamp(NOW_MS / 1000, dt.UTC)
+    for name, days in (("a.crt", 1), ("b.crt", 30), ("c.crt", -1)):
+        (tmp_path / name).write_bytes(certificate(private, now + dt.timedelta(days=days)))
+    assert signer(tmp_path, signed(SigningKey(private))).key == "b.crt"
+    (tmp_path / "d.pem").write_bytes(public_pem(private))
+    assert signer(tmp_path, signed(SigningKey(private))).key == "d.pem"
+
+
 def public_pem(private):
     return private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
