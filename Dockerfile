@@ -37,7 +37,7 @@ FROM ${BASE}
 ARG UID=10001
 RUN groupadd --gid "${UID}" titlebout \
     && useradd --uid "${UID}" --gid "${UID}" --home-dir /var/lib/titlebout --no-create-home --shell /usr/sbin/nologin titlebout \
-    && install --directory --owner "${UID}" --group "${UID}" /var/lib/titlebout
+    && install --directory --mode 0700 --owner "${UID}" --group "${UID}" /var/lib/titlebout
 COPY --from=build /opt/titlebout /opt/titlebout
 
 # Libraries that keep a cache at home find it on the one volume that may be written to.

@@ -67,7 +67,8 @@ def check_surroundings(settings: Settings) -> None:
     if settings.model and parse_model_uri(settings.model).stage is not None:
         raise StageIsNoModel(settings.model)
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # Ours alone where we make it: the database and the artifacts in it are nobody else's business.
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.data_dir):
             pass
     except OSError as error:

@@ -110,7 +110,8 @@ class Database:
 
     def _sqlite_engine(self, pool_size: int) -> Engine:
         if self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            # Nobody else's business, if the folder is ours to make.
+            Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = create_engine(
             self.url,
             pool_size=pool_size,

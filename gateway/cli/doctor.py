@@ -1,5 +1,6 @@
 """`titlebout doctor`: is everything there that `titlebout serve` needs?"""
 
+import os
 import sys
 import time
 import uuid
@@ -11,6 +12,7 @@ from rich.console import Console
 from sqlalchemy import text
 
 from gateway.artifact_access import open_artifact_store
+from gateway.cli.openings import find_openings
 from gateway.cli.options import store_options
 from gateway.settings import Settings, load_settings
 from loaders.code_policy import CodePolicy
@@ -24,7 +26,10 @@ _DAY_MS = 24 * 3600 * 1000
 @click.command()
 @store_options
 def command(**options: Any) -> None:
-    """Check the database, the artifact store and the trusted keys. A line each; status 1 if one fails."""
+    """Check the database, the artifact store and the trusted keys, and say what is open.
+
+    A line each; status 1 if a check fails. What is open is no failure: it may be meant.
+    """
     settings = load_settings(options)
     console = Console(highlight=False)
     healthy = True
@@ -37,6 +42,8 @@ def command(**options: Any) -> None:
             healthy = healthy and step.ok
             mark = "[green]ok  [/]" if step.ok else "[red]FAIL[/]"
             console.print(f"{mark}  {part:<9}  {step.name:<8}  {step.detail}", soft_wrap=True)
+    for opening in find_openings(settings, os.environ):
+        console.print(f"[yellow]open[/]  security   {opening.name:<8}  {opening.what}: {opening.do}", soft_wrap=True)
     sys.exit(0 if healthy else 1)
 
 
