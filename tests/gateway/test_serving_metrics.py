@@ -39,15 +39,19 @@ def test_each_figure_of_a_prediction_is_exposed_and_what_answers_is_said_with_it
     for _ in range(3):
         assert ask(server.url).is_success
     assert ask(server.url, body=b'{"inputs": [["a", 1, 2, 3]]}').status_code == 400
+    # What a caller makes up is no label, or anybody could make series without end.
+    assert ask(server.url, "made-up").status_code == 404
+    assert ask(server.url, X_Titlebout_Arm="made-up").status_code == 400
 
     def exposed():
         # The supervisor's own figures are up to a second old, and may still tell of the load.
         found = samples(server.url)
-        asked = {one.labels["status"]: one.value for one in found["gateway_requests_total"]}
+        asked = {one.labels["status"]: one.value for one in found["gateway_requests_total"] if one.labels["model"]}
         ready = any(one.labels["state"] == "READY" and one.value for one in found["gateway_slots"])
         return asked == {"200": 3, "400": 1} and ready and found["gateway_host_memory_bytes"] and found
 
     found = wait_until(exposed)
+    assert "made-up" not in httpx.get(f"{server.url}/metrics").text
     iris = {"model": "iris", "version": "1"}
     for name, labels in [
         ("gateway_requests_total", {**iris, "endpoint": "iris", "arm": "champion", "status": "200"}),
