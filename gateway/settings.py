@@ -156,7 +156,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_wait_s: Annotated[
         float,
         Meta(gt=0, description="Longest that a prediction may be expected to wait for its turn; over it 429 at once."),
-    ] = 1.0
+    ] = 0.5
     host_wait_s: Annotated[
         float, Meta(ge=0, description="Longest wait of a prediction for a version whose process is being replaced.")
     ] = 5.0

@@ -1,7 +1,9 @@
 """What one model's callers feel of what happens to another: quiet times and troubled ones in turns."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
@@ -30,12 +32,18 @@ class Comparison(msgspec.Struct, frozen=True):
         """How many times as much the p99 was in trouble: the median of the rounds."""
         return median(self._p99_ms(b, c) / self._p99_ms(a, b) for a, b, c in self.rounds)
 
+    @property
+    def noise(self) -> float:
+        """How many times as much the p99 was in one quiet time as in the next: what a ratio may be of nothing."""
+        quiet_ms = [self._p99_ms(a, b) for a, b, _ in self.rounds]
+        return median([max(pair) / min(pair) for pair in pairwise(quiet_ms)] or [math.nan])
+
     def words(self) -> str:
         quiet_ms = median(self._p99_ms(a, b) for a, b, _ in self.rounds)
         troubled_ms = median(self._p99_ms(b, c) for _, b, c in self.rounds)
         return (
             f"neighbour at {self.load.rate_per_s:.0f} requests/s: p99 {quiet_ms:.1f} ms before, {troubled_ms:.1f} "
-            f"meanwhile, {self.p99_ratio:.2f} x (median of {len(self.rounds)})"
+            f"meanwhile, {self.p99_ratio:.2f} x (median of {len(self.rounds)}; quiet times differ {self.noise:.2f} x)"
         )
 
     def _p99_ms(self, from_s: float, to_s: float) -> float:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -65,6 +66,8 @@ class OpenLoop:
         self._opening: set[asyncio.Task[None]] = set()
         self._next_due_s = math.inf
         self.answered = 0
+        self.late_ms = array("d")
+        """How long after each request was due it was sent: what is the sender's own delay, and in no outcome."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["OpenLoop"]:
@@ -99,6 +102,7 @@ class OpenLoop:
     def _send_what_is_due(self) -> None:
         now_s = time.monotonic()
         while self._next_due_s <= now_s:
+            self.late_ms.append(1000 * (now_s - self._next_due_s))
             self._next_due_s += self._random.expovariate(self.rate_per_s)
             self._send()
         if self._next_due_s < math.inf:
@@ -258,7 +262,7 @@ def capacity_per_s(url: str, body: bytes, *, connections: int, for_s: float) -> 
     """How many are answered in a second when so many callers ask again as soon as they are answered."""
 
     async def measure() -> float:
-        load = _ClosedLoop(url, body, connections=connections)
+        load = ClosedLoop(url, body, connections=connections, record=lambda _: None)
         async with load.running():
             # Up to speed first: the first answers wait for the connections of all.
             await asyncio.sleep(min(0.5, for_s / 4))
@@ -269,11 +273,11 @@ def capacity_per_s(url: str, body: bytes, *, connections: int, for_s: float) -> 
     return uvloop.run(measure())
 
 
-class _ClosedLoop(OpenLoop):
-    """As many requests under way as connections, always."""
+class ClosedLoop(OpenLoop):
+    """As many requests under way as connections, always: as many as can be answered, and never too many."""
 
-    def __init__(self, url: str, body: bytes, *, connections: int) -> None:
-        super().__init__(url, body, rate_per_s=math.inf, connections=connections, record=lambda _: None)
+    def __init__(self, url: str, body: bytes, *, connections: int, record: Callable[[Outcome], None]) -> None:
+        super().__init__(url, body, rate_per_s=math.inf, connections=connections, record=record)
 
     def _send_what_is_due(self) -> None:
         for _ in range(len(self._idle)):

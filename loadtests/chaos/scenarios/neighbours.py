@@ -17,7 +17,7 @@ _MEBIBYTES = 300
 
 def neighbours(stage: Stage) -> Iterator[Finding]:
     """It comes by a pin and goes by its end, some times; the first time it is fetched, too."""
-    rounds, phase_s = int(stage.choose(thorough=5, quick=1)), stage.choose(thorough=3, quick=2)
+    rounds, phase_s = int(stage.choose(thorough=9, quick=1)), stage.choose(thorough=3, quick=2)
     with stage.server() as server:
         register(server.url, "iris=trained:500", f"heavy=heavy:{_MEBIBYTES}")
         serve(server.url, "iris", champion=1)

@@ -14,6 +14,7 @@ from loadtests.chaos.clients import Outcome
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.open_loop import OpenLoop, capacity_per_s, is_success, kinds, percentile, took_ms
 from loadtests.chaos.stage import Stage, invocations, register, serve
+from loadtests.stalls import watched_stalls
 
 TIMES = 5.0
 GOODPUT_MIN = 0.9
@@ -49,6 +50,8 @@ class _Flood(msgspec.Struct, frozen=True):
     flood: list[Outcome]
     began_s: float
     ended_s: float
+    late_ms: Sequence[float]
+    """Each request's delay in the sender, which no outcome counts."""
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -73,16 +76,20 @@ def _flooded(stage: Stage, url: str, headers: Mapping[str, str], what: str) -> F
     peak_s = stage.choose(thorough=4, quick=2)
     peaks_per_s = [_peak_per_s(url, peak_s)]
     floods: list[_Flood] = []
-    for _ in range(int(stage.choose(thorough=3, quick=1))):
-        floods.append(uvloop.run(_flood(stage, url, headers, peaks_per_s[-1])))
-        peaks_per_s.append(_peak_per_s(url, peak_s))
+    with watched_stalls() as stalls:
+        for _ in range(int(stage.choose(thorough=3, quick=1))):
+            floods.append(uvloop.run(_flood(stage, url, headers, peaks_per_s[-1])))
+            peaks_per_s.append(_peak_per_s(url, peak_s))
     goodput = median(
         flood.good_per_s / mean(around) for flood, around in zip(floods, pairwise(peaks_per_s), strict=True)
     )
     recovery_s = max(flood.recovery_s for flood in floods)
     outcomes = [outcome for flood in floods for outcome in flood.outcomes]
-    rejections_ms = took_ms([outcome for outcome in outcomes if outcome.status == 429])
-    rejection_ms = percentile(rejections_ms, 99)
+    rejections = [outcome for outcome in outcomes if outcome.status == 429]
+    rejections_ms = took_ms(rejections)
+    undisturbed_ms = took_ms([each for each in rejections if not stalls.overlap(each.began_s, each.ended_s)])
+    rejection_ms = percentile(undisturbed_ms, 99)
+    late_ms = sorted(ms for flood in floods for ms in flood.late_ms)
     return found(
         what,
         outcomes,
@@ -94,8 +101,10 @@ def _flooded(stage: Stage, url: str, headers: Mapping[str, str], what: str) -> F
         recovery_s=recovery_s,
         figures=(
             f"peak {mean(peaks_per_s):.0f}/s, goodput {goodput:.0%} of it; rejected in "
-            f"{percentile(rejections_ms, 50):.1f} ms, p99 {rejection_ms:.1f}, slowest "
-            f"{max(rejections_ms, default=math.nan):.0f}; failed: "
+            f"{percentile(rejections_ms, 50):.1f} ms, p99 {rejection_ms:.1f}, with the "
+            f"{len(rejections_ms) - len(undisturbed_ms)} during which the machine stood still "
+            f"{percentile(rejections_ms, 99):.1f}, slowest {max(rejections_ms, default=math.nan):.0f}; sent up to "
+            f"{percentile(late_ms, 99):.1f} ms late (p99); failed: "
             f"{kinds([outcome for outcome in outcomes if not is_success(outcome)])}"
         ),
     )
@@ -115,7 +124,7 @@ async def _flood(stage: Stage, url: str, headers: Mapping[str, str], peak_per_s:
             await asyncio.sleep(stage.choose(thorough=10, quick=4))
             ended_s = time.monotonic()
         await asyncio.sleep(max(0.0, ended_s + RECOVERY_S_MAX + 1 - time.monotonic()))
-    return _Flood(calm.outcomes, flood.outcomes, began_s, ended_s)
+    return _Flood(calm.outcomes, flood.outcomes, began_s, ended_s, flood.late_ms)
 
 
 def recovered_after_s(outcomes: Sequence[Outcome], ended_s: float, usual_ms: float) -> float:

@@ -1,5 +1,6 @@
 """Many requests and many flips, and what is left of them in memory."""
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from gateway.cli.client import Client
 from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.clients import Outcome
 from loadtests.chaos.findings import Finding
-from loadtests.chaos.open_loop import OpenLoop, is_success
+from loadtests.chaos.open_loop import ClosedLoop, is_success
 from loadtests.chaos.restarts import until
 from loadtests.chaos.stage import IRIS_BODY, Stage, invocations, register, serve, while_loaded
 from loadtests.processes import family, name, own_memory_bytes
@@ -24,6 +25,8 @@ GROWTH_BYTES_MAX = 1_000_000
 
 _PER_REQUESTS = 100_000
 _SAMPLES = 100
+_CONNECTIONS = 16
+_TOLD_EACH = 10
 # What a process takes until it has met everything once is no growth.
 _WARM_UP_SHARE = 0.2
 _MIB = 1024**2
@@ -55,20 +58,19 @@ class _Tally:
 
 
 def soak(stage: Stage, *, requests: int, flips: int) -> Iterator[Finding]:
-    """Memory by the requests answered, file descriptors before and after."""
+    """Memory by the requests answered, file descriptors before and after. So many of both, at least."""
     with stage.server("--workers", "2") as server:
         register(server.url, "iris=trained:2", "iris=trained:500")
         serve(server.url, "iris", champion=1, challenger=2)
         url, tally = invocations(server.url, "iris"), _Tally()
-        rate_per_s = stage.load(url).rate_per_s
-        load = OpenLoop(url, IRIS_BODY, rate_per_s=rate_per_s, seed=stage.seed(), record=tally.add)
+        load = ClosedLoop(url, IRIS_BODY, connections=_CONNECTIONS, record=tally.add)
         descriptors = _settled_descriptors(server)
         began_s = time.monotonic()
         with _sampled(server, tally, every=requests // _SAMPLES) as samples:
             while_loaded([load], lambda: _flip_meanwhile(server.url, tally, requests, flips))
         took_s = time.monotonic() - began_s
         left_over = _settled_descriptors(server) - descriptors
-        yield _judge(server, tally, samples, f"{requests:,} requests and {flips:,} flips in {took_s:.0f} s", left_over)
+        yield _judge(server, tally, samples, f"{flips:,} flips under requests for {took_s:.0f} s", left_over)
 
 
 def _flip_meanwhile(url: str, tally: _Tally, requests: int, flips: int) -> None:
@@ -76,6 +78,9 @@ def _flip_meanwhile(url: str, tally: _Tally, requests: int, flips: int) -> None:
     client = Client(url)
     for number in range(flips):
         _until_asked(tally, number * requests // flips)
+        if number % max(1, flips // _TOLD_EACH) == 0:
+            # Apart from the table, which people keep.
+            print(f"  … {tally.requests:,} requests, {number:,} flips", file=sys.stderr, flush=True)
         epoch = tally.newest_epoch
         client.set_alias("iris", "champion", 2 - number % 2)
         until(lambda: tally.newest_epoch > epoch, "the next epoch")  # noqa: B023  (called at once)

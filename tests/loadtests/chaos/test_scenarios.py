@@ -95,7 +95,8 @@ def test_a_neighbours_p99_is_compared_round_by_round():
     ]  # fmt: skip
     comparison = Comparison(load, [Round(n, n + 1, n + 2) for n in (0, 2, 4)])
     assert comparison.p99_ratio == pytest.approx(3)
-    assert "3.00 x (median of 3)" in comparison.words()
+    assert comparison.noise == pytest.approx(1)
+    assert "3.00 x (median of 3; quiet times differ 1.00 x)" in comparison.words()
 
 
 def test_a_finding_says_what_did_not_hold():
