@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from gateway.cli.client import Client
-from tests.gateway.events import states_of
+from tests.gateway.events import events, states_of
 from tests.gateway.slow_models import takes_memory
 from tests.gateway.test_cli import titlebout
 from tests.gateway.test_serving import ask, wait_until, wait_until_served
@@ -70,7 +70,7 @@ def test_a_pin_leaves_for_a_champion_and_what_does_not_fit_leaves_the_champion_a
     wait_until_served(url, "iris", champion=3)
 
 
-def test_a_pin_that_finds_no_room_comes_in_when_there_is_some(serve):
+def test_a_pin_that_finds_no_room_comes_in_when_there_is_some_and_a_former_champion_makes_room(serve):
     server = serve(environment={"TITLEBOUT_MEMORY_BYTES_MAX": str(500 * MIB), "TITLEBOUT_RETRY_MAX_S": "600"})
     url = server.url
     for answer in range(3):
@@ -87,3 +87,13 @@ def test_a_pin_that_finds_no_room_comes_in_when_there_is_some(serve):
     unpin(url, 2)
     wait_until(lambda: state_of(url, 3) == "READY")
     assert ask(url, "iris/versions/3").json() == {"predictions": [2]}
+
+    # A former champion that is still warm leaves for the next one, and the one that serves doesn't.
+    unpin(url, 3)
+    wait_until(lambda: state_of(url, 3) != "READY")
+    for version in (2, 3):
+        set_alias(url, "iris", "champion", version)
+        wait_until_served(url, "iris", champion=version)
+    assert (state_of(url, 2), state_of(url, 3)) == ("READY", "READY")
+    last = events(server, "slot_changed", model="iris", version=1)[-1]
+    assert (last["state"], last["reason"]) == ("UNLOADED", "It left memory to version 3 of 'iris'.")
