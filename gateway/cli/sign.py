@@ -53,4 +53,4 @@ def command(*, model: str, version: int, key_file: Path, files: Path | None, ser
     client = Client(server)
     manifest = manifest_of(client, model, version, files)
     client.put_signature(model, version, write_bundle(key.sign(statement_of((model, version), manifest))))
-    click.echo(f"Version {version} of {model} is signed: {len(manifest.files)} files, by the key {key.key_id[:12]}.")
+    click.echo(f"Version {version} of {model} is signed by the key {key.key_id[:12]} (files: {len(manifest.files)}).")

@@ -25,11 +25,14 @@ def manifest_of(client: Client, model: str, version: int, files: Path | None) ->
         NothingToSign: if the server doesn't know, and *files* doesn't say.
         InvalidSignature: if the two differ.
     """
-    said = _manifest(client.version_files(model, version)["files"])
+    known = client.version_files(model, version)
+    said = _manifest(known["files"])
     mine = None if files is None else read_folder(files)
     if said is None:
         if mine is None:
             raise NothingToSign(model, version)
+        if known["digest"] not in {None, mine.digest}:
+            raise InvalidSignature(f"{files} holds other files than those that were registered.")
         return mine
     if mine is not None:
         # More files than were registered do no harm: MLflow's client leaves one of its own in what it downloads.

@@ -15,14 +15,14 @@ class UnusableKey(InvalidParameter):
 
 
 class NothingToSign(ServingError):
-    """A version whose files the server has not seen."""
+    """A version whose files the server has no list of."""
 
     code = ErrorCode.INVALID_STATE
 
     def __init__(self, name: str, version: int) -> None:
         super().__init__(
-            f"The files of version {version} of {name!r} are not known to the server before the version was loaded: "
-            "say where they are on this machine, by --files."
+            f"The server has no list of the files of version {version} of {name!r}, which came to the store by other "
+            "means, or haven't come yet. Say where they are on this machine, by --files."
         )
 
 

@@ -59,7 +59,7 @@ def test_a_pickle_serves_once_a_trusted_key_has_signed_it_and_nothing_stops_unti
     files = mlflow.artifacts.download_artifacts("models:/iris/2", dst_path=str(tmp_path / "files"))
     release = str(tmp_path / "release.pem")
     said = titlebout(server, "sign", "iris", "2", "--key", release, "--files", files)
-    assert said.startswith("Version 2 of iris is signed: ")
+    assert said.startswith("Version 2 of iris is signed by the key ")
     wait_until_served(server.url, "iris", champion=2)
     assert ask(server.url).json() == {"predictions": [1]}
     said = titlebout(server, "verify", "iris", "2", "--keys", str(keys), "--files", files)
