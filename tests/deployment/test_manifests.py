@@ -1,7 +1,9 @@
 """The manifests say the same as the program: its port, its probes, its settings, and never a model's version."""
 
 import re
+import shutil
 import tomllib
+from ipaddress import ip_address, ip_network
 
 import pytest
 import yaml
@@ -11,7 +13,8 @@ from gateway.api.browser_guard import BrowserGuard
 from gateway.settings import Settings, environment_name, load_settings
 from tests.deployment.tools import ROOT, run_tool
 
-SETTING_NAMES = {environment_name(field) for field in Settings.__struct_fields__}
+ADMIN_TOKEN = "TITLEBOUT_ADMIN_TOKEN"
+SETTING_NAMES = {environment_name(field) for field in Settings.__struct_fields__} | {ADMIN_TOKEN}
 UNITS = {"": 1, "m": 1024**2, "Mi": 1024**2, "Gi": 1024**3}
 
 
@@ -22,6 +25,20 @@ def bytes_of(quantity):
 
 def selects(selector, labels):
     return selector.items() <= labels.items()
+
+
+def opened(policies, labels):
+    """The ports that pods with *labels* may call."""
+    rules = [policy["egress"] for policy in policies if selects(policy["podSelector"]["matchLabels"], labels)]
+    return {port["port"] for rule in rules for way in rule for port in way["ports"]}
+
+
+def with_component(name, folder):
+    """A copy of the manifests in which staging has the component."""
+    shutil.copytree(ROOT / "k8s", folder / "k8s")
+    kustomization = folder / "k8s/overlays/staging/kustomization.yaml"
+    kustomization.write_text(kustomization.read_text() + f"\ncomponents: [../../components/{name}]\n")
+    return kustomization.parent
 
 
 def secret_references(pod):
@@ -103,21 +120,31 @@ def test_the_image_has_the_version_of_the_program(overlay):
 def test_credentials_come_from_secrets_whose_keys_the_template_names(overlay):
     template = yaml.safe_load((ROOT / "k8s/secret.example.yaml").read_text())
     server, migration = (secret_references(pod) for pod in overlay.pods)
-    assert set(server) == {"TITLEBOUT_DATABASE_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert set(server) == {"TITLEBOUT_DATABASE_URL", ADMIN_TOKEN, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    # What only the server needs, the migration isn't given.
     assert set(migration) == {"TITLEBOUT_DATABASE_URL"}
+    assert not any(reference.get("optional") for reference in (server[ADMIN_TOKEN], server["TITLEBOUT_DATABASE_URL"]))
     for reference in [*server.values(), *migration.values()]:
         assert reference["name"] == template["metadata"]["name"]
         assert reference["key"] in template["stringData"]
-    assert not {name for name in overlay.settings if "KEY" in name or "URL" in name}
+    assert not {name for name in overlay.settings if re.search("KEY|URL|TOKEN|SECRET|PASSWORD", name)}
 
 
 def test_pods_keep_to_the_restricted_pod_security_standard(overlay):
-    assert overlay.one("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    labels = overlay.one("Namespace")["metadata"]["labels"]
+    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {"restricted"}
     for pod in overlay.pods:
-        context = pod["spec"]["securityContext"]
+        spec = pod["spec"]
+        # No namespace, path or port of the machine's, no other user, no kernel parameter.
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"} & spec.keys()
+        assert not any("hostPort" in port for container in spec["containers"] for port in container.get("ports", []))
+        context = spec["securityContext"]
         assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] > 0
+        assert context["fsGroup"] == context["runAsGroup"] == context["runAsUser"]
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in pod["spec"]["containers"]:
+        assert "sysctls" not in context
+        for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -125,7 +152,8 @@ def test_pods_keep_to_the_restricted_pod_security_standard(overlay):
             }
             mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
             assert mounts == {overlay.settings["TITLEBOUT_DATA"], "/tmp"}
-        assert all("emptyDir" in volume for volume in pod["spec"]["volumes"])
+            assert container["resources"]["limits"].keys() == {"memory", "ephemeral-storage"}
+        assert all(volume.keys() == {"name", "emptyDir"} and volume["emptyDir"] for volume in spec["volumes"])
 
 
 def test_pods_hold_no_token_and_no_environment_that_services_would_add(overlay):
@@ -155,11 +183,54 @@ def test_everything_that_selects_the_server_selects_it_and_not_the_migration(ove
 
 def test_the_network_is_closed_except_where_it_is_opened(overlay):
     policies = {each["metadata"]["name"]: each["spec"] for each in overlay.all("NetworkPolicy")}
-    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    needs = policies["titlebout-needs"]
-    assert all(selects(needs["podSelector"]["matchLabels"], pod["metadata"]["labels"]) for pod in overlay.pods)
-    ports = {port["port"] for rule in needs["egress"] for port in rule["ports"]}
-    assert ports == {53, 443, 5432}
+    assert policies.pop("default-deny") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    (callers,) = policies.pop("titlebout-callers")["ingress"]
+    assert callers["ports"] == [{"protocol": "TCP", "port": overlay.server["ports"][0]["name"]}]
+    assert len(callers["from"]) == 3
+    # One list item each, and so "and": with two it would be any pod of that name in any namespace.
+    assert [place.keys() for place in callers["from"][:2]] == [{"namespaceSelector", "podSelector"}] * 2
+
+    server, migration = (pod["metadata"]["labels"] for pod in overlay.pods)
+    assert opened(policies.values(), server) == {53, 5432, 443}
+    assert opened(policies.values(), migration) == {53, 5432}
+    assert all(rule["to"] for policy in policies.values() for rule in policy["egress"])
+
+
+def test_no_pod_reaches_the_metadata_of_its_machine(overlay):
+    for policy in overlay.all("NetworkPolicy"):
+        for place in (place for rule in policy["spec"].get("egress", []) for place in rule["to"] if "ipBlock" in place):
+            network, excepted = ip_network(place["ipBlock"]["cidr"]), place["ipBlock"].get("except", [])
+            for metadata in map(ip_address, ("169.254.169.254", "169.254.170.2", "fe80::a9fe:a9fe")):
+                assert metadata not in network or any(metadata in ip_network(other) for other in excepted)
+
+
+def test_webhooks_have_a_way_of_their_own_for_who_narrows_the_buckets(tmp_path):
+    rendered = run_tool("kubectl", "kustomize", with_component("webhooks", tmp_path))
+    assert rendered.returncode == 0, rendered.stderr
+    (policy,) = [
+        each for each in yaml.safe_load_all(rendered.stdout) if each["metadata"]["name"] == "titlebout-webhooks"
+    ]
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    assert run_tool("kubernetes-validate", "--strict", tmp_path / "policy.yaml").returncode == 0
+    blocks = [place["ipBlock"] for place in policy["spec"]["egress"][0]["to"]]
+    reached = [
+        address
+        for address in (
+            "8.8.8.8",
+            "2606:4700::1",
+            "10.0.0.1",
+            "172.20.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "fd00::1",
+        )
+        if any(
+            ip_address(address) in ip_network(block["cidr"])
+            and not any(ip_address(address) in ip_network(other) for other in block.get("except", []))
+            for block in blocks
+        )
+    ]
+    assert reached == ["8.8.8.8", "2606:4700::1"]
 
 
 def test_requests_in_flight_have_time_to_finish_after_load_balancers_have_looked_elsewhere(overlay):
