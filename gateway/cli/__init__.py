@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from gateway.cli.secret_options import hide_secret_options
 from tracking.errors import ServingError
 
 _VERBS = {
@@ -58,6 +59,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run `titlebout`; an error of ours is a sentence and status 1, never a stack trace."""
+    if arguments is None:
+        hide_secret_options()
     try:
         return cli.main(arguments, prog_name="titlebout")
     except ServingError as error:
