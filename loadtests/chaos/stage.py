@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+import httpx
 import msgspec
 import uvloop
 
@@ -28,6 +30,7 @@ _CAPACITY_CONNECTIONS = 8
 # A quick run may have others beside it, who leave less and less of what there was a moment ago.
 _QUICK_PER_S_MAX = 200.0
 _FIRST_ANSWERS = 20
+_HTTP_TIMEOUT_S = 60.0
 
 _T = TypeVar("_T")
 
@@ -112,9 +115,8 @@ def register(url: str, *wishes: str) -> list[Registered]:
 
 def serve(url: str, name: str, **versions: int) -> None:
     """Set the aliases, and wait until each is answered from its version."""
-    client = Client(url)
     for alias, version in versions.items():
-        client.set_alias(name, alias, version)
+        client(url).set_alias(name, alias, version)
     until_served(url, name, **versions)
 
 
@@ -124,12 +126,51 @@ def until_served(url: str, name: str, **versions: int) -> None:
 
 def serving(url: str, name: str) -> dict[str, int]:
     """Which version answers for each arm; nothing where there is no such endpoint yet."""
-    endpoint = Client(url).find_endpoint_of(name)
+    endpoint = client(url).find_endpoint_of(name)
     return {} if endpoint is None else endpoint["serving"]
+
+
+@cache
+def client(url: str) -> Client:
+    """The one client of the server at *url*.
+
+    Making one reads the certificates of all authorities, which takes 20 ms of the processors that are to be measured.
+    """
+    return Client(url)
+
+
+@cache
+def http() -> httpx.Client:
+    """For all other questions; who is asked may be another server by the next one."""
+    return httpx.Client(timeout=_HTTP_TIMEOUT_S, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def invocations(url: str, name: str) -> str:
     return f"{url}/endpoints/{name}/invocations"
+
+
+class EventCount:
+    """How many lines of event *name* with these *fields* come from now on; no more of the log is read than is new.
+
+    A log under load grows by megabytes, and who reads it takes the processors that are to be measured.
+    """
+
+    def __init__(self, server: ServerProcess, name: str, **fields: Any) -> None:
+        self._log = server.data / "serve.log"
+        self._mark = f'"{name}"'.encode()
+        self._wanted = {"event": name, **fields}
+        self._read_bytes = self._log.stat().st_size
+        self._count = 0
+
+    def now(self) -> int:
+        with self._log.open("rb") as log:
+            log.seek(self._read_bytes)
+            # What follows the last line feed is a line that is still being written.
+            lines, _, _ = log.read().rpartition(b"\n")
+        self._read_bytes += len(lines) + 1 if lines else 0
+        found = (json.loads(line) for line in lines.split(b"\n") if self._mark in line)
+        self._count += sum(self._wanted.items() <= line.items() for line in found)
+        return self._count
 
 
 def events(server: ServerProcess, name: str, **fields: Any) -> list[dict[str, Any]]:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import uvloop
 
-from gateway.cli.client import Client
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.open_loop import OpenLoop, kinds
 from loadtests.chaos.restarts import until
-from loadtests.chaos.stage import Stage, events, invocations, register, until_served
+from loadtests.chaos.stage import Stage, client, events, invocations, register, until_served
 
 REQUESTS = 500
 
@@ -28,7 +27,7 @@ def cold(stage: Stage) -> Iterator[Finding]:
         late = OpenLoop(invocations(server.url, "late"), _BODY, rate_per_s=_PER_S, seed=stage.seed())
 
         def wake() -> None:
-            Client(server.url).set_alias("late", "champion", 1)
+            client(server.url).set_alias("late", "champion", 1)
             until_served(server.url, "late", champion=1)
             until(lambda: len(late.outcomes) >= REQUESTS and late.answered > 0, f"{REQUESTS} requests")
 

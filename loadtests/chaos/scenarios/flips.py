@@ -9,13 +9,12 @@ from statistics import median
 
 import msgspec
 
-from gateway.cli.client import Client
 from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.clients import Outcome
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.open_loop import OpenLoop
 from loadtests.chaos.restarts import until
-from loadtests.chaos.stage import Registered, Stage, invocations, register, serve, while_loaded
+from loadtests.chaos.stage import Registered, Stage, client, invocations, register, serve, while_loaded
 from loadtests.flips import OLD_TABLE_MS_MAX, STALLED_AFTER_S, STALLED_BEFORE_S, commits_s
 from loadtests.stalls import Stalls, watched_stalls
 from tests.servers import running_postgres
@@ -46,7 +45,7 @@ def flips(stage: Stage) -> Iterator[Finding]:
 
 def _flip(servers: Sequence[ServerProcess], loads: Sequence[OpenLoop], count: int) -> list[float]:
     """For each flip the seconds from the alias call until all replicas answer from the new table."""
-    clients = [Client(server.url) for server in servers]
+    clients = [client(server.url) for server in servers]
     took_s = []
     for number in range(count):
         version, began_s = 2 - number % 2, time.monotonic()

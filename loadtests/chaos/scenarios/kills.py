@@ -3,15 +3,12 @@
 import time
 from collections.abc import Iterator
 
-import httpx
-
-from gateway.cli.client import Client
 from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.kills import kill_hosts, kill_supervisor, kill_worker
 from loadtests.chaos.open_loop import OpenLoop, kinds
 from loadtests.chaos.restarts import until
-from loadtests.chaos.stage import IRIS_BODY, Stage, invocations, register, serve, while_loaded
+from loadtests.chaos.stage import IRIS_BODY, Stage, client, http, invocations, register, serve, while_loaded
 
 # What a killed host held had been sent to it just before: it answers in a millisecond.
 _HELD_S = 0.1
@@ -101,10 +98,9 @@ def _has_no_stale_table(server: ServerProcess, epoch: int = 0) -> tuple[bool, st
     url = invocations(server.url, "iris")
     headers = {"Content-Type": "application/json"}
     seen = {
-        int(httpx.post(url, content=IRIS_BODY, headers=headers).headers["X-Titlebout-Epoch"]) for _ in range(_LOOKS)
+        int(http().post(url, content=IRIS_BODY, headers=headers).headers["X-Titlebout-Epoch"]) for _ in range(_LOOKS)
     }
-    client = Client(server.url)
     # The lease of one that was killed is over after some seconds; until then it is waited for.
-    until(lambda: client.status()["epoch"] > 0, "the end of the lease of who was killed")
-    newest = client.status()["epoch"]
+    until(lambda: client(server.url).status()["epoch"] > 0, "the end of the lease of who was killed")
+    newest = client(server.url).status()["epoch"]
     return seen == {newest} and newest >= epoch, f"answers came from epochs {seen}, the newest is {newest}"

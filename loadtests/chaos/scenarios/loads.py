@@ -3,12 +3,11 @@
 import time
 from collections.abc import Iterator
 
-from gateway.cli.client import Client
 from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.models import UNLOADABLE
 from loadtests.chaos.open_loop import OpenLoop
-from loadtests.chaos.stage import Stage, events, invocations, register, serve, while_loaded
+from loadtests.chaos.stage import Stage, client, events, invocations, register, serve, while_loaded
 
 LOADS_A_MINUTE_MAX = 8
 """The first try at once, the others after pauses that double from 1 s on, and one to spare."""
@@ -39,7 +38,7 @@ def loads(stage: Stage) -> Iterator[Finding]:
 
         def point_at_the_bad_ones() -> None:
             for name in names.values():
-                Client(server.url).set_alias(name, "champion", 2)
+                client(server.url).set_alias(name, "champion", 2)
             time.sleep(watched_s)
 
         while_loaded(list(asked.values()), point_at_the_bad_ones)
@@ -48,7 +47,7 @@ def loads(stage: Stage) -> Iterator[Finding]:
 
 
 def _judge(server: ServerProcess, fault: str, name: str, load: OpenLoop, watched_s: float) -> Finding:
-    endpoint = Client(server.url).endpoint(name)
+    endpoint = client(server.url).endpoint(name)
     said = " ".join(endpoint["problems"])
     failed = len(load.failures)
     versions = {outcome.version for outcome in load.outcomes if outcome.version}

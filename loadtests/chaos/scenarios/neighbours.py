@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator
 
-import httpx
-
-from gateway.cli.client import Client
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.neighbours import compare
 from loadtests.chaos.restarts import until
-from loadtests.chaos.stage import Stage, invocations, register, serve
+from loadtests.chaos.stage import Stage, client, http, invocations, register, serve
 
 NEIGHBOUR_P99_MAX = 1.2
 
@@ -24,13 +21,13 @@ def neighbours(stage: Stage) -> Iterator[Finding]:
         pin = f"{server.url}/api/1.0/titlebout/pins/heavy/1"
 
         def is_there() -> bool:
-            (replica,) = Client(server.url).status()["replicas"]
+            (replica,) = client(server.url).status()["replicas"]
             return any(slot["model"] == "heavy" and slot["state"] == "READY" for slot in replica["slots"])
 
         def load_it() -> None:
-            httpx.delete(pin)
+            http().delete(pin)
             until(lambda: not is_there(), "the end of the large model")
-            httpx.put(pin).raise_for_status()
+            http().put(pin).raise_for_status()
             until(is_there, "the large model in memory")
 
         comparison = compare(stage.load(invocations(server.url, "iris")), load_it, rounds=rounds, phase_s=phase_s)

@@ -7,16 +7,14 @@ from contextlib import ExitStack
 import httpx
 import msgspec
 
-from gateway.cli.client import Client
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.open_loop import OpenLoop, kinds
 from loadtests.chaos.restarts import until
-from loadtests.chaos.stage import IRIS_BODY, Stage, invocations, register, serve, serving, while_loaded
+from loadtests.chaos.stage import IRIS_BODY, Stage, client, http, invocations, register, serve, serving, while_loaded
 from tests.servers import Server, postgres, s3
 
 BACK_WITHIN_S = 5.0
 
-_TIMEOUT_S = 60.0
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -75,9 +73,9 @@ def _store_goes(load: OpenLoop, url: str, store: Server, away_s: float) -> Findi
         store.stop()
         # The third version was never in memory, and its files are where nobody gets at them.
         assert _move_alias(url, 3).is_success
-        until(lambda: bool(Client(url).endpoint("iris")["problems"]), "the word that version 3 can't be fetched")
+        until(lambda: bool(client(url).endpoint("iris")["problems"]), "the word that version 3 can't be fetched")
         upload = f"{url}/api/2.0/mlflow-artifacts/artifacts/0/new.bin"
-        refusal = _Refusal.of(httpx.put(upload, content=b"x", timeout=_TIMEOUT_S))
+        refusal = _Refusal.of(http().put(upload, content=b"x"))
         time.sleep(away_s)
         store.start()
         return refusal, _back_after_s(url, 3)
@@ -126,9 +124,9 @@ def _back_after_s(url: str, version: int) -> float:
 
 def _move_alias(url: str, version: int) -> httpx.Response:
     body = {"name": "iris", "alias": "champion", "version": str(version)}
-    return httpx.post(f"{url}/api/2.0/mlflow/registered-models/alias", json=body, timeout=_TIMEOUT_S)
+    return http().post(f"{url}/api/2.0/mlflow/registered-models/alias", json=body)
 
 
 def _is_stale(url: str) -> bool:
-    answer = httpx.post(invocations(url, "iris"), content=IRIS_BODY, headers=_JSON, timeout=_TIMEOUT_S)
+    answer = http().post(invocations(url, "iris"), content=IRIS_BODY, headers=_JSON)
     return "X-Titlebout-Stale-S" in answer.headers

@@ -8,7 +8,7 @@ import httpx
 from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.neighbours import Comparison, compare
-from loadtests.chaos.stage import Stage, events, invocations, register, serve
+from loadtests.chaos.stage import EventCount, Stage, invocations, register, serve
 
 REPLACED_S_MAX = 2.0
 NEIGHBOUR_P99_MAX = 1.1
@@ -53,9 +53,8 @@ class _Odd:
     """The caller of the model that does what it is told."""
 
     def __init__(self, server: ServerProcess, name: str) -> None:
-        self._server = server
-        self._name = name
         self._url = invocations(server.url, name)
+        self._ends = EventCount(server, "host_ended", model=name)
         self._http = httpx.Client(timeout=_ASK_TIMEOUT_S)
         self.statuses: list[int] = []
         self.took_s: list[float] = []
@@ -88,7 +87,7 @@ class _Odd:
     @property
     def ends(self) -> int:
         """How often its host ended."""
-        return len(events(self._server, "host_ended", model=self._name))
+        return self._ends.now()
 
     def _until_fine(self) -> float:
         began_s = time.monotonic()

@@ -11,13 +11,12 @@ from statistics import linear_regression
 
 import msgspec
 
-from gateway.cli.client import Client
 from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.clients import Outcome
 from loadtests.chaos.findings import Finding
 from loadtests.chaos.open_loop import ClosedLoop, is_success
 from loadtests.chaos.restarts import until
-from loadtests.chaos.stage import IRIS_BODY, Stage, invocations, register, serve, while_loaded
+from loadtests.chaos.stage import IRIS_BODY, Stage, client, invocations, register, serve, while_loaded
 from loadtests.processes import family, name, own_memory_bytes
 
 GROWTH_BYTES_MAX = 1_000_000
@@ -75,14 +74,13 @@ def soak(stage: Stage, *, requests: int, flips: int) -> Iterator[Finding]:
 
 def _flip_meanwhile(url: str, tally: _Tally, requests: int, flips: int) -> None:
     """Flips at even distances, as requests go by, and to the end of both."""
-    client = Client(url)
     for number in range(flips):
         _until_asked(tally, number * requests // flips)
         if number % max(1, flips // _TOLD_EACH) == 0:
             # Apart from the table, which people keep.
             print(f"  … {tally.requests:,} requests, {number:,} flips", file=sys.stderr, flush=True)
         epoch = tally.newest_epoch
-        client.set_alias("iris", "champion", 2 - number % 2)
+        client(url).set_alias("iris", "champion", 2 - number % 2)
         until(lambda: tally.newest_epoch > epoch, "the next epoch")  # noqa: B023  (called at once)
     _until_asked(tally, requests)
 

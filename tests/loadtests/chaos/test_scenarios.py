@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.clients import Outcome
 from loadtests.chaos.findings import Finding, found
 from loadtests.chaos.neighbours import Comparison, Round
@@ -11,7 +12,7 @@ from loadtests.chaos.open_loop import OpenLoop
 from loadtests.chaos.scenarios.flips import are_right, lateness, old_tables_ms, went_back
 from loadtests.chaos.scenarios.overload import recovered_after_s
 from loadtests.chaos.scenarios.soak import Sample, growth_bytes
-from loadtests.chaos.stage import Registered
+from loadtests.chaos.stage import EventCount, Registered
 from loadtests.stalls import Stalls
 
 
@@ -108,3 +109,17 @@ def test_a_finding_says_what_did_not_hold():
     assert not ill.held
     assert ill.line().endswith("**no**: it broke; and fell |")
     assert "broken off: ValueError: why" in Finding.broken_off("a thing", ValueError("why")).line()
+
+
+def test_new_events_are_counted_as_the_log_grows(tmp_path):
+    log, server = tmp_path / "serve.log", ServerProcess(None, "", tmp_path)
+    ended = b'{"event": "host_ended", "model": "%s"}\n'
+    log.write_bytes(ended % b"a")
+    count = EventCount(server, "host_ended", model="a")
+    assert count.now() == 0
+    with log.open("ab") as file:
+        file.write(ended % b"a" + ended % b"b" + (ended % b"a")[:20])
+        file.flush()
+        assert [count.now(), count.now()] == [1, 1]
+        file.write((ended % b"a")[20:])
+    assert count.now() == 2
