@@ -269,7 +269,7 @@ class Batcher:
         any case: it costs nobody anything, and only trying shows that an expectation was wrong.
         """
         is_alone = len(self._queue) + len(self._alone) == 1
-        takes_s = 0.0 if is_alone else self._pace.expected_s(1, asked.rows)
+        takes_s = 0.0 if is_alone else self._pace.cautious_s(asked.rows)
         return self._is_in_time(asked, now_s + takes_s)
 
     def _send(self, group: list[Asked]) -> None:

@@ -2,6 +2,8 @@
 
 # What the latest message counts: the last twenty or so make the figure, so that it follows a model that turns slow.
 _LATEST_SHARE = 0.1
+# Twice the average error covers nine of ten, as they scatter.
+_DEVIATIONS = 2.0
 
 
 class Pace:
@@ -16,14 +18,18 @@ class Pace:
         self._message_s = 0.0
         self._row_s = 0.0
         self._messages = 0
+        # By how much the line was wrong, on average.
+        self._astray_s = 0.0
         # Averages of both, of the square of the one, and of their product.
         self._rows = self._took_s = self._rows_rows = self._rows_took_s = 0.0
 
     def learn(self, rows: int, took_s: float) -> None:
         """A message of *rows* rows was answered *took_s* after it was sent."""
+        astray_s = abs(took_s - self.expected_s(1, rows)) if self._messages else 0.0
         self._messages += 1
         # All alike at first: the very first one is often slow, and mustn't count for long.
         share = max(_LATEST_SHARE, 1 / self._messages)
+        self._astray_s += share * (astray_s - self._astray_s)
         self._rows += share * (rows - self._rows)
         self._took_s += share * (took_s - self._took_s)
         self._rows_rows += share * (rows * rows - self._rows_rows)
@@ -40,3 +46,9 @@ class Pace:
     def expected_s(self, messages: int, rows: int) -> float:
         """How long so many messages of so many rows together will take; nothing before anything was learned."""
         return messages * self._message_s + rows * self._row_s
+
+    def cautious_s(self, rows: int) -> float:
+        """How long one message of so many rows will take if it is one of the slower ones."""
+        expected_s = self.expected_s(1, rows)
+        # Twice as long at most: after the machine stood still, it would else be long before anybody was let through.
+        return expected_s + min(expected_s, _DEVIATIONS * self._astray_s)

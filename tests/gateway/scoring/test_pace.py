@@ -40,3 +40,14 @@ def test_a_row_never_costs_more_than_its_share_of_what_was_measured():
 def test_a_slow_beginning_and_a_change_are_soon_forgotten():
     assert learned((1, 2.0), *[(1, 0.001)] * 20).expected_s(1, 1) < 0.3
     assert learned(*[(1, 0.001)] * 1_000, *[(1, 0.1)] * 20).expected_s(1, 1) > 0.08
+
+
+def test_caution_is_for_messages_that_scatter():
+    even, uneven = learned(*[(1, 0.01)] * 50), learned(*[(1, 0.008), (1, 0.012)] * 50)
+    assert even.cautious_s(1) == pytest.approx(0.01)
+    assert uneven.cautious_s(1) == pytest.approx(0.014, rel=0.1)
+
+
+def test_caution_ends_at_twice_what_is_expected():
+    pace = learned(*[(1, 0.01)] * 50, (1, 1.0))
+    assert pace.cautious_s(1) == pytest.approx(2 * pace.expected_s(1, 1))
