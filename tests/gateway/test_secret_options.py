@@ -4,7 +4,6 @@ import pytest
 
 from gateway.cli.secret_options import without_secrets
 
-
 URL = "postgresql://me:planted@db/t"
 
 
