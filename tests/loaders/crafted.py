@@ -398,7 +398,7 @@ SKLEARN = [
         live=False,
     ),
     Crafted("skops: links and ways out", _links_and_ways_out, live=False),
-    Crafted("a link to a pickle", _linked_out, live=False),
+    Crafted("a link to a pickle", _linked_out, live=True),
     Crafted("a path out of the folder", _path_out, live=False),
     Crafted("a tag in MLmodel", _yaml_tag, live=False),
 ]
@@ -416,8 +416,8 @@ PYTORCH = [
     Crafted(
         "torch.save that says it is exported", _saved_by_torch("model.pt2", new=True), live=False, flavor="pytorch"
     ),
-    Crafted("exported: a pickle as sample input", _exported(_pickle_as_sample_input), live=False, flavor="pytorch"),
-    Crafted("exported: pickled weights", _exported(_pickled_weights), live=False, flavor="pytorch"),
+    Crafted("exported: a pickle as sample input", _exported(_pickle_as_sample_input), live=True, flavor="pytorch"),
+    Crafted("exported: pickled weights", _exported(_pickled_weights), live=True, flavor="pytorch"),
     Crafted("exported: a way out", _exported(_way_out), live=False, flavor="pytorch"),
 ]
 TRANSFORMERS = [
