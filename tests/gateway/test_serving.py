@@ -64,6 +64,9 @@ def test_a_registered_model_is_served_by_its_alias_with_headers_that_say_who_ans
     said = {name: answer.headers[f"X-Titlebout-{name}"] for name in ("Model", "Version", "Arm")}
     assert said == {"Model": "iris", "Version": "1", "Arm": "champion"}
     assert int(answer.headers["X-Titlebout-Epoch"]) > 0
+    # Of what browsers are told, a prediction carries this alone.
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Content-Security-Policy" not in answer.headers
     assert answer.headers["X-Request-Id"] == "mine-1"
     assert httpx.post(f"{iris.url}/invocations", content=BODY, headers=JSON).json() == {"predictions": [0]}
 
