@@ -239,6 +239,9 @@ def environment_name(field: str) -> str:
     return ENVIRONMENT_PREFIX + field.upper()
 
 
+# Fields whose values are never repeated: credentials, and URLs that may hold some.
+_SECRET_ENDINGS = ("_url", "_token", "_password", "_secret")
+
 # MLflow's own variables for the same things; the first that is set counts, ours before them.
 MLFLOW_VARIABLES: dict[str, tuple[str, ...]] = {
     "database_url": ("MLFLOW_BACKEND_STORE_URI",),
@@ -277,7 +280,8 @@ def _convert(field: str, value: Any, *, origin: str) -> Any:
     try:
         converted = msgspec.convert(value, types[field], strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidParameter(f"{origin}={value!r} can't be used: {error}") from error
+        shown = origin if field.endswith(_SECRET_ENDINGS) else f"{origin}={value!r}"
+        raise InvalidParameter(f"{shown} can't be used: {error}") from error
     if converted in {math.inf, -math.inf}:
         raise InvalidParameter(f"{origin}={value!r} can't be used: Expected a finite number")
     return converted

@@ -48,6 +48,12 @@ def test_what_cannot_be_used_is_named(options, environment, named):
         load_settings(options, environment)
 
 
+def test_what_may_hold_a_credential_is_named_and_not_repeated():
+    with pytest.raises(InvalidParameter, match="--database-url can't be used") as refused:
+        load_settings({"database_url": ["postgresql://me:planted@db/t"]}, {})
+    assert "planted" not in refused.value.message
+
+
 def test_every_place_is_below_the_data_folder_unless_said_otherwise(tmp_path):
     settings = Settings(data=str(tmp_path))
     assert settings.database == f"sqlite:///{tmp_path}/titlebout.db"
