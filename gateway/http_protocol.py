@@ -8,6 +8,8 @@ the headers again without the offer.
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway import whole_answers
+
 _INVALID = "Invalid HTTP request received."
 
 
@@ -17,6 +19,8 @@ class StayingProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            # The request is answered in a later turn of the loop.
+            whole_answers.offer(self)
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 import msgspec
+from litestar.status_codes import HTTP_200_OK
 from litestar.types import HTTPScope, Receive, Send
 
 from gateway.api.browser_headers import NOSNIFF
@@ -26,6 +27,7 @@ from gateway.observability.tracing import PredictionTracer, Step
 from gateway.routing_table import CurrentTable
 from gateway.scoring.batching import Deadline
 from gateway.scoring.inference import Choice, EndpointNotServed, Inference, Prediction, ReadInput, Target
+from gateway.whole_answers import find_offer
 from tracking.errors import ErrorCode, InvalidParameter, ServingError
 
 _log = logging.getLogger(__name__)
@@ -164,7 +166,7 @@ class Scoring:
         """Answer one request, whatever becomes of it."""
         walk = Walk(time.monotonic())
         try:
-            status, reply = 200, await self._walk(walk, dialect, path, scope, headers, receive)
+            status, reply = HTTP_200_OK, await self._walk(walk, dialect, path, scope, headers, receive)
         except EndpointNotServed as error:
             status, reply = _error_reply(dialect, await self._explain_missing(error.name), walk)
         except ServingError as error:
@@ -174,10 +176,8 @@ class Scoring:
             walk.failure = ErrorCode.INTERNAL_ERROR
             status, reply = dialect.refuse(500, ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE, walk.choice)
         known = self._known.get(walk.choice) or self._get_to_know(walk.choice)
-        said = [(b"x-request-id", REQUEST_ID.get().encode()), *known.headers]
-        if self._current.stale_since_s is not None:
-            said.append((b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()))
-        await _send(send, status, reply, said)
+        if not self._send_whole(scope, status, reply, known):
+            await _send(send, status, reply, self._said(known))
         ended_s = time.monotonic()
         self._account(dialect, walk, known.metrics, status, ended_s - walk.arrived_s)
         if self._tracer is not None:
@@ -189,6 +189,24 @@ class Scoring:
                 "titlebout.request_id": REQUEST_ID.get(),
             }
             _trace(self._tracer, headers, walk, Step("predict request", walk.arrived_s, ended_s), attributes)
+
+    def _said(self, known: "_Known") -> RawHeaders:
+        """The headers of every answer, whatever it is."""
+        yield b"x-request-id", REQUEST_ID.get().encode()
+        yield from known.headers
+        if self._current.stale_since_s is not None:
+            yield b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()
+
+    def _send_whole(self, scope: HTTPScope, status: int, reply: Reply, known: "_Known") -> bool:
+        """Send the common answer in the quick way, if the server offers one; False if it is still to be sent."""
+        if status != HTTP_200_OK or reply.headers or self._current.stale_since_s is not None:
+            return False
+        send_whole = find_offer(scope)
+        if send_whole is None:
+            return False
+        request_id = REQUEST_ID.get().encode()
+        headers = b"content-type: %s\r\nx-request-id: %s\r\n%s" % (reply.content_type.encode(), request_id, known.lines)
+        return send_whole(headers, reply.content)
 
     async def _walk(
         self,
@@ -220,7 +238,9 @@ class Scoring:
     def _get_to_know(self, choice: Choice | None) -> "_Known":
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
-        known = self._known[choice] = _Known(ArmMetrics(self._metrics, choice), [NOSNIFF, *_who_answers(choice)])
+        headers = [NOSNIFF, *_who_answers(choice)]
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        known = self._known[choice] = _Known(ArmMetrics(self._metrics, choice), headers, lines)
         return known
 
     def _allowed_s(self, headers: Headers) -> float:
@@ -274,6 +294,8 @@ class _Known(msgspec.Struct, frozen=True):
 
     metrics: ArmMetrics
     headers: list[tuple[bytes, bytes]]
+    lines: bytes
+    """The same, as they stand in an answer."""
 
 
 def _trace(
@@ -362,7 +384,7 @@ def _error_reply(dialect: Dialect, error: ServingError, walk: Walk) -> tuple[int
     return status, Reply(reply.content, reply.content_type, [*reply.headers, *headers])
 
 
-async def _send(send: Send, status: int, reply: Reply, said: list[tuple[bytes, bytes]]) -> None:
+async def _send(send: Send, status: int, reply: Reply, said: RawHeaders) -> None:
     headers = [
         (b"content-type", reply.content_type.encode()),
         (b"content-length", str(len(reply.content)).encode()),
