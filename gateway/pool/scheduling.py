@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-LONGEST_S = 10.0
-"""So long a load gives way. On a machine that is never idle it would else never end."""
+LONGEST_S = 3.0
+"""So long a load gives way. On a machine that is never idle it would else never end, nor a host be replaced."""
 
 
 def give_way() -> None:

@@ -3,7 +3,6 @@
 A thread of the supervisor's couldn't: one that holds Python's lock and doesn't run keeps the whole supervisor waiting.
 """
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ _APART_FROM_BYTES = 16 * 1024**2
 
 
 def verify_apart(manifest: Manifest, folder: Path) -> None:
-    """As `verify` does, which also has the word if the process doesn't say that all is well, or not in time.
+    """As `verify` does, which also has the word if the process doesn't say that all is well.
 
     Raises:
         DigestMismatch: naming the first file that is missing, changed, or in no manifest.
@@ -26,17 +25,29 @@ def verify_apart(manifest: Manifest, folder: Path) -> None:
 
 
 def _is_well(manifest: Manifest, folder: Path) -> bool:
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(
+    try:
+        hashing = subprocess.Popen(
             [sys.executable, "-m", "gateway.pool.verification", str(folder)],
-            input=manifest.text.encode(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=scheduling.LONGEST_S,
-            check=False,
         )
-        return done.returncode == 0
-    return False
+    except OSError:
+        return False
+    with hashing:
+        try:
+            hashing.communicate(manifest.text.encode(), scheduling.LONGEST_S)
+        except subprocess.TimeoutExpired:
+            _hurry(hashing)
+        return hashing.wait() == 0
+
+
+def _hurry(hashing: "subprocess.Popen[bytes]") -> None:
+    """Have it take its share of the processors, or else end it."""
+    try:
+        scheduling.come_back(hashing.pid)
+    except PermissionError:
+        hashing.kill()
 
 
 def main() -> None:

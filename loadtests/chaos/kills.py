@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import psutil
 
@@ -44,13 +45,14 @@ def kill_worker(server: ServerProcess) -> set[int]:
     return held
 
 
-def kill_hosts(server: ServerProcess) -> int:
-    """Kill -9 all model hosts, and wait until each is replaced; how many there were."""
+def kill_hosts(server: ServerProcess) -> float:
+    """Kill -9 all model hosts, and wait until each is replaced; when they had been killed, by `time.monotonic`."""
     before = hosts_of(server)
     for host in before:
         os.kill(host, signal.SIGKILL)
+    killed_s = time.monotonic()
     until(lambda: len(hosts_of(server) - before) == len(before), "the replacement of the hosts")
-    return len(before)
+    return killed_s
 
 
 def kill_supervisor(server: ServerProcess) -> None:

@@ -56,15 +56,13 @@ def _kill_workers(stage: Stage, server: ServerProcess, times: int) -> Finding:
 
 def _kill_hosts(stage: Stage, server: ServerProcess) -> Finding:
     load = stage.load(invocations(server.url, "iris"))
-    killed_s: list[float] = []
 
-    def kill() -> float:
-        killed_s.append(time.monotonic())
-        kill_hosts(server)
-        return time.monotonic() - killed_s[0]
+    def kill() -> tuple[float, float]:
+        killed_s = kill_hosts(server)
+        return killed_s, time.monotonic() - killed_s
 
-    took_s = while_loaded([load], kill)
-    others = [each for each in load.failures if each.status != 503 or each.began_s > killed_s[0] + _HELD_S]
+    killed_s, took_s = while_loaded([load], kill)
+    others = [each for each in load.failures if each.status != 503 or each.began_s > killed_s + _HELD_S]
     return found(
         "kill -9 of all model hosts",
         load.outcomes,
