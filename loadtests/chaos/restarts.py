@@ -22,11 +22,11 @@ def workers_of(server: ServerProcess) -> set[int]:
     return {pid for pid in family(server.process.pid) if name(pid) == "gateway.worker"}
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
+def until(holds: Callable[[], bool], what: str, *, poll_s: float = _POLL_S) -> None:
     deadline_s = time.monotonic() + _DEADLINE_S
     while not holds():
         assert time.monotonic() < deadline_s, f"{what} did not happen within {_DEADLINE_S:g} s"
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)
 
 
 def replace_workers(server: ServerProcess, *, times: int) -> int:

@@ -10,6 +10,8 @@ from loadtests.chaos.stage import Stage, client, http, invocations, register, se
 NEIGHBOUR_P99_MAX = 1.2
 
 _MEBIBYTES = 300
+# Each look is answered by the very worker that is watched.
+_LOOK_PAUSE_S = 0.25
 
 
 def neighbours(stage: Stage) -> Iterator[Finding]:
@@ -26,9 +28,9 @@ def neighbours(stage: Stage) -> Iterator[Finding]:
 
         def load_it() -> None:
             http().delete(pin)
-            until(lambda: not is_there(), "the end of the large model")
+            until(lambda: not is_there(), "the end of the large model", poll_s=_LOOK_PAUSE_S)
             http().put(pin).raise_for_status()
-            until(is_there, "the large model in memory")
+            until(is_there, "the large model in memory", poll_s=_LOOK_PAUSE_S)
 
         comparison = compare(stage.load(invocations(server.url, "iris")), load_it, rounds=rounds, phase_s=phase_s)
         failed = len(comparison.load.failures)
