@@ -12,6 +12,7 @@ from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
+from gateway.access.gatekeeper import Gatekeeper
 from gateway.api import health, metrics, signatures, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
@@ -35,7 +36,7 @@ from gateway.api.scoring import databricks as databricks_scoring
 from gateway.api.scoring import v1_models
 from gateway.api.scoring.walk import Scoring
 from gateway.artifact_access import root_of_new_artifacts
-from gateway.auth import Permission, needs, require_declared_permissions
+from gateway.auth import check_permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import MetricsFolder
@@ -45,6 +46,7 @@ from gateway.settings import Settings
 from gateway.transfers import Transfers
 from gateway.web import model_page
 from gateway.webhooks.requests import WebhookSender
+from tracking.access.permissions import Permission
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 
@@ -98,13 +100,14 @@ def create_app(
     artifact_store: ArtifactStore,
     readiness: Readiness,
     clock: Callable[[], float],
+    gate: Gatekeeper | None = None,
     scoring: Scoring | None = None,
     all_metrics: AllMetrics | None = None,
     served_models: ServedModels | None = None,
 ) -> ASGIApp:
     """Everything that one worker answers: *scoring* in front, the APIs behind it.
 
-    Without *scoring* and *served_models* it answers the APIs, and no model.
+    Without *scoring* and *served_models* it answers the APIs, and no model; without *gate* it asks nobody who they are.
 
     Raises:
         RouteWithoutPermission: if a handler declares none.
@@ -123,8 +126,6 @@ def create_app(
         "model_page": model_page.ModelPage(),
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
-        # One identity until access control lands.
-        "identity": "local",
     }
     # Database work has threads of its own, as many as it has connections: more would only wait for one.
     executor = ThreadPoolExecutor(settings.database_threads, thread_name_prefix="database")
@@ -139,6 +140,7 @@ def create_app(
         route_handlers=[
             Router(
                 "/",
+                guards=[check_permission],
                 route_handlers=[handler for protocol in _PROTOCOLS for handler in protocol.handlers],
             )
         ],
@@ -173,7 +175,7 @@ def create_app(
         lanes=lanes,
         body_bytes_max=settings.api_body_bytes_max,
     )
-    return Front(express, scoring=scoring, guard=guard)
+    return Front(express, scoring=scoring, guard=guard, gate=gate or Gatekeeper(is_open=True, clock=clock))
 
 
 def _shutting_down(executor: Executor) -> Callable[[], None]:

@@ -1,35 +1,23 @@
 """Who may call what. Each route declares a permission; one that declares none stops the program from starting.
 
-Nothing checks credentials yet: until access control lands, the declarations are all there is, and `serve` stays on
-loopback unless told otherwise.
+The check is made for the handler that answers, after its path was matched: no other spelling of the path is looked at.
 """
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Any
 
-from litestar.handlers import HTTPRouteHandler
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
+from gateway.access.credentials import NoCredentials
+from gateway.access.identity import IDENTITY
+from tracking.access.caller import CALLER, Caller
+from tracking.access.grants import NOTHING
+from tracking.access.permissions import Permission
+
 _OPTION = "permission"
-
-
-class Permission(StrEnum):
-    """What a route lets its caller do."""
-
-    PUBLIC = "public"
-    """Liveness, readiness, versions: nothing that belongs to anybody."""
-    OBSERVE = "observe"
-    """Metrics and the state of the deployment."""
-    SCORE = "score"
-    TRACKING_READ = "tracking:read"
-    TRACKING_WRITE = "tracking:write"
-    ARTIFACT_READ = "artifact:read"
-    ARTIFACT_WRITE = "artifact:write"
-    REGISTRY_READ = "registry:read"
-    REGISTRY_WRITE = "registry:write"
-    ALIAS_WRITE = "alias:write"
-    SPLIT_WRITE = "split:write"
+_NOBODY = Caller("nobody", NOTHING, NOTHING)
 
 
 class RouteWithoutPermission(RuntimeError):
@@ -42,6 +30,38 @@ class RouteWithoutPermission(RuntimeError):
 def needs(permission: Permission) -> dict[str, Any]:
     """The ``opt`` of a route handler: ``@post("/…", opt=needs(Permission.ALIAS_WRITE))``."""
     return {_OPTION: permission}
+
+
+def admit(permission: Permission) -> None:
+    """Let the sender of this request have what *permission* lets them do, or nothing.
+
+    Raises:
+        NoCredentials: if they have to say who they are first.
+        NotPermitted: if nobody has granted it to them for anything.
+    """
+    if permission is Permission.PUBLIC:
+        CALLER.set(_NOBODY)
+        return
+    identity = IDENTITY.get()
+    if identity is None:
+        raise NoCredentials
+    CALLER.set(identity.caller(permission))
+
+
+async def check_permission(_: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard of all routes: what its handler declared is what its caller needs.
+
+    A coroutine, because a plain function would run in a thread, and what it says of the caller would stay there.
+    """
+    permission = permission_of(handler)
+    if permission is not None:
+        admit(permission)
+
+
+def permission_of(handler: BaseRouteHandler) -> Permission | None:
+    """What *handler* declares; None for Litestar's own answers to OPTIONS."""
+    found = handler.opt.get(_OPTION)
+    return found if isinstance(found, Permission) else None
 
 
 def require_declared_permissions(routes: Iterable[BaseRoute]) -> None:

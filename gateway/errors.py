@@ -55,6 +55,9 @@ _CALLER_LEFT = "client disconnected prematurely"
 INTERNAL_MESSAGE = "Something went wrong here, and it has been logged under the request id."
 
 
+_CHALLENGE = 'Bearer realm="titlebout", Basic realm="titlebout", charset="UTF-8"'
+
+
 def error_body(code: str, message: str) -> dict[str, str]:
     """The body of every error: what MLflow's client parses."""
     return {"error_code": code, "message": message}
@@ -65,6 +68,8 @@ def status_of(error: ServingError) -> int:
 
 
 def headers_of(error: ServingError) -> dict[str, str]:
+    if error.code is ErrorCode.UNAUTHENTICATED:
+        return {"WWW-Authenticate": _CHALLENGE}
     return {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
 
 

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from gateway.access.following import AccessFollower
+from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
@@ -127,8 +129,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _: None) -> None:
-    """Run until a signal asks for the end. *started* is called with the URL once requests are answered."""
+async def serve(
+    settings: Settings,
+    *,
+    started: Callable[[str], None] = lambda _: None,
+    show_token: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run until a signal asks for the end.
+
+    *started* is called with the URL once requests are answered, *show_token* with the first administrator's token if
+    this start had to make one.
+    """
     check_surroundings(settings)
     signals = Signals()
     async with AsyncExitStack() as life:
@@ -190,6 +201,17 @@ async def serve(settings: Settings, *, started: Callable[[str], None] = lambda _
         # hosts end. Workers that were stopped here have nothing left to stop above.
         life.push_async_callback(slots.close)
         life.push_async_callback(_leave, reconciler, workers)
+        if not is_open(settings):
+            follower = AccessFollower(
+                database,
+                workers,
+                settings.data_dir / "state" / "access.json",
+                admin_token=settings.admin_token,
+                show_token=show_token,
+                clock=time.time,
+            )
+            await follower.begin()
+            await life.enter_async_context(_running(follower.run()))
         workers.begin()
         await life.enter_async_context(_running(reconciler.run()))
         await life.enter_async_context(_running(metrics.run()))

@@ -35,6 +35,14 @@ class ArtifactMode(StrEnum):
     """Past it, by the artifact root's own URIs and with credentials of their own."""
 
 
+class Access(StrEnum):
+    """Whether callers have to say who they are."""
+
+    AUTO = "auto"
+    """On all addresses but loopback's."""
+    REQUIRED = "required"
+
+
 class Confinement(StrEnum):
     """How model hosts are kept to their own files, and from the network."""
 
@@ -80,6 +88,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     insecure: Annotated[
         bool, Meta(description="Listen on other addresses than loopback although nothing checks credentials yet.")
     ] = False
+    access: Annotated[
+        Access,
+        Meta(description="Who must sign in: auto (nobody on loopback or with --insecure) or required (everybody)."),
+    ] = Access.AUTO
+    admin_token: Annotated[
+        str, Meta(description="Token of the user `admin`, 32 characters or more; empty: the first start makes one.")
+    ] = ""
+    trusted_proxies: Annotated[
+        str, Meta(description="Addresses or networks of proxies that say who is calling, by comma.")
+    ] = ""
+    user_header: Annotated[str, Meta(min_length=1, description="Header in which such a proxy names the user.")] = (
+        "X-Forwarded-User"
+    )
+    default_grants: Annotated[
+        str, Meta(description="What users may do whom a proxy vouches for and nobody has added, by comma.")
+    ] = ""
     allowed_hosts: Annotated[
         str,
         Meta(description="Names that Host may have, by comma; empty: loopback's, on an open address any IP address."),

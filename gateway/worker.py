@@ -4,6 +4,7 @@ It never unpickles anything and never imports scikit-learn or torch: models live
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import math
@@ -12,13 +13,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import uvicorn
 import uvloop
 
+from gateway.access.gatekeeper import Gatekeeper
+from gateway.access.openness import is_open
 from gateway.api.open_inference.scoring import OpenInference
 from gateway.api.scoring.bodies import Bodies
 from gateway.api.scoring.databricks import DatabricksScoring
@@ -40,6 +43,7 @@ from gateway.observability.prediction_metrics import DROPPED_LINES
 from gateway.observability.tracing import PredictionTracer, open_tracer
 from gateway.pool.absences import Absences
 from gateway.pool.messages import (
+    Admission,
     Begin,
     Broken,
     Connected,
@@ -65,7 +69,11 @@ from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import LogFormat, Settings
+from tracking.access import tokens
+from tracking.access.book import Book
+from tracking.access.caller import CALLER, PROGRAM
 from tracking.database import Database
+from tracking.errors import ServingError
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +83,7 @@ _MESSAGES = msgspec.json.Decoder(ToWorker)
 _BACKLOG = 2048
 _RECONNECT_PAUSE_S = 0.05
 _USED_INTERVAL_S = 2.0
+_NOTED_INTERVAL_S = 20.0
 
 
 class Follower:
@@ -96,6 +105,8 @@ class Follower:
         self._begun = asyncio.Event()
         self.on_notice: Callable[[], None] = lambda: None
         """Called when the replica is about to stop."""
+        self.on_admission: Callable[[Book], None] = lambda _: None
+        """Called with everybody who may come in."""
         self.on_drain: Callable[[float], None] = lambda _: None
         """Called when this worker is to finish and end, with how long idle connections may stay."""
 
@@ -138,6 +149,8 @@ class Follower:
                     self._switch(table)
             case Freshness():
                 self._current.stale_since_s = message.stale_since_s
+            case Admission():
+                self.on_admission(message.book)
             case Begin():
                 self._begun.set()
             case Notice():
@@ -197,7 +210,16 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         stuck=follower.tell_stuck,
         broken=follower.tell_broken,
     )
-    database = Database(settings.database, pool_size=settings.database_threads)
+    database = Database(settings.database, pool_size=settings.database_threads, asks_who=True)
+    gate = Gatekeeper(
+        is_open=is_open(settings),
+        clock=time.time,
+        trusted_proxies=settings.trusted_proxies,
+        user_header=settings.user_header,
+        workers=settings.workers,
+        default_grants=filter(None, map(str.strip, settings.default_grants.split(","))),
+    )
+    follower.on_admission = gate.take
     predictions, tracer = _prediction_log(settings, metrics), open_tracer(os.environ)
     app = create_app(
         settings,
@@ -205,6 +227,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         artifact_store=open_artifact_store(settings),
         readiness=current,
         clock=time.time,
+        gate=gate,
         scoring=_scoring(settings, database, current, pool, metrics, predictions, tracer),
         all_metrics=AllMetrics(folder, lambda: folder.write(name, metrics.snapshot())),
         served_models=ServedModels(current, pool),
@@ -229,6 +252,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         keep_written(metrics, folder, name, held=lambda: _held_by(pool), clock=time.monotonic)
     )
     telling = asyncio.create_task(follower.keep_telling_used(pool))
+    noting = asyncio.create_task(_keep_noting_used(gate, database))
     try:
         await server.serve(sockets=[socket.socket(fileno=listener_fd)])
     finally:
@@ -236,7 +260,9 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         connecting.cancel()
         counting.cancel()
         telling.cancel()
+        noting.cancel()
         await pool.close()
+        gate.close()
         folder.write(name, metrics.snapshot())
         if predictions is not None:
             predictions.close()
@@ -244,6 +270,27 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
             # Not in a thread: those of the loop have ended with the application, and nothing else goes on any more.
             tracer.close()
         database.dispose()
+
+
+def _explain(database: Database, name: str) -> ServingError:
+    # In a context of its own, for a caller that may ask for this name: that was looked at before.
+    CALLER.set(PROGRAM)
+    return explain_unserved(database, name)
+
+
+async def _keep_noting_used(gate: Gatekeeper, database: Database) -> None:
+    """Keep in the database, now and then, when tokens and keys were used; a time lost is no loss."""
+    while True:
+        await asyncio.sleep(_NOTED_INTERVAL_S)
+        if used := gate.used():
+            with contextlib.suppress(ServingError):
+                await asyncio.to_thread(_note_used, database, used)
+
+
+def _note_used(database: Database, used: Mapping[str, int]) -> None:
+    CALLER.set(PROGRAM)
+    with database.writing() as session:
+        tokens.note_used(session, used)
 
 
 def _end_if_failed(connecting: asyncio.Task[None]) -> None:
@@ -321,7 +368,7 @@ def _scoring(
         ],
         body_bytes_max=settings.body_bytes_max,
         predict_timeout_s=settings.predict_timeout_s,
-        explain_missing=lambda name: asyncio.to_thread(explain_unserved, database, name),
+        explain_missing=lambda name: asyncio.to_thread(_explain, database, name),
         metrics=metrics,
         log=predictions,
         tracer=tracer,

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.pool.messages import (
+    Admission,
     Begin,
     Broken,
     Connected,
@@ -30,11 +31,13 @@ from gateway.pool.messages import (
     open_line,
     receive,
 )
-from gateway.settings import Settings
+from gateway.settings import Settings, environment_name
 from registry.entities import RoutingTable
+from tracking.access.book import Book
 
 _log = logging.getLogger(__name__)
 
+_ADMIN_TOKEN = environment_name("admin_token")
 _DECODER = msgspec.json.Decoder(ToSupervisor)
 _RESTART_PAUSE_FIRST_S = 0.2
 _RESTART_PAUSE_MAX_S = 10.0
@@ -87,11 +90,12 @@ class WorkerGroup:
         metrics_dir: Path,
         clock: Callable[[], float],
     ) -> None:
-        self._settings = settings
+        # Theirs is to know tokens by their hash.
+        self._settings = msgspec.structs.replace(settings, admin_token="")
         self._listener = listener
         # Where each process keeps its metrics in a file, for whichever worker is asked for all.
         self._metrics_dir = metrics_dir
-        self._environment = environment
+        self._environment = {name: value for name, value in environment.items() if name != _ADMIN_TOKEN}
         self._clock = clock
         self._workers: set[_Worker] = set()
         self._changed = asyncio.Condition()
@@ -99,6 +103,7 @@ class WorkerGroup:
         self._used_s: dict[str, float] = {}
         self._switches: list[Switch] = []
         self._freshness = Freshness(None)
+        self._admission = Admission(Book())
         self._begun = False
         self._noticed = False
         self._idle_grace_s = settings.idle_grace_s
@@ -131,6 +136,10 @@ class WorkerGroup:
     def set_stale_since(self, stale_since_s: float | None) -> None:
         self._freshness = Freshness(stale_since_s)
         self._tell_all(self._freshness)
+
+    def set_book(self, book: Book) -> None:
+        self._admission = Admission(book)
+        self._tell_all(self._admission)
 
     @property
     def epoch(self) -> int:
@@ -227,7 +236,7 @@ class WorkerGroup:
         reader, writer = await open_line(ours)
         worker = _Worker(process, reader, writer, self._clock())
         # The settings go over the line and not as arguments: a database URL holds a password, and `ps` shows arguments.
-        for message in (self._settings, self._hosts, self._freshness, *self._switches):
+        for message in (self._settings, self._hosts, self._freshness, self._admission, *self._switches):
             worker.tell(message)
         if self._noticed:
             worker.tell(Notice())

@@ -21,6 +21,7 @@ from gateway.cli.server_process import ServerProcess, free_port, server_process
 from gateway.main import listen
 from gateway.settings import Settings
 from tests.servers import running_postgres, running_s3
+from tracking.access.caller import CALLER, PROGRAM
 from tracking.database import Database
 from tracking.experiments import ensure_default_experiment
 from tracking.schema import Base
@@ -98,6 +99,7 @@ def empty_postgres(url: str) -> None:
         connection.execute("SET lock_timeout = '10s'")
         connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
         connection.execute("INSERT INTO generation (id, value) VALUES (1, 0)")
+        connection.execute("INSERT INTO access_changes (id, value) VALUES (1, 0)")
 
 
 def migrate(url: str) -> None:
@@ -127,9 +129,10 @@ def api_server(tmp_path: Path, migrated_sqlite: Path) -> Iterator[str]:
 @contextmanager
 def running_api(settings: Settings) -> Iterator[str]:
     """The same with settings of one's own."""
-    database = Database(settings.database)
+    database = Database(settings.database, asks_who=True)
     database.upgrade()
     store = open_artifact_store(settings)
+    CALLER.set(PROGRAM)
     with database.writing() as session:
         ensure_default_experiment(session, root_of_new_artifacts(settings, store), now_ms=0)
     app = create_app(settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from tracking.access.caller import CALLER, CALLER_KEY, Caller
 from tracking.errors import InvalidParameter, TemporarilyUnavailable
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -72,9 +73,13 @@ def database_url(given: str) -> URL:
 
 
 class Database:
-    """An engine with our transaction habits. Close it with `dispose`."""
+    """An engine with our transaction habits. Close it with `dispose`.
 
-    def __init__(self, url: str, *, pool_size: int = 8, connect_timeout_s: int = 5) -> None:
+    With *asks_who* each session is for the `CALLER` of the context in which it is opened, and there must be one.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8, connect_timeout_s: int = 5, asks_who: bool = False) -> None:
+        self._asks_who = asks_who
         self.url = database_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: Engine
@@ -126,15 +131,20 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for questions; whatever it changes is thrown away."""
-        with _translated_errors(), self._engine.connect() as connection, Session(connection) as session:
-            yield session
+        with _translated_errors(), self._engine.connect() as connection:
+            with Session(connection, info=self._whose()) as session:
+                yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are committed when the block ends, and undone when it raises."""
         with self._turn_to_write(), _translated_errors(), self._writing_connection() as connection:
-            with Session(connection, expire_on_commit=False) as session, session.begin():
+            with Session(connection, expire_on_commit=False, info=self._whose()) as session, session.begin():
                 yield session
+
+    def _whose(self) -> dict[str, Caller]:
+        # Whoever forgets to say for whom it asks finds out, rather than be shown everything.
+        return {CALLER_KEY: CALLER.get()} if self._asks_who else {}
 
     @contextmanager
     def _writing_connection(self) -> Iterator[Connection]:

@@ -6,10 +6,10 @@ makes the browser ask first, and nobody here says yes.
 """
 
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
 from socket import gethostname
 from urllib.parse import urlsplit
 
+from gateway.access.openness import is_address, is_loopback
 from tracking.errors import ErrorCode, PermissionDenied, ServingError
 
 _FORM_TYPES = {b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain"}
@@ -71,7 +71,7 @@ class BrowserGuard:
     def _check_host(self, host: bytes) -> None:
         text = host.decode("latin-1")
         name = _host_name(text)
-        if not (self._any_host or name in self._names or (self._any_address and _is_address(name))):
+        if not (self._any_host or name in self._names or (self._any_address and is_address(name))):
             raise ForeignHost(text)
         if len(self._known_hosts) < 64:
             self._known_hosts.add(host)
@@ -86,18 +86,6 @@ class BrowserGuard:
             raise ForeignOrigin(text) from None
         if place != host.decode("latin-1").lower():
             raise ForeignOrigin(text)
-
-
-def is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _host_name(host: str) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from contextvars import copy_context
 from typing import Any, NamedTuple, cast, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -20,7 +21,9 @@ from litestar.status_codes import HTTP_200_OK, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api.json_request import check_unique_keys
+from gateway.auth import RouteWithoutPermission, admit, permission_of
 from gateway.errors import answer_error
+from tracking.errors import ServingError
 
 _BODY = "data"
 
@@ -39,6 +42,10 @@ class _Plan:
         self, handler: HTTPRouteHandler, dependencies: Mapping[str, Any], lanes: Lanes, body_bytes_max: int
     ) -> None:
         self.lane = lanes.reading if handler.http_methods == {HttpMethod.GET} else lanes.writing
+        permission = permission_of(handler)
+        if permission is None:
+            raise RouteWithoutPermission(sorted(handler.paths))
+        self.permission = permission
         self.function = cast("Callable[..., Any]", handler.fn)
         parameters = inspect.signature(self.function).parameters
         self.given = {name: dependencies[name] for name in parameters if name in dependencies}
@@ -86,6 +93,12 @@ class Express:
         if plan is None:
             await self._app(scope, receive, send)
             return
+        try:
+            # As the guard of all other routes, before anything is read.
+            admit(plan.permission)
+        except ServingError as error:
+            await _send_error(http, send, error)
+            return
         messages: list[Message] = []
         if plan.body_type is not None and _announces(http, plan.body_bytes_max):
             messages = await _received(receive)
@@ -94,7 +107,9 @@ class Express:
             await self._app(scope, _replayed(messages, receive), send)
             return
         try:
-            content = await asyncio.get_running_loop().run_in_executor(plan.lane, _call, plan, arguments)
+            content = await asyncio.get_running_loop().run_in_executor(
+                plan.lane, copy_context().run, _call, plan, arguments
+            )
         except Exception as error:  # The edge of HTTP: whatever a handler raises has its answer in the one table.
             await _send_error(http, send, error)
         else:

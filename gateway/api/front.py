@@ -11,8 +11,10 @@ from typing import cast
 
 import msgspec
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from gateway.access.gatekeeper import Gatekeeper
+from gateway.access.identity import IDENTITY, LOCAL, Identity
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.browser_headers import protecting
 from gateway.api.scoring.walk import Scoring
@@ -38,10 +40,11 @@ class RepeatedHeader(BadRequest):
 
 
 class Front:
-    def __init__(self, app: ASGIApp, *, scoring: Scoring | None, guard: BrowserGuard) -> None:
+    def __init__(self, app: ASGIApp, *, scoring: Scoring | None, guard: BrowserGuard, gate: Gatekeeper) -> None:
         self._app = app
         self._scoring = scoring
         self._guard = guard
+        self._gate = gate
         # Ids must differ, and needn't be secret: the system's own source costs each request five times as much.
         self._random = Random()  # noqa: S311  (see above)
 
@@ -58,14 +61,21 @@ class Front:
             self._guard.check(scope["method"], path, headers)
             if "\0" in path or b"%00" in scope["query_string"]:
                 raise NulInUrl
+            identity = LOCAL if self._gate.is_open else await self._identify(scope)
         except ServingError as error:
             await send_error(protecting(send), error)
             return
         found = None if self._scoring is None else self._scoring.find(scope["raw_path"], scope["headers"])
         if found is not None and self._scoring is not None:
-            await self._scoring.answer(*found, scope, headers, receive, send)
+            await self._scoring.answer(*found, scope, headers, identity, receive, send)
         else:
+            IDENTITY.set(identity)
             await self._app(scope, receive, protecting(send, (b"x-request-id", request_id.encode())))
+
+    async def _identify(self, scope: HTTPScope) -> Identity | None:
+        client = scope["client"]
+        found = self._gate.identify(client[0] if client else "", scope["headers"], scope["query_string"])
+        return found if found is None or isinstance(found, Identity) else await found
 
     def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
         """The caller's own id, if it is one that a log line can hold, else a new one; echoed and never interpreted."""

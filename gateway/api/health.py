@@ -5,7 +5,8 @@ from typing import Protocol, runtime_checkable
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
 
-from gateway.auth import Permission, needs
+from gateway.auth import needs
+from tracking.access.permissions import Permission
 
 MLFLOW_VERSION = "3.17.2"
 """The version whose wire we speak; MLflow's client compares it with its own."""

@@ -3,8 +3,9 @@
 from litestar import Response, get
 from litestar.di import NamedDependency
 
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.observability.exposition import AllMetrics
+from tracking.access.permissions import Permission
 
 
 # In a thread, because it reads the files of all workers.

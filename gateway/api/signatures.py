@@ -12,9 +12,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from registry import manifests, signatures, versions
 from registry.entities import VersionSignature
+from tracking.access.caller import caller_of
+from tracking.access.permissions import Permission
 from tracking.database import Database
 from tracking.manifest import FileDigest
 
@@ -80,12 +82,11 @@ def put_signature(
     data: JSONBody[PutSignature],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
-    identity: NamedDependency[str],
 ) -> SignatureAnswer:
     """Keep a signature of the version's files, in place of one by the same key."""
     with database.writing() as session:
         kept = signatures.put_signature(
-            session, name, version, data.bundle, author=identity, now_ms=int(clock() * 1000)
+            session, name, version, data.bundle, author=caller_of(session).name, now_ms=int(clock() * 1000)
         )
     return _answer(kept)
 

@@ -13,7 +13,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 from sqlalchemy.orm import Session
 
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.settings import Settings
 from registry import announcements, endpoints, models, rollbacks, serving
 from registry.entities import (
@@ -28,6 +28,8 @@ from registry.entities import (
     Split,
 )
 from registry.uri import resolve
+from tracking.access.caller import caller_of
+from tracking.access.permissions import Permission
 from tracking.database import Database
 
 _log = logging.getLogger(__name__)
@@ -166,14 +168,13 @@ def change_split(
     data: JSONBody[ChangeSplit],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
-    identity: NamedDependency[str],
 ) -> SplitAnswer:
     with database.writing() as session:
         split = endpoints.change_split(
             session,
             name,
             data.shares_bp,
-            author=identity,
+            author=caller_of(session).name,
             now_ms=int(clock() * 1000),
             reason=data.reason,
             reshuffle=data.reshuffle,
@@ -212,21 +213,21 @@ def roll_back(
     name: FromPath[str],
     database: NamedDependency[Database],
     settings: NamedDependency[Settings],
-    identity: NamedDependency[str],
     expected_version: FromQuery[int | None] = None,
 ) -> Rollback:
     """Go back to the champion before, if it is still in memory; with *expected_version* only from that one."""
     with database.writing() as session:
+        author = caller_of(session).name
         taken = rollbacks.roll_back(
             session,
             name,
-            author=identity,
+            author=author,
             now_ms=database.now_ms(session),
             lead_ms=settings.switch_lead_ms,
             expected_version=expected_version,
         )
         announcements.alias_was_set(session, taken.model, CHAMPION, taken.version)
-    _log.info("rolled_back", extra={**msgspec.structs.asdict(taken), "author": identity})
+    _log.info("rolled_back", extra={**msgspec.structs.asdict(taken), "author": author})
     return taken
 
 
@@ -236,11 +237,10 @@ def pin_version(
     version: FromPath[int],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
-    identity: NamedDependency[str],
 ) -> dict[str, str | int]:
     """Keep a version in memory, whatever the aliases say."""
     with database.writing() as session:
-        serving.pin(session, model, version, author=identity, now_ms=int(clock() * 1000))
+        serving.pin(session, model, version, author=caller_of(session).name, now_ms=int(clock() * 1000))
     return {"model": model, "version": version}
 
 

@@ -1,5 +1,7 @@
 """How the verbs talk to a running Titlebout: over its HTTP API, like everybody else."""
 
+import os
+from collections.abc import Generator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -28,12 +30,30 @@ class ServerUnavailable(Refused):
     """503: it says that it will answer later."""
 
 
+def credentials_of(environment: Mapping[str, str]) -> httpx.Auth | None:
+    """What MLflow's client would sign in with, from the same variables, so that one shell serves both."""
+    token = environment.get("MLFLOW_TRACKING_TOKEN")
+    user, password = (environment.get(f"MLFLOW_TRACKING_{what}") for what in ("USERNAME", "PASSWORD"))
+    if user and password:
+        return httpx.BasicAuth(user, password)
+    return _Bearer(token) if token else None
+
+
+class _Bearer(httpx.Auth):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
 class Client:
     """The calls that the command line makes."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_S)
+        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, auth=credentials_of(os.environ))
 
     def status(self) -> dict[str, Any]:
         return self._call("GET", "/api/1.0/titlebout/status")

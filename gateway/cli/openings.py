@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.api.browser_guard import is_loopback
+from gateway.access.openness import is_loopback
 from gateway.pool.confinement import landlock, seccomp
 from gateway.settings import Confinement, Settings
 from loaders.code_policy import CodePolicy

@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from gateway.api.browser_guard import is_loopback
+from gateway.access.openness import is_loopback
 from gateway.cli.options import store_options
 from gateway.observability.logs import configure_logging
 from gateway.settings import ArtifactMode, LogFormat, Settings, environment_name, load_settings
@@ -65,9 +65,13 @@ def serve_with(settings: Settings, console: Console, *, example: bool) -> None:
         console.print(f"\n[bold]Titlebout[/] is at [bold]{url}[/]   (stop it with Ctrl-C)")
         console.print(f"  export MLFLOW_TRACKING_URI={url}")
 
+    def show_token(token: str) -> None:
+        console.print("\nThe first administrator's token, shown this once, and good for a year:")
+        console.print(f"  export MLFLOW_TRACKING_TOKEN={token}", soft_wrap=True)
+
     async def run() -> None:
         if not example:
-            await serve(settings, started=started)
+            await serve(settings, started=started, show_token=show_token)
             return
         loop = asyncio.get_running_loop()
         training: list[asyncio.Task[None]] = []
@@ -76,7 +80,7 @@ def serve_with(settings: Settings, console: Console, *, example: bool) -> None:
             started(url)
             training.append(loop.create_task(example_models.provide(url, console)))
 
-        await serve(settings, started=started_with_example)
+        await serve(settings, started=started_with_example, show_token=show_token)
         for task in training:
             task.cancel()
 

@@ -9,6 +9,7 @@ import msgspec
 from gateway.settings import Confinement
 from loaders.code_policy import UNCHECKED
 from registry.entities import RoutingTable, VersionKey
+from tracking.access.book import Book
 
 T = TypeVar("T")
 
@@ -68,6 +69,12 @@ class Freshness(msgspec.Struct, frozen=True, tag=True):
     stale_since_s: float | None
 
 
+class Admission(msgspec.Struct, frozen=True, tag=True):
+    """Who may come in, in the place of what was said before."""
+
+    book: Book
+
+
 class Begin(msgspec.Struct, frozen=True, tag=True):
     """All that is known has been said: connect, and take requests."""
 
@@ -82,7 +89,7 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     idle_grace_s: float
 
 
-ToWorker = Hosts | Switch | Freshness | Begin | Notice | Drain
+ToWorker = Hosts | Switch | Freshness | Admission | Begin | Notice | Drain
 
 
 # --- worker to supervisor

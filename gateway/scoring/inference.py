@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.identity import LOCAL, Identity
 from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_metrics import BatchMetrics
 from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, PredictionTimedOut
@@ -129,11 +130,12 @@ class Inference:
         self._batchers: dict[ModelConnection, Batcher] = {}
         self._random = Random()  # noqa: S311  (it shares traffic out, and keeps no secret)
 
-    def choose(self, target: Target) -> Choice:
-        """Who answers *target*, from the table in force at this instant.
+    def choose(self, target: Target, identity: Identity = LOCAL) -> Choice:
+        """Who answers *target*, from the table in force at this instant, if *identity* may ask.
 
         Raises:
             NoTableYet: before the first table is in force.
+            NotPermitted, NotForKey, RateExceeded: if it may not.
             EndpointNotServed, EndpointNotNamed: if the table has no such endpoint, or several and none is named.
             NoSuchArm: if it has, but not the arm that was asked for.
             VersionNotInMemory: if a version was asked for by number and isn't held.
@@ -141,7 +143,15 @@ class Inference:
         if not self._current.received:
             raise NoTableYet
         live = self._current.live
-        route, arm, version = find_route(live, target)
+        try:
+            route, arm, version = find_route(live, target)
+        except EndpointNotServed as error:
+            # Why it isn't served is told to those only who may ask it.
+            if identity is not LOCAL:
+                identity.ensure_may_score(error.name, error.name, arm=None, version=None, now_s=time.monotonic())
+            raise
+        if identity is not LOCAL:
+            identity.ensure_may_score(route.name, route.model, arm=arm, version=version, now_s=time.monotonic())
         if version is not None:
             # By number, whatever the split says; only what is in memory answers.
             if self._pool.find((route.model, version)) is None and version not in route.arms.values():

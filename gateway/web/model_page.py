@@ -15,12 +15,13 @@ from gateway.api.browser_headers import PAGE_CSP
 from gateway.api.example_requests import ExampleRequest, example_requests
 from gateway.api.model_openapi import openapi_document
 from gateway.api.scoring.unserved import explain_unserved
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.scoring.inference import EndpointNotServed, Target
 from gateway.scoring.served_models import ServedModel, ServedModels
 from loaders.columns import ColumnSpec
 from loaders.signature import Specs
 from loaders.tensors import TensorSpec
+from tracking.access.permissions import Permission
 from tracking.database import Database
 
 if TYPE_CHECKING:

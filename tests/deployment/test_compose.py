@@ -7,7 +7,7 @@ from gateway.settings import Settings, environment_name, load_settings
 from tests.deployment.tools import ROOT, run_tool
 
 FILES = ["compose.yaml", "compose.s3.yaml"]
-SETTING_NAMES = {environment_name(field) for field in Settings.__struct_fields__} | {"TITLEBOUT_ADMIN_TOKEN"}
+SETTING_NAMES = {environment_name(field) for field in Settings.__struct_fields__}
 COMPOSE = {name: yaml.safe_load((ROOT / name).read_text()) for name in FILES}
 
 

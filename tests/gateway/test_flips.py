@@ -34,9 +34,7 @@ def offline_answer(model):
         return {"predictions": model.predict(np.array(ROWS)).tolist()}
 
 
-def test_flips_over_two_replicas_lose_nothing_and_show_nobody_an_old_table(
-    serve, postgres_database_url, tmp_path
-):
+def test_flips_over_two_replicas_lose_nothing_and_show_nobody_an_old_table(serve, postgres_database_url, tmp_path):
     options = ("--workers", "2", "--database-url", postgres_database_url, "--artifact-root", str(tmp_path / "files"))
     first = serve(*options, "--migrate", data=tmp_path / "first")
     models = {1: trained(2), 2: trained(500)}

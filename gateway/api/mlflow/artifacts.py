@@ -14,10 +14,11 @@ from litestar.status_codes import HTTP_200_OK
 from gateway.api.artifact_download import ArtifactDownload, begin_download
 from gateway.api.mlflow.artifacts_wire import ListedArtifacts, file_info, folder_named
 from gateway.api.raw_paths import raw_path_below
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.settings import Settings
 from gateway.transfers import Transfers
 from tracking import artifact_records
+from tracking.access.permissions import Permission
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactStore, Upload, list_all
 from tracking.database import Database

@@ -30,8 +30,9 @@ from gateway.api.mlflow.datasets_wire import (
 )
 from gateway.api.mlflow.numbers import int64
 from gateway.api.mlflow.tracking_wire import Empty
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from tracking import evaluation_datasets, evaluation_records, run_inputs
+from tracking.access.permissions import Permission
 from tracking.database import Database
 from tracking.errors import InvalidParameter
 

@@ -22,8 +22,9 @@ from gateway.api.mlflow.logged_models_wire import (
 )
 from gateway.api.mlflow.numbers import int64
 from gateway.api.mlflow.tracking_wire import Empty, as_dict
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from tracking import logged_models
+from tracking.access.permissions import Permission
 from tracking.database import Database
 
 Clock = Callable[[], float]

@@ -16,8 +16,9 @@ from litestar.response import Stream
 
 from gateway.api.mlflow.numbers import int64
 from gateway.api.mlflow.tracking_wire import MetricsAnswer, metric_on_wire
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from tracking import metrics, runs
+from tracking.access.permissions import Permission
 from tracking.database import Database
 from tracking.entities import Metric
 from tracking.errors import InvalidParameter

@@ -15,12 +15,13 @@ from litestar.status_codes import HTTP_200_OK
 from gateway.api.artifact_download import ArtifactDownload, begin_download
 from gateway.api.mlflow.artifacts_wire import OwnedArtifacts, file_info, folder_named
 from gateway.api.mlflow.tracking_wire import Empty
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.settings import Settings
 from gateway.transfers import Transfers
 from registry import versions
 from registry.names import read_version
 from tracking import artifact_records, logged_models, runs
+from tracking.access.permissions import Permission
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_uris import InvalidArtifactUri, parse_artifact_uri
 from tracking.artifacts import ArtifactStore

@@ -36,12 +36,14 @@ from gateway.api.mlflow.registry_wire import (
     tags_of,
     version_on_wire,
 )
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.settings import Settings
 from registry import aliases, announcements, models, search, versions
 from registry.names import read_version
 from registry.search import Query
 from registry.sources import Claim, SourcePolicy
+from tracking.access.caller import caller_of
+from tracking.access.permissions import Permission
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 
@@ -192,11 +194,11 @@ def set_alias(
     data: JSONBody[SetAlias],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
-    identity: NamedDependency[str],
 ) -> Empty:
     version = read_version(data.version)
     with database.writing() as session:
-        aliases.set_alias(session, data.name, data.alias, version, author=identity, now_ms=_now_ms(clock))
+        author = caller_of(session).name
+        aliases.set_alias(session, data.name, data.alias, version, author=author, now_ms=_now_ms(clock))
         announcements.alias_was_set(session, data.name, data.alias, version)
     return Empty()
 
@@ -220,10 +222,9 @@ def delete_alias(
     data: JSONBody[DeleteAlias],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
-    identity: NamedDependency[str],
 ) -> Empty:
     with database.writing() as session:
-        aliases.delete_alias(session, data.name, data.alias, author=identity, now_ms=_now_ms(clock))
+        aliases.delete_alias(session, data.name, data.alias, author=caller_of(session).name, now_ms=_now_ms(clock))
         announcements.alias_was_deleted(session, data.name, data.alias)
     return Empty()
 
@@ -340,11 +341,10 @@ def delete_model_version(
     data: JSONBody[DeleteModelVersion],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
-    identity: NamedDependency[str],
 ) -> Empty:
     number = read_version(data.version)
     with database.writing() as session:
-        versions.delete_version(session, data.name, number, author=identity, now_ms=_now_ms(clock))
+        versions.delete_version(session, data.name, number, author=caller_of(session).name, now_ms=_now_ms(clock))
     return Empty()
 
 

@@ -18,9 +18,10 @@ from gateway.api.mlflow.numbers import int64
 from gateway.api.mlflow.owned_artifacts import logged_model_root, run_root
 from gateway.api.mlflow.tracking_wire import Empty
 from gateway.api.raw_paths import raw_path_below
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.settings import Settings
 from tracking import artifact_records
+from tracking.access.permissions import Permission
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactIsFolder, ArtifactStore
 from tracking.database import Database

@@ -49,9 +49,10 @@ from gateway.api.mlflow.tracking_wire import (
     status_of,
     view_of,
 )
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.settings import Settings
 from tracking import experiments, run_search, runs
+from tracking.access.permissions import Permission
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 from tracking.errors import InvalidParameter

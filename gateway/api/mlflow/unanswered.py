@@ -11,8 +11,9 @@ from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_501_NOT_IMPLEMENTED
 
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.errors import error_body
+from tracking.access.permissions import Permission
 from tracking.errors import NotImplementedHere
 
 _ANY_METHOD = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE]

@@ -26,11 +26,12 @@ from gateway.api.mlflow.webhooks_wire import (
     status_sent,
     webhook_on_wire,
 )
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.webhooks.requests import WebhookSender, make_call
 from registry import webhooks
 from registry.webhook_events import example_of
 from registry.webhooks import Webhook, WebhookChanges
+from tracking.access.permissions import Permission
 from tracking.database import Database
 from tracking.errors import ServingError
 

@@ -25,10 +25,11 @@ from gateway.api.open_inference.statistics import ModelStatistics, read_statisti
 from gateway.api.raw_paths import raw_path_below
 from gateway.api.scoring.unserved import explain_unserved
 from gateway.api.scoring.walk import version_number
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.observability.exposition import AllMetrics
 from gateway.scoring.inference import EndpointNotServed, Target
 from gateway.scoring.served_models import ServedModels
+from tracking.access.permissions import Permission
 from tracking.database import Database
 from tracking.errors import ErrorCode, NotFound, TemporarilyUnavailable
 

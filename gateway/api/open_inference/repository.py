@@ -20,11 +20,13 @@ from gateway.api.open_inference.errors import IN_PROTOCOL
 from gateway.api.open_inference.models import NoSuchPath
 from gateway.api.raw_paths import raw_path_below
 from gateway.api.scoring.walk import version_number
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.pool.version_policy import SlotState
 from registry import models, serving, versions
 from registry.entities import Replica, SlotStatus, VersionKey
 from registry.uri import parse_model_uri, resolve
+from tracking.access.caller import caller_of
+from tracking.access.permissions import Permission
 from tracking.database import Database
 from tracking.errors import BadRequest, Conflict, InvalidParameter, TemporarilyUnavailable
 
@@ -96,7 +98,6 @@ async def change_repository(
     path: FromPath[str],  # noqa: ARG001  (names the parameter; it is read from the raw path)
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
-    identity: NamedDependency[str],
 ) -> Response[None]:
     """``NAME/load`` or ``NAME/versions/V/load``: pin a version and wait, bounded, until every replica has it ready.
 
@@ -114,7 +115,7 @@ async def change_repository(
     for parameter in asked.parameters or ():
         if parameter == "config" or parameter.startswith("file:"):
             raise FilesFromElsewhere(parameter)
-    key = await asyncio.to_thread(_pin, database, name, version, identity, int(clock() * 1000))
+    key = await asyncio.to_thread(_pin, database, name, version, int(clock() * 1000))
     await _until_ready(database, key)
     return Response(None)
 
@@ -163,10 +164,10 @@ def _slots(replicas: Sequence[Replica], key: VersionKey) -> list[SlotStatus | No
 # --- pins
 
 
-def _pin(database: Database, name: str, version: int | None, author: str, now_ms: int) -> VersionKey:
+def _pin(database: Database, name: str, version: int | None, now_ms: int) -> VersionKey:
     with database.writing() as session:
         key = _version_meant(session, name, version)
-        serving.pin(session, *key, author=author, now_ms=now_ms)
+        serving.pin(session, *key, author=caller_of(session).name, now_ms=now_ms)
     return key
 
 

@@ -8,8 +8,9 @@ from litestar import get
 from gateway.api.scoring.bodies import Bodies
 from gateway.api.scoring.invocations import Headings, Invocation
 from gateway.api.scoring.walk import Ask, Dialect, Headers, header_text, header_value
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.scoring.inference import Choice, Target
+from tracking.access.permissions import Permission
 
 
 class DatabricksScoring(Dialect):

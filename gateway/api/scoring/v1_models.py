@@ -20,13 +20,14 @@ from gateway.api.open_inference.models import NoSuchPath
 from gateway.api.raw_paths import raw_path_below
 from gateway.api.scoring.unserved import explain_unserved
 from gateway.api.scoring.walk import version_number
-from gateway.auth import Permission, needs
+from gateway.auth import needs
 from gateway.errors import EXCEPTION_HANDLERS, answer_error
 from gateway.scoring.inference import EndpointNotServed, Target
 from gateway.scoring.served_models import ServedModel, ServedModels
 from loaders.columns import ColumnSpec, ColumnType
 from loaders.signature import Specs
 from loaders.tensors import TensorSpec
+from tracking.access.permissions import Permission
 from tracking.database import Database
 
 _MODELS = "/v1/models/"

@@ -16,6 +16,8 @@ import msgspec
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import HTTPScope, Receive, Send
 
+from gateway.access.credentials import NoCredentials
+from gateway.access.identity import Identity
 from gateway.api.browser_headers import NOSNIFF
 from gateway.api.request_body import read_body
 from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
@@ -160,11 +162,12 @@ class Scoring:
         path: re.Match[str],
         scope: HTTPScope,
         headers: Headers,
+        identity: Identity | None,
         receive: Receive,
         send: Send,
     ) -> None:
         """Answer one request, whatever becomes of it."""
-        walk = Walk(time.monotonic())
+        walk = Walk(time.monotonic(), identity)
         try:
             status, reply = HTTP_200_OK, await self._walk(walk, dialect, path, scope, headers, receive)
         except EndpointNotServed as error:
@@ -217,6 +220,8 @@ class Scoring:
         headers: Headers,
         receive: Receive,
     ) -> Reply:
+        if walk.identity is None:
+            raise NoCredentials
         _ensure_post(scope["method"], scope["path"])
         ask = dialect.ask(path, headers)
         deadline = Deadline.after(walk.arrived_s, self._allowed_s(headers))
@@ -225,7 +230,7 @@ class Scoring:
         if not callable(read_input):
             read_input = await read_input
         # From here to the question to the model nothing may be waited for, or the version chosen may be gone by then.
-        walk.choice = choice = self._inference.choose(ask.target)
+        walk.choice = choice = self._inference.choose(ask.target, walk.identity)
         walk.decoding_s = time.monotonic()
         walk.prediction = prediction = await self._inference.predict(choice, read_input, deadline)
         walk.encoding_s = time.monotonic()
@@ -281,6 +286,7 @@ class Walk(msgspec.Struct, eq=False):
     """How far one request came, and when, by `time.monotonic`."""
 
     arrived_s: float
+    identity: Identity | None = None
     choice: Choice | None = None
     decoding_s: float = 0.0
     prediction: Prediction | None = None

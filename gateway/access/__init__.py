@@ -1,0 +1,1 @@
+"""At the door: who is calling, by what, and whether they may come in."""

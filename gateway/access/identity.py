@@ -1,0 +1,96 @@
+"""Who is calling, as it is known for the length of a request."""
+
+from contextvars import ContextVar
+
+import msgspec
+
+from gateway.access.rate_limits import Bucket, RateExceeded
+from tracking.access.book import KnownKey
+from tracking.access.caller import Caller
+from tracking.access.grants import EVERYTHING, NOTHING, Grant, scope_of
+from tracking.access.permissions import READING_OF, Permission
+from tracking.errors import PermissionDenied
+
+_NEEDS_NO_GRANT = {Permission.PUBLIC, Permission.SELF}
+
+
+class NotPermitted(PermissionDenied):
+    def __init__(self, name: str, permission: Permission) -> None:
+        super().__init__(f"{name} may not do this: it takes {permission.value}, which nobody has granted.")
+
+
+class NotForKey(PermissionDenied):
+    pass
+
+
+class Identity(msgspec.Struct, eq=False):
+    """A name and what goes with it. Kept between requests, so that what follows from it is worked out once."""
+
+    name: str
+    grants: tuple[Grant, ...] = ()
+    key: KnownKey | None = None
+    """The scoring key that was shown, in whose case the name is the key's."""
+    token_id: str | None = None
+    is_session: bool = False
+    bucket: Bucket | None = None
+    """Of a key with a rate."""
+    _callers: dict[Permission, Caller] = {}
+
+    def caller(self, permission: Permission) -> Caller:
+        """What *permission* lets this one do.
+
+        Raises:
+            NotPermitted: if it isn't granted for anything.
+        """
+        found = self._callers.get(permission)
+        if found is None:
+            found = self._callers[permission] = self._work_out(permission)
+        return found
+
+    def ensure_may_score(
+        self, endpoint: str, model: str, *, arm: str | None, version: int | None, now_s: float
+    ) -> None:
+        """Look at a request for *endpoint*, which *model* answers, by the split or by the *arm* or *version* named.
+
+        Raises:
+            NotPermitted, NotForKey: if it isn't granted, in the same words whether the endpoint is there or not.
+            RateExceeded: if the key has asked too often.
+        """
+        key = self.key
+        if key is None:
+            is_forced = arm is not None or version is not None
+            needed = Permission.SCORE_FORCED if is_forced else Permission.SCORE
+            if model not in self.caller(Permission.SCORE).acting.models or (
+                is_forced and model not in self.caller(Permission.SCORE_FORCED).acting.models
+            ):
+                raise NotPermitted(self.name, needed)
+            return
+        if not any(endpoint == name or (name[-1:] == "*" and endpoint.startswith(name[:-1])) for name in key.endpoints):
+            raise NotForKey(f"The key {key.name!r} isn't for the endpoint {endpoint!r}.")
+        if (arm is not None and not key.may_force) or (version is not None and not key.may_pin):
+            what = "arm" if version is None else "version"
+            raise NotForKey(f"The key {key.name!r} may not say which {what} answers.")
+        if self.bucket is not None and (wait_s := self.bucket.take(now_s)):
+            raise RateExceeded(key.name, self.bucket.rate, wait_s)
+
+    def _work_out(self, permission: Permission) -> Caller:
+        if permission in _NEEDS_NO_GRANT:
+            return Caller(self.name, NOTHING, NOTHING)
+        acting = scope_of(self.grants, permission)
+        if not acting:
+            raise NotPermitted(self.name, permission)
+        return Caller(self.name, acting, scope_of(self.grants, READING_OF.get(permission, permission)))
+
+
+class _Local(Identity):
+    """Whoever reaches a server that asks nobody."""
+
+    def _work_out(self, permission: Permission) -> Caller:
+        del permission
+        return Caller(self.name, EVERYTHING, EVERYTHING)
+
+
+LOCAL = _Local("local")
+
+IDENTITY: ContextVar[Identity | None] = ContextVar("identity", default=None)
+"""Who sent the request being answered; None if nobody has said."""

@@ -1,0 +1,23 @@
+"""Whether a server asks who is calling."""
+
+from ipaddress import ip_address
+
+from gateway.settings import Access, Settings
+
+
+def is_loopback(host: str) -> bool:
+    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
+
+
+def is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_open(settings: Settings) -> bool:
+    """Whether everybody may do everything: on loopback, or where that was said, and with no proxy that names users."""
+    is_trusted_place = settings.insecure or is_loopback(settings.host)
+    return settings.access is Access.AUTO and is_trusted_place and not settings.trusted_proxies

@@ -1,0 +1,1 @@
+"""Who is who and may do what: users, tokens, scoring keys, roles and grants."""

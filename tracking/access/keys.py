@@ -1,0 +1,118 @@
+"""Scoring keys: what an application asks endpoints with, and nothing else."""
+
+import secrets
+from collections.abc import Collection
+
+import msgspec
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from tracking.access.changes import raise_change_number
+from tracking.access.entities import ScoringKey
+from tracking.access.schema import NAME_LENGTH_MAX, ScoringKeyRow
+from tracking.access.secrets import SecretKind, beginning_of, digest_of, new_secret
+from tracking.errors import AlreadyExists, Exhausted, InvalidParameter, NotFound
+from tracking.names import check_text
+
+KEYS_MAX = 10_000
+_ENDPOINTS_MAX = 100
+_RATE_MAX = 1e6
+
+
+class KeyNotFound(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no scoring key {name!r}.")
+
+
+class KeyExists(AlreadyExists):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is a scoring key {name!r} already.")
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key, and the one time that its secret is told."""
+
+    key: ScoringKey
+    secret: str
+
+
+def create_key(
+    session: Session,
+    name: str,
+    *,
+    endpoints: Collection[str],
+    author: str,
+    now_ms: int,
+    may_force: bool = False,
+    may_pin: bool = False,
+    rate: float | None = None,
+    life_ms: int | None = None,
+) -> NewKey:
+    """Make a key for *endpoints*.
+
+    Raises:
+        KeyExists: if the name is taken.
+        InvalidParameter: if no endpoint is named, or a rate or a life is none.
+        Exhausted: if there are too many keys.
+    """
+    if not name or not 0 < len(endpoints) <= _ENDPOINTS_MAX or not all(endpoints):
+        raise InvalidParameter(f"A scoring key has a name and is for 1 to {_ENDPOINTS_MAX} endpoints; * is all.")
+    if rate is not None and not 0 < rate <= _RATE_MAX:
+        raise InvalidParameter("A rate is a number of requests a second, over 0.")
+    if life_ms is not None and life_ms <= 0:
+        raise InvalidParameter("A key lives for some time, or without an end.")
+    for endpoint in endpoints:
+        check_text(endpoint, "endpoint", NAME_LENGTH_MAX)
+    raise_change_number(session)
+    if session.scalar(select(ScoringKeyRow.id).where(ScoringKeyRow.name == check_text(name, "name", NAME_LENGTH_MAX))):
+        raise KeyExists(name)
+    if (session.scalar(select(func.count()).select_from(ScoringKeyRow)) or 0) >= KEYS_MAX:
+        raise Exhausted(f"There are {KEYS_MAX} scoring keys; revoke one first.")
+    secret = new_secret(SecretKind.SCORING_KEY)
+    row = ScoringKeyRow(
+        id=secrets.token_hex(8),
+        name=name,
+        digest=digest_of(secret),
+        beginning=beginning_of(secret),
+        endpoints=sorted(set(endpoints)),
+        may_force=may_force,
+        may_pin=may_pin,
+        rate=rate,
+        author=author,
+        created_ms=now_ms,
+        expires_ms=None if life_ms is None else now_ms + life_ms,
+    )
+    session.add(row)
+    session.flush()
+    return NewKey(_key(row), secret)
+
+
+def list_keys(session: Session) -> list[ScoringKey]:
+    return [_key(row) for row in session.scalars(select(ScoringKeyRow).order_by(ScoringKeyRow.name))]
+
+
+def revoke_key(session: Session, name: str) -> None:
+    """Take a key back, on all replicas within seconds.
+
+    Raises:
+        KeyNotFound: if there is none.
+    """
+    raise_change_number(session)
+    if session.execute(delete(ScoringKeyRow).where(ScoringKeyRow.name == name)).rowcount == 0:  # type: ignore[attr-defined]
+        raise KeyNotFound(name)
+
+
+def _key(row: ScoringKeyRow) -> ScoringKey:
+    return ScoringKey(
+        id=row.id,
+        name=row.name,
+        beginning=row.beginning,
+        endpoints=tuple(row.endpoints),
+        may_force=row.may_force,
+        may_pin=row.may_pin,
+        rate=row.rate,
+        author=row.author,
+        created_ms=row.created_ms,
+        expires_ms=row.expires_ms,
+        last_used_ms=row.last_used_ms,
+    )

@@ -1,0 +1,148 @@
+"""Tokens of users, and sessions of browsers: shown once, kept as a hash, never above their user."""
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from tracking.access.changes import raise_change_number
+from tracking.access.entities import Token
+from tracking.access.grants import Grant, beyond
+from tracking.access.schema import NAME_LENGTH_MAX, ScoringKeyRow, TokenRow
+from tracking.access.secrets import SecretKind, beginning_of, digest_of, new_secret
+from tracking.access.users import GrantsTooMuch, get_user
+from tracking.errors import Exhausted, InvalidParameter, NotFound
+from tracking.names import check_text
+
+TOKENS_MAX = 100
+"""Of one user, sessions included."""
+DAY_MS = 86_400_000
+LIFE_DAYS_MAX = 366
+
+
+class TokenNotFound(NotFound):
+    def __init__(self, token_id: str) -> None:
+        super().__init__(f"There is no token {token_id!r}.")
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """A token, and the one time that its secret is told."""
+
+    token: Token
+    secret: str
+
+
+def create_token(
+    session: Session,
+    user: str,
+    name: str,
+    *,
+    life_ms: int,
+    now_ms: int,
+    own: Collection[Grant],
+    scope: Collection[Grant] | None = None,
+    is_session: bool = False,
+    secret: str | None = None,
+) -> NewToken:
+    """Make a token of *user*'s, within their grants and within *own*, those of who makes it.
+
+    Raises:
+        UserNotFound: if there is no such user.
+        GrantsTooMuch: if *scope* is more than the user or the maker has.
+        InvalidParameter: for a life that is no life, or longer than a year.
+        Exhausted: if the user has too many.
+    """
+    if not 0 < life_ms <= LIFE_DAYS_MAX * DAY_MS:
+        raise InvalidParameter(f"A token lives for up to {LIFE_DAYS_MAX} days.")
+    raise_change_number(session)
+    granted = get_user(session, user).grants
+    given = granted if scope is None else tuple(scope)
+    if too_much := [*beyond(given, granted), *beyond(given, own)]:
+        raise GrantsTooMuch(sorted(set(too_much)))
+    _remove_expired(session, now_ms)
+    if (session.scalar(select(func.count()).where(TokenRow.user_name == user)) or 0) >= TOKENS_MAX:
+        raise Exhausted(f"{user!r} has {TOKENS_MAX} tokens; revoke one first.")
+    secret = secret or new_secret(SecretKind.SESSION if is_session else SecretKind.TOKEN)
+    row = TokenRow(
+        id=secrets.token_hex(8),
+        user_name=user,
+        name=check_text(name, "name", NAME_LENGTH_MAX),
+        digest=digest_of(secret),
+        beginning=beginning_of(secret),
+        is_session=is_session,
+        # A maker who has less than the user makes a token that has less.
+        scope=None if scope is None and not beyond(granted, own) else sorted(map(str, given)),
+        created_ms=now_ms,
+        expires_ms=now_ms + life_ms,
+    )
+    session.add(row)
+    session.flush()
+    return NewToken(_token(row), secret)
+
+
+def list_tokens(session: Session, user: str | None = None) -> list[Token]:
+    """Tokens of *user*, or of all, the newest first; without sessions."""
+    query = select(TokenRow).where(TokenRow.is_session.is_(False)).order_by(TokenRow.created_ms.desc(), TokenRow.id)
+    return [_token(row) for row in session.scalars(query if user is None else query.where(TokenRow.user_name == user))]
+
+
+def get_token(session: Session, token_id: str) -> Token:
+    """The token *token_id*.
+
+    Raises:
+        TokenNotFound: if there is none.
+    """
+    row = session.get(TokenRow, token_id)
+    if row is None:
+        raise TokenNotFound(token_id)
+    return _token(row)
+
+
+def revoke_token(session: Session, token_id: str) -> None:
+    """Take a token back, on all replicas within seconds.
+
+    Raises:
+        TokenNotFound: if there is none.
+    """
+    raise_change_number(session)
+    if session.execute(delete(TokenRow).where(TokenRow.id == token_id)).rowcount == 0:  # type: ignore[attr-defined]
+        raise TokenNotFound(token_id)
+
+
+def revoke_sessions(session: Session, user: str) -> None:
+    """End all sessions of *user*'s browsers."""
+    raise_change_number(session)
+    session.execute(delete(TokenRow).where(TokenRow.user_name == user, TokenRow.is_session.is_(True)))
+
+
+def note_used(session: Session, last_used_ms: Mapping[str, int]) -> None:
+    """Keep when tokens and scoring keys, by their ids, were used last."""
+    for row in (TokenRow, ScoringKeyRow):
+        for used_id, used_ms in last_used_ms.items():
+            newer = or_(row.last_used_ms.is_(None), row.last_used_ms < used_ms)
+            session.execute(update(row).where(row.id == used_id, newer).values(last_used_ms=used_ms))
+
+
+def _remove_expired(session: Session, now_ms: int) -> None:
+    session.execute(delete(TokenRow).where(TokenRow.expires_ms < now_ms - 30 * DAY_MS))
+    session.execute(delete(TokenRow).where(TokenRow.expires_ms < now_ms, TokenRow.is_session.is_(True)))
+
+
+def _token(row: TokenRow) -> Token:
+    return Token(
+        id=row.id,
+        user=row.user_name,
+        name=row.name,
+        beginning=row.beginning,
+        is_session=row.is_session,
+        scope=None if row.scope is None else _grants(row.scope),
+        created_ms=row.created_ms,
+        expires_ms=row.expires_ms,
+        last_used_ms=row.last_used_ms,
+    )
+
+
+def _grants(texts: Iterable[str]) -> tuple[Grant, ...]:
+    return tuple(Grant.parse(text) for text in texts)

@@ -1,0 +1,199 @@
+"""Users and what they are granted."""
+
+import re
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from tracking.access.changes import raise_change_number
+from tracking.access.entities import User
+from tracking.access.grants import Grant, beyond
+from tracking.access.permissions import Role
+from tracking.access.schema import NAME_LENGTH_MAX, GrantRow, UserRow
+from tracking.errors import AlreadyExists, Conflict, Exhausted, InvalidParameter, NotFound, PermissionDenied
+
+ADMIN = "admin"
+"""The user whom the first start makes."""
+
+USERS_MAX = 10_000
+_GRANTS_MAX = 1_000
+# Signs of mail addresses too; nothing that Basic authentication or a log line could trip over.
+_NAME = re.compile(rf"[\w.@+\-]{{1,{NAME_LENGTH_MAX}}}")
+
+
+class UserNotFound(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no user {name!r}.")
+
+
+class UserExists(AlreadyExists):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is a user {name!r} already.")
+
+
+class GrantsTooMuch(PermissionDenied):
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        super().__init__(f"Nobody gives others more than they have themselves: {', '.join(map(str, grants))}.")
+
+
+class LastAdmin(Conflict):
+    def __init__(self) -> None:
+        super().__init__("Without this user nobody could give access to anybody any more.")
+
+
+def create_user(
+    session: Session,
+    name: str,
+    *,
+    grants: Collection[Grant],
+    password_hash: str | None,
+    author: str,
+    own: Collection[Grant],
+    now_ms: int,
+) -> User:
+    """Add somebody, with *grants* of those whom *author* has, which are *own*.
+
+    Raises:
+        InvalidParameter: for a name that isn't one.
+        UserExists: if the name is taken.
+        GrantsTooMuch: if *own* doesn't cover *grants*.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidParameter("A user's name has letters, digits and . _ - + @, up to 256 of them.")
+    raise_change_number(session)
+    if session.get(UserRow, name) is not None:
+        raise UserExists(name)
+    if (session.scalar(select(func.count()).select_from(UserRow)) or 0) >= USERS_MAX:
+        raise Exhausted(f"There are {USERS_MAX} users, and no room for more.")
+    session.add(UserRow(name=name, password_hash=password_hash, created_by=author, created_ms=now_ms))
+    session.flush()
+    _grant(session, name, grants, author=author, own=own, now_ms=now_ms)
+    return get_user(session, name)
+
+
+def get_user(session: Session, name: str) -> User:
+    """The user *name*.
+
+    Raises:
+        UserNotFound: if there is none.
+    """
+    return _user(_row(session, name), _grants_of(session, name))
+
+
+def list_users(session: Session) -> list[User]:
+    granted: dict[str, list[Grant]] = {}
+    for row in session.scalars(select(GrantRow)):
+        granted.setdefault(row.user_name, []).append(Grant.parse(row.grant))
+    return [_user(row, granted.get(row.name, ())) for row in session.scalars(select(UserRow).order_by(UserRow.name))]
+
+
+def set_grants(
+    session: Session, name: str, grants: Collection[Grant], *, author: str, own: Collection[Grant], now_ms: int
+) -> User:
+    """Let *name* have *grants* and no others; both those taken and those given must be within *own*.
+
+    Raises:
+        UserNotFound: if there is none.
+        GrantsTooMuch: if *own* doesn't cover them.
+        LastAdmin: if nobody would be left who may change access.
+    """
+    raise_change_number(session)
+    _ensure_within(_grants_of(session, name), own)
+    _row(session, name)
+    session.execute(delete(GrantRow).where(GrantRow.user_name == name))
+    _grant(session, name, grants, author=author, own=own, now_ms=now_ms)
+    _ensure_an_admin(session)
+    return get_user(session, name)
+
+
+def set_password(session: Session, name: str, password_hash: str | None) -> None:
+    """Let *name* sign in by another password, or by none.
+
+    Raises:
+        UserNotFound: if there is none.
+    """
+    raise_change_number(session)
+    _row(session, name).password_hash = password_hash
+
+
+def set_disabled(session: Session, name: str, *, disabled: bool, own: Collection[Grant]) -> User:
+    """Turn somebody's access off or on again, with all their tokens.
+
+    Raises:
+        UserNotFound: if there is none.
+        GrantsTooMuch: if they may more than *own*.
+        LastAdmin: if nobody would be left who may change access.
+    """
+    raise_change_number(session)
+    _ensure_within(_grants_of(session, name), own)
+    _row(session, name).is_disabled = disabled
+    session.flush()
+    _ensure_an_admin(session)
+    return get_user(session, name)
+
+
+def delete_user(session: Session, name: str, *, own: Collection[Grant]) -> None:
+    """Remove somebody, with their tokens.
+
+    Raises:
+        UserNotFound: if there is none.
+        GrantsTooMuch: if they may more than *own*.
+        LastAdmin: if nobody would be left who may change access.
+    """
+    raise_change_number(session)
+    _ensure_within(_grants_of(session, name), own)
+    session.delete(_row(session, name))
+    session.flush()
+    _ensure_an_admin(session)
+
+
+def _row(session: Session, name: str) -> UserRow:
+    row = session.get(UserRow, name)
+    if row is None:
+        raise UserNotFound(name)
+    return row
+
+
+def _grants_of(session: Session, name: str) -> list[Grant]:
+    texts = session.scalars(select(GrantRow.grant).where(GrantRow.user_name == name).order_by(GrantRow.grant))
+    return [Grant.parse(text) for text in texts]
+
+
+def _grant(
+    session: Session, name: str, grants: Collection[Grant], *, author: str, own: Collection[Grant], now_ms: int
+) -> None:
+    if len(grants) > _GRANTS_MAX:
+        raise InvalidParameter(f"A user has at most {_GRANTS_MAX} grants.")
+    _ensure_within(grants, own)
+    session.add_all(
+        GrantRow(user_name=name, grant=text, author=author, created_ms=now_ms) for text in sorted(set(map(str, grants)))
+    )
+    session.flush()
+
+
+def _ensure_within(grants: Collection[Grant], own: Collection[Grant]) -> None:
+    if too_much := beyond(grants, own):
+        raise GrantsTooMuch(too_much)
+
+
+def _ensure_an_admin(session: Session) -> None:
+    admins = (
+        select(func.count())
+        .select_from(GrantRow)
+        .join(UserRow, UserRow.name == GrantRow.user_name)
+        .where(GrantRow.grant == Role.ADMIN.value, UserRow.is_disabled.is_(False))
+    )
+    if not session.scalar(admins):
+        raise LastAdmin
+
+
+def _user(row: UserRow, grants: Iterable[Grant]) -> User:
+    return User(
+        name=row.name,
+        grants=tuple(grants),
+        has_password=row.password_hash is not None,
+        is_disabled=row.is_disabled,
+        created_by=row.created_by,
+        created_ms=row.created_ms,
+    )
