@@ -6,7 +6,7 @@ _KEPT = 10
 
 
 class ClockOffset:
-    """Of the last questions the one that was answered quickest says it best: the clock was read somewhere in between."""
+    """Of the last questions the one answered quickest says it best: the clock was read somewhere in between."""
 
     def __init__(self) -> None:
         # From and to, in seconds that the database's clock is ahead.
