@@ -56,6 +56,6 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"TITLEBOUT_PORT\"]}/health', timeout=2)"]
 
 ENTRYPOINT ["titlebout"]
-# --insecure is here to be seen: nothing checks credentials until access control lands, and a container that listens on
-# its own loopback could be reached by nobody. Until then, publish the port only where everybody may be trusted.
-CMD ["serve", "--host", "0.0.0.0", "--insecure"]
+# A container that listens on its own loopback could be reached by nobody. On any other address credentials are asked
+# for; without TITLEBOUT_ADMIN_TOKEN the first start makes a token, and prints it once.
+CMD ["serve", "--host", "0.0.0.0"]

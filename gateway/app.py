@@ -13,7 +13,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.access.gatekeeper import Gatekeeper
-from gateway.api import health, metrics, signatures, titlebout
+from gateway.api import access, health, metrics, signatures, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
@@ -51,6 +51,7 @@ from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 
 _PROTOCOLS: tuple[Any, ...] = (
+    access,
     health,
     metrics,
     titlebout,
@@ -112,6 +113,7 @@ def create_app(
     Raises:
         RouteWithoutPermission: if a handler declares none.
     """
+    gate = gate or Gatekeeper(is_open=True, clock=clock)
     transfers = Transfers(settings.artifact_threads)
     webhook_sender = WebhookSender(allow_private=settings.webhook_allow_private, timeout_s=settings.webhook_timeout_s)
     dependencies: dict[str, Any] = {
@@ -126,6 +128,7 @@ def create_app(
         "model_page": model_page.ModelPage(),
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
+        "gate": gate,
     }
     # Database work has threads of its own, as many as it has connections: more would only wait for one.
     executor = ThreadPoolExecutor(settings.database_threads, thread_name_prefix="database")
@@ -175,7 +178,7 @@ def create_app(
         lanes=lanes,
         body_bytes_max=settings.api_body_bytes_max,
     )
-    return Front(express, scoring=scoring, guard=guard, gate=gate or Gatekeeper(is_open=True, clock=clock))
+    return Front(express, scoring=scoring, guard=guard, gate=gate)
 
 
 def _shutting_down(executor: Executor) -> Callable[[], None]:

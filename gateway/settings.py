@@ -85,12 +85,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     migrate: Annotated[bool, Meta(description="Bring a PostgreSQL to this program's tables at start.")] = False
 
     # --- who may reach it
-    insecure: Annotated[
-        bool, Meta(description="Listen on other addresses than loopback although nothing checks credentials yet.")
-    ] = False
     access: Annotated[
         Access,
-        Meta(description="Who must sign in: auto (nobody on loopback or with --insecure) or required (everybody)."),
+        Meta(description="Who must sign in: auto (everybody but on loopback) or required (everybody)."),
     ] = Access.AUTO
     admin_token: Annotated[
         str, Meta(description="Token of the user `admin`, 32 characters or more; empty: the first start makes one.")

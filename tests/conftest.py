@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import uvicorn
 
+from gateway.access.gatekeeper import Gatekeeper
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.cli.server_process import ServerProcess, free_port, server_process
@@ -127,15 +128,17 @@ def api_server(tmp_path: Path, migrated_sqlite: Path) -> Iterator[str]:
 
 
 @contextmanager
-def running_api(settings: Settings) -> Iterator[str]:
-    """The same with settings of one's own."""
+def running_api(settings: Settings, gate: Gatekeeper | None = None) -> Iterator[str]:
+    """The same with settings of one's own, and a door where *gate* says who may come in."""
     database = Database(settings.database, asks_who=True)
     database.upgrade()
     store = open_artifact_store(settings)
     CALLER.set(PROGRAM)
     with database.writing() as session:
         ensure_default_experiment(session, root_of_new_artifacts(settings, store), now_ms=0)
-    app = create_app(settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time)
+    app = create_app(
+        settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time, gate=gate
+    )
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -15,7 +15,7 @@ from gateway.access.rate_limits import Bucket
 from gateway.access.throttle import Throttle
 from tracking.access.book import Book, KnownKey, KnownToken
 from tracking.access.grants import Grant
-from tracking.access.secrets import digest_of, is_password
+from tracking.access.secrets import digest_of, hash_password, is_password
 from tracking.errors import Exhausted, InvalidParameter
 
 _SOURCE_PAUSE_MAX_S = 300.0
@@ -112,6 +112,14 @@ class Gatekeeper:
 
     def close(self) -> None:
         self._checker.shutdown(wait=False, cancel_futures=True)
+
+    def hash_password(self, password: str) -> str:
+        """Hash a new password, one at a time, as checks are.
+
+        Raises:
+            InvalidParameter: if it is too short.
+        """
+        return self._checker.submit(hash_password, password).result()
 
     def used(self) -> dict[str, int]:
         """When tokens and keys were used, by id, epoch milliseconds; since this was asked last."""

@@ -18,6 +18,5 @@ def is_address(name: str) -> bool:
 
 
 def is_open(settings: Settings) -> bool:
-    """Whether everybody may do everything: on loopback, or where that was said, and with no proxy that names users."""
-    is_trusted_place = settings.insecure or is_loopback(settings.host)
-    return settings.access is Access.AUTO and is_trusted_place and not settings.trusted_proxies
+    """Whether everybody may do everything: on loopback, unless told otherwise, and with no proxy that names users."""
+    return settings.access is Access.AUTO and is_loopback(settings.host) and not settings.trusted_proxies

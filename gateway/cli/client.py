@@ -1,7 +1,7 @@
 """How the verbs talk to a running Titlebout: over its HTTP API, like everybody else."""
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ from tracking.errors import ErrorCode, ServingError
 
 _TIMEOUT_S = 30.0
 _UNAVAILABLE = 503
+_OURS = "/api/1.0/titlebout"
 
 
 class ServerUnreachable(ServingError):
@@ -51,9 +52,9 @@ class _Bearer(httpx.Auth):
 class Client:
     """The calls that the command line makes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, environment: Mapping[str, str] = os.environ) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, auth=credentials_of(os.environ))
+        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, auth=credentials_of(environment))
 
     def status(self) -> dict[str, Any]:
         return self._call("GET", "/api/1.0/titlebout/status")
@@ -110,6 +111,45 @@ class Client:
 
     def put_signature(self, model: str, version: int, bundle: str) -> None:
         self._call("PUT", f"{_version_path(model, version)}/signatures", json={"bundle": bundle})
+
+    # --- access
+
+    def me(self) -> dict[str, Any]:
+        return self._call("GET", f"{_OURS}/me")
+
+    def users(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_OURS}/users")["users"]
+        return found
+
+    def add_user(self, name: str, grants: Sequence[str], password: str | None) -> dict[str, Any]:
+        return self._call("POST", f"{_OURS}/users", json={"name": name, "grants": grants, "password": password})
+
+    def change_user(self, name: str, **changes: Any) -> dict[str, Any]:
+        return self._call("PATCH", f"{_OURS}/users/{quote(name, safe='')}", json=changes)
+
+    def remove_user(self, name: str) -> None:
+        self._call("DELETE", f"{_OURS}/users/{quote(name, safe='')}")
+
+    def tokens(self, user: str | None) -> list[dict[str, Any]]:
+        params = {"user": user} if user else {}
+        found: list[dict[str, Any]] = self._call("GET", f"{_OURS}/tokens", params=params)["tokens"]
+        return found
+
+    def add_token(self, **token: Any) -> dict[str, Any]:
+        return self._call("POST", f"{_OURS}/tokens", json=token)
+
+    def revoke_token(self, token_id: str) -> None:
+        self._call("DELETE", f"{_OURS}/tokens/{quote(token_id, safe='')}")
+
+    def scoring_keys(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_OURS}/scoring-keys")["keys"]
+        return found
+
+    def add_key(self, **key: Any) -> dict[str, Any]:
+        return self._call("POST", f"{_OURS}/scoring-keys", json=key)
+
+    def revoke_key(self, name: str) -> None:
+        self._call("DELETE", f"{_OURS}/scoring-keys/{quote(name, safe='')}")
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:

@@ -54,11 +54,11 @@ def not_kept_from() -> list[str]:
 
 
 def _at_the_door(settings: Settings) -> Iterator[Opening]:
-    if settings.insecure and not is_loopback(settings.host):
+    if settings.default_grants.strip():
         yield Opening(
-            "address",
-            f"whoever reaches {settings.host}:{settings.port} may do everything",
-            "let only those reach it who may, or listen on 127.0.0.1 behind a proxy that asks who they are",
+            "users",
+            f"whoever the proxy lets through may do this, though nobody has added them: {settings.default_grants}",
+            "leave TITLEBOUT_DEFAULT_GRANTS empty and add users by `titlebout user add`",
         )
     if "*" in settings.allowed_hosts.split(","):
         yield Opening(

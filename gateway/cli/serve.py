@@ -9,19 +9,9 @@ import click
 import msgspec
 from rich.console import Console
 
-from gateway.access.openness import is_loopback
 from gateway.cli.options import store_options
 from gateway.observability.logs import configure_logging
 from gateway.settings import ArtifactMode, LogFormat, Settings, environment_name, load_settings
-from tracking.errors import InvalidParameter
-
-
-class OpenAddress(InvalidParameter):
-    def __init__(self, host: str) -> None:
-        super().__init__(
-            f"Nothing checks credentials yet, so {host} would let anybody in. Listen on 127.0.0.1, or put an "
-            "authenticating proxy in front and say --insecure."
-        )
 
 
 @click.command(context_settings={"show_default": False})
@@ -36,7 +26,6 @@ class OpenAddress(InvalidParameter):
 @click.option("--workers", type=int, help="HTTP worker processes.  [default: 1]")
 @click.option("--model", metavar="models:/NAME@ALIAS", help="What bare /invocations serves.  [default: the only one]")
 @click.option("--migrate", is_flag=True, default=None, help="Bring a PostgreSQL's tables up to date first.")
-@click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback although nobody is checked.")
 @click.option("--allowed-hosts", metavar="NAMES", help="Host names that requests may name, by comma.")
 @click.option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.  [default: INFO]")
 @click.option("--log-format", type=click.Choice(["json", "text"]), help="[default: text at a terminal, else json]")
@@ -49,8 +38,6 @@ def command(*, example: bool, **options: Any) -> None:
     settings = load_settings(options)
     if sys.stderr.isatty() and options["log_format"] is None and environment_name("log_format") not in os.environ:
         settings = msgspec.structs.replace(settings, log_format=LogFormat.TEXT)
-    if not settings.insecure and not is_loopback(settings.host):
-        raise OpenAddress(settings.host)
     configure_logging(settings.log_level, settings.log_format)
     console = Console(stderr=True, highlight=False)
     serve_with(settings, console, example=example)

@@ -50,8 +50,18 @@ class Comparison(msgspec.Struct, frozen=True):
         return percentile(took_ms([each for each in self.load.outcomes if from_s <= each.began_s < to_s]), 99)
 
 
-def compare(load: OpenLoop, trouble: Callable[[], None], *, rounds: int, phase_s: float) -> Comparison:
-    """Watch *load* for *phase_s*, then during *trouble*, for *phase_s* at least, and so on."""
+def compare(
+    load: OpenLoop,
+    trouble: Callable[[], None],
+    *,
+    rounds: int,
+    phase_s: float,
+    afterwards: Callable[[], None] = lambda: None,
+) -> Comparison:
+    """Watch *load* for *phase_s*, then during *trouble*, for *phase_s* at least, and so on.
+
+    What goes on while *afterwards* puts things back is in neither.
+    """
 
     def play() -> list[Round]:
         played = []
@@ -62,6 +72,7 @@ def compare(load: OpenLoop, trouble: Callable[[], None], *, rounds: int, phase_s
             trouble()
             time.sleep(max(0.0, troubled_from_s + phase_s - time.monotonic()))
             played.append(Round(quiet_from_s, troubled_from_s, time.monotonic()))
+            afterwards()
         return played
 
     return Comparison(load, while_loaded([load], play))

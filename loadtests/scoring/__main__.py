@@ -22,6 +22,7 @@ from loadtests.scoring import measuring, profiling, report
 from loadtests.scoring.models import FOREST, LOGISTIC, TEXT, Form
 from loadtests.scoring.servers import (
     Echo,
+    KeyedTitlebout,
     LoggingEcho,
     MlflowServe,
     MLServer,
@@ -33,8 +34,10 @@ from loadtests.scoring.work import STARTS, WORKS, Part, Work
 
 # No model is in the echoes, and so one model's rows are enough to compare with them.
 _ECHOES = {"echo": Echo, "logging-echo": LoggingEcho}
+# Titlebout itself, where callers must sign in.
+_KEYS = "keys"
 _PEERS = {"mlflow": MlflowServe, "mlserver": MLServer}
-_OTHERS = {LOGISTIC: {**_ECHOES, **_PEERS}, FOREST: _PEERS, TEXT: {}}
+_OTHERS = {LOGISTIC: {**_ECHOES, **_PEERS, _KEYS: KeyedTitlebout}, FOREST: _PEERS, TEXT: {}}
 
 
 def main() -> None:
@@ -142,10 +145,13 @@ class _Bench:
 def _servers(folder: Path, model: str, beside: Sequence[str], form: Form) -> Iterator[list[ScoringServer]]:
     """Those that serve *model*, stopped, Titlebout first."""
     files = folder / "files"
-    ours = [Titlebout(folder / "titlebout", model, files)]
+    ours: list[Titlebout] = [Titlebout(folder / "titlebout", model, files)]
     if model == TEXT:
         ours.append(UnbatchedTitlebout(folder / "unbatched", model, folder / "unbatched-files"))
-    others = [kind(folder / name, model, files) for name, kind in _OTHERS[model].items() if name in beside]
+    chosen = {name: kind for name, kind in _OTHERS[model].items() if name in beside}
+    if chosen.pop(_KEYS, None):
+        ours.append(KeyedTitlebout(folder / _KEYS, model, folder / "keyed-files"))
+    others = [kind(folder / name, model, files) for name, kind in chosen.items()]
     with ExitStack() as life:
         for server in [*ours, *others]:
             life.callback(server.stop)

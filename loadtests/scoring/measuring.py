@@ -106,7 +106,7 @@ def _script(work: Work, server: ScoringServer) -> Path:
     if not script.exists():
         inputs = server.examples.inputs
         starts = range(0, min(len(inputs), _BODIES * work.rows), work.rows)
-        wrk.write_script(script, [server.body(inputs[begin : begin + work.rows]) for begin in starts])
+        wrk.write_script(script, [server.body(inputs[begin : begin + work.rows]) for begin in starts], server.headers)
     return script
 
 

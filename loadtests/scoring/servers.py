@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ ECHO = "echo"
 LOGGING_ECHO = "echo, logging"
 TITLEBOUT = "Titlebout"
 UNBATCHED = "Titlebout, unbatched"
+KEYED = "Titlebout, asked with a key"
 MLFLOW = "mlflow models serve"
 MLSERVER = "MLServer"
 
@@ -48,6 +50,8 @@ class ScoringServer(Server):
     """A server of one model, whose files *files* holds."""
 
     path = ""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """With each request."""
 
     def __init__(self, folder: Path, model: str, files: Path) -> None:
         super().__init__(folder)
@@ -98,7 +102,8 @@ class ScoringServer(Server):
     def ask(self, inputs: Sequence[Any], headers: Mapping[str, str] = MappingProxyType({})) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
         try:
-            connection.request("POST", self.path, self.body(inputs), {"Content-Type": "application/json", **headers})
+            sent = {"Content-Type": "application/json", **self.headers, **headers}
+            connection.request("POST", self.path, self.body(inputs), sent)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -154,7 +159,7 @@ class Titlebout(ScoringServer):
 
     def prepare(self, form: Form) -> None:
         """Train, register and name the model, and see it served once, so that each start finds it in the cache."""
-        with server_process(self.folder, port=self.port) as server:
+        with server_process(self.folder, port=self.port, environment=self.environment()) as server:
             self._train(server.url, form)
             self._until_served(lambda: server.log[-2000:])
 
@@ -179,7 +184,11 @@ class Titlebout(ScoringServer):
         return is_split and endpoint["serving"].keys() == set(self._arms)
 
     def _client(self) -> Client:
-        return Client(f"http://127.0.0.1:{self.port}")
+        return Client(f"http://127.0.0.1:{self.port}", self.signed_in())
+
+    def signed_in(self) -> Mapping[str, str]:
+        """The variables by which clients say who they are."""
+        return {}
 
     def check(self, rows: int) -> None:
         for arm in self._arms:
@@ -190,7 +199,7 @@ class Titlebout(ScoringServer):
             [sys.executable, "-m", "loadtests.scoring.training", url, self.model, form, str(self.files)],
             capture_output=True,
             text=True,
-            env={**training_environment(os.environ), "OMP_NUM_THREADS": "1"},
+            env={**training_environment(os.environ), "OMP_NUM_THREADS": "1", **self.signed_in()},
             timeout=_PREPARED_WITHIN_S,
             check=False,
         )
@@ -205,6 +214,29 @@ class UnbatchedTitlebout(Titlebout):
 
     def environment(self) -> Mapping[str, str]:
         return {**super().environment(), "TITLEBOUT_BATCH_ROWS_MAX": "1"}
+
+
+class KeyedTitlebout(Titlebout):
+    """The same where callers must sign in: each request comes with an application's key."""
+
+    name = KEYED
+
+    def __init__(self, folder: Path, model: str, files: Path) -> None:
+        super().__init__(folder, model, files)
+        self._admin_token = secrets.token_urlsafe(32)
+
+    def environment(self) -> Mapping[str, str]:
+        asking = {"TITLEBOUT_ACCESS": "required", "TITLEBOUT_ADMIN_TOKEN": self._admin_token}
+        return {**super().environment(), **asking}
+
+    def signed_in(self) -> Mapping[str, str]:
+        return {"MLFLOW_TRACKING_TOKEN": self._admin_token}
+
+    def _train(self, url: str, form: Form) -> None:
+        super()._train(url, form)
+        # It may say which arm answers, so that the answers of both are checked.
+        made = self._client().add_key(name="bench", endpoints=[self.model], may_force=True)
+        self.headers = {"Authorization": f"Bearer {made['secret']}"}
 
 
 class MlflowServe(ScoringServer):
@@ -233,7 +265,8 @@ class MLServer(ScoringServer):
     def __init__(self, folder: Path, model: str, files: Path) -> None:
         super().__init__(folder, model, files)
         ports = {"http_port": self.port, "grpc_port": free_port(), "metrics_port": free_port()}
-        (folder / "settings.json").write_text(json.dumps({**_MLSERVER_SETTINGS, **ports}))
+        places = {"metrics_dir": str(folder / "metrics")}
+        (folder / "settings.json").write_text(json.dumps({**_MLSERVER_SETTINGS, **ports, **places}))
         served = {
             "name": "model",
             "implementation": "mlserver_sklearn.SKLearnModel",

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from loadtests.scoring.models import FOREST, LOGISTIC, TEXT
-from loadtests.scoring.servers import ECHO, LOGGING_ECHO, MLFLOW, UNBATCHED
+from loadtests.scoring.servers import ECHO, KEYED, LOGGING_ECHO, MLFLOW, UNBATCHED
 
 Part = Literal["start", "logistic", "forest", "large", "text"]
 """What `--rows` chooses from."""
@@ -72,6 +72,8 @@ WORKS = (
             Goal("processor_us", ECHO, at_most=2.2),
             # Titlebout logs each request, so this is the echo that does the same things.
             Goal("processor_us", LOGGING_ECHO, at_most=2.2),
+            # What checking a key may cost: at most a twentieth.
+            Goal("processor_us", KEYED, at_least=0.95),
         ),
     ),
     Work("logistic", LOGISTIC, rows=1, connections=128, goals=(_times_mlflow(30),)),

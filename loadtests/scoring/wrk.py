@@ -5,8 +5,9 @@ time-out. Its percentiles are corrected by itself for what a slow answer kept it
 """
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -19,7 +20,7 @@ _GRACE_S = 60
 _SCRIPT = """\
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-local bodies = {{
+{headers}local bodies = {{
 {bodies}
 }}
 local requests, place = {{}}, 0
@@ -60,11 +61,12 @@ class WrkFailed(RuntimeError):
     """wrk isn't there, or ended without a result; the message has its last words."""
 
 
-def write_script(file: Path, bodies: Sequence[bytes]) -> None:
-    """A script that POSTs *bodies*, JSON each, one after the other and over again."""
+def write_script(file: Path, bodies: Sequence[bytes], headers: Mapping[str, str] = MappingProxyType({})) -> None:
+    """A script that POSTs *bodies*, JSON each, with *headers*, one after the other and over again."""
+    more = "".join(f"wrk.headers[{name!r}] = {value!r}\n" for name, value in headers.items())
     # JSON of ours has no "]==]" in it, and so stands as it is.
     quoted = ",\n".join(f"[==[{body.decode()}]==]" for body in bodies)
-    file.write_text(_SCRIPT.format(bodies=quoted, prefix=_PREFIX))
+    file.write_text(_SCRIPT.format(bodies=quoted, headers=more, prefix=_PREFIX))
 
 
 def drive(url: str, script: Path, *, connections: int, duration_s: int) -> Found:

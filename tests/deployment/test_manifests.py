@@ -255,9 +255,11 @@ def test_bounds_outside_the_program_leave_room_for_its_own(overlay):
     assert ingresses["titlebout-api"]["metadata"]["annotations"][annotation] == "0"
 
 
-def test_the_open_door_is_in_the_open(overlay):
-    assert overlay.server["args"] == ["serve", "--host", "0.0.0.0", "--insecure"]
-    assert "--insecure is here to be seen" in (ROOT / "k8s/base/deployment.yaml").read_text()
+def test_nothing_opens_the_door(overlay):
+    assert overlay.server["args"] == ["serve", "--host", "0.0.0.0"]
+    for path in ("Dockerfile", "compose.yaml", "k8s"):
+        files = [ROOT / path] if (ROOT / path).is_file() else (ROOT / path).rglob("*.yaml")
+        assert not any("insecure" in file.read_text().lower() for file in files)
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Job"])

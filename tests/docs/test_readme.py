@@ -61,6 +61,9 @@ def test_verbs_and_options_of_titlebout_are_there(name):
         if command is None:
             unknown.append(match[0])
             continue
+        rest = match[2].split()
+        while isinstance(command, click.Group) and rest and (below := command.get_command(context, rest[0])):
+            command, rest = below, rest[1:]
         known = {option for parameter in command.params for option in parameter.opts}
         given = re.findall(r"(?:^|\s)(--[\w-]+)", match[2].partition("#")[0])
         unknown += [f"{match[1]} {option}" for option in given if option not in known]

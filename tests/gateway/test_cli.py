@@ -53,13 +53,6 @@ def test_help_lists_every_verb_and_each_verb_has_help():
         assert "Usage: cli" in shown.output
 
 
-def test_serve_stays_on_loopback_unless_told_otherwise(tmp_path):
-    done = titlebout("serve", "--host", "0.0.0.0", "--data", str(tmp_path))
-    assert done.returncode == 1
-    assert "--insecure" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_port_that_is_taken_is_said_in_a_sentence(api_server, tmp_path):
     done = titlebout("serve", "--port", api_server.rsplit(":", 1)[1], "--data", str(tmp_path))
     assert done.returncode == 1
@@ -71,8 +64,8 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(api_server, tmp_path):
     ("options", "said"),
     [
         pytest.param(("--data", "/dev/null/data"), "can't be written: Not a directory", id="no folder"),
-        pytest.param(("--host", "nobody.invalid", "--insecure"), "Can't listen on nobody.invalid", id="no such host"),
-        pytest.param(("--host", "ü" * 80, "--insecure"), "Can't listen on", id="a host that is no name"),
+        pytest.param(("--host", "nobody.invalid"), "Can't listen on nobody.invalid", id="no such host"),
+        pytest.param(("--host", "ü" * 80), "Can't listen on", id="a host that is no name"),
         pytest.param(("--model", "models:/iris/Production"), "names a stage", id="a stage"),
         pytest.param(("--model", "models:/@"), "Not a proper models:/ URI", id="no model"),
     ],

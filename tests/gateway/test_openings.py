@@ -31,7 +31,7 @@ def data(tmp_path):
     ("settings", "environment", "found"),
     [
         pytest.param({}, {}, [], id="a laptop"),
-        pytest.param({"host": "0.0.0.0", "insecure": True}, {}, ["address"], id="anybody may ask"),
+        pytest.param({"default_grants": "viewer"}, {}, ["users"], id="users whom nobody added"),
         pytest.param({"allowed_hosts": "a.example,*"}, {}, ["hosts"], id="by any name"),
         pytest.param({"webhook_allow_private": True}, {}, ["webhooks"], id="webhooks reach private addresses"),
         pytest.param({"code_policy": CodePolicy.ALLOW}, {}, ["code"], id="any code loads"),

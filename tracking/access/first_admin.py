@@ -9,7 +9,7 @@ from tracking.access.permissions import Role
 from tracking.access.schema import TokenRow, UserRow
 from tracking.access.secrets import digest_of
 from tracking.access.tokens import DAY_MS, LIFE_DAYS_MAX, create_token
-from tracking.access.users import ADMIN, create_user
+from tracking.access.users import ADMIN, create_user, has_admin, set_disabled, set_grants
 from tracking.errors import InvalidParameter
 
 SECRET_LENGTH_MIN = 32
@@ -35,18 +35,27 @@ def ensure_admin(session: Session, *, given: str, now_ms: int) -> str | None:
     raise_change_number(session)
     if given and len(given) < SECRET_LENGTH_MIN:
         raise AdminTokenWeak
-    is_first = session.scalar(select(UserRow.name).limit(1)) is None
-    if session.get(UserRow, ADMIN) is None and (is_first or given):
-        create_user(
-            session, ADMIN, grants=_EVERYTHING, password_hash=None, author=ADMIN, own=_EVERYTHING, now_ms=now_ms
-        )
+    is_missing = not has_admin(session)
+    if is_missing:
+        _add_admin(session, now_ms)
     if given:
         _take_over(session, given, now_ms)
         return None
-    if not is_first:
+    if not is_missing:
         return None
     life_ms = LIFE_DAYS_MAX * DAY_MS
     return create_token(session, ADMIN, _FIRST, life_ms=life_ms, now_ms=now_ms, own=_EVERYTHING).secret
+
+
+def _add_admin(session: Session, now_ms: int) -> None:
+    if session.get(UserRow, ADMIN) is None:
+        create_user(
+            session, ADMIN, grants=_EVERYTHING, password_hash=None, author=ADMIN, own=_EVERYTHING, now_ms=now_ms
+        )
+        return
+    # Somebody made one while nobody had to sign in, and with less.
+    set_disabled(session, ADMIN, disabled=False, own=_EVERYTHING)
+    set_grants(session, ADMIN, _EVERYTHING, author=ADMIN, own=_EVERYTHING, now_ms=now_ms)
 
 
 def _take_over(session: Session, given: str, now_ms: int) -> None:

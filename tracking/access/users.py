@@ -99,21 +99,24 @@ def set_grants(
         LastAdmin: if nobody would be left who may change access.
     """
     raise_change_number(session)
+    had_admin = has_admin(session)
     _ensure_within(_grants_of(session, name), own)
     _row(session, name)
     session.execute(delete(GrantRow).where(GrantRow.user_name == name))
     _grant(session, name, grants, author=author, own=own, now_ms=now_ms)
-    _ensure_an_admin(session)
+    _ensure_an_admin(session, had_admin=had_admin)
     return get_user(session, name)
 
 
-def set_password(session: Session, name: str, password_hash: str | None) -> None:
+def set_password(session: Session, name: str, password_hash: str | None, *, own: Collection[Grant]) -> None:
     """Let *name* sign in by another password, or by none.
 
     Raises:
         UserNotFound: if there is none.
+        GrantsTooMuch: if they may more than *own*, which whoever knows the password would then have.
     """
     raise_change_number(session)
+    _ensure_within(_grants_of(session, name), own)
     _row(session, name).password_hash = password_hash
 
 
@@ -126,10 +129,11 @@ def set_disabled(session: Session, name: str, *, disabled: bool, own: Collection
         LastAdmin: if nobody would be left who may change access.
     """
     raise_change_number(session)
+    had_admin = has_admin(session)
     _ensure_within(_grants_of(session, name), own)
     _row(session, name).is_disabled = disabled
     session.flush()
-    _ensure_an_admin(session)
+    _ensure_an_admin(session, had_admin=had_admin)
     return get_user(session, name)
 
 
@@ -142,10 +146,21 @@ def delete_user(session: Session, name: str, *, own: Collection[Grant]) -> None:
         LastAdmin: if nobody would be left who may change access.
     """
     raise_change_number(session)
+    had_admin = has_admin(session)
     _ensure_within(_grants_of(session, name), own)
     session.delete(_row(session, name))
     session.flush()
-    _ensure_an_admin(session)
+    _ensure_an_admin(session, had_admin=had_admin)
+
+
+def has_admin(session: Session) -> bool:
+    """Whether anybody is there who may do everything."""
+    admins = (
+        select(GrantRow.user_name)
+        .join(UserRow, UserRow.name == GrantRow.user_name)
+        .where(GrantRow.grant == Role.ADMIN.value, UserRow.is_disabled.is_(False))
+    )
+    return session.scalar(admins.limit(1)) is not None
 
 
 def _row(session: Session, name: str) -> UserRow:
@@ -177,14 +192,8 @@ def _ensure_within(grants: Collection[Grant], own: Collection[Grant]) -> None:
         raise GrantsTooMuch(too_much)
 
 
-def _ensure_an_admin(session: Session) -> None:
-    admins = (
-        select(func.count())
-        .select_from(GrantRow)
-        .join(UserRow, UserRow.name == GrantRow.user_name)
-        .where(GrantRow.grant == Role.ADMIN.value, UserRow.is_disabled.is_(False))
-    )
-    if not session.scalar(admins):
+def _ensure_an_admin(session: Session, *, had_admin: bool) -> None:
+    if had_admin and not has_admin(session):
         raise LastAdmin
 
 

@@ -27,12 +27,15 @@ def neighbours(stage: Stage) -> Iterator[Finding]:
             return any(slot["model"] == "heavy" and slot["state"] == "READY" for slot in replica["slots"])
 
         def load_it() -> None:
-            http().delete(pin)
-            until(lambda: not is_there(), "the end of the large model", poll_s=_LOOK_PAUSE_S)
             http().put(pin).raise_for_status()
             until(is_there, "the large model in memory", poll_s=_LOOK_PAUSE_S)
 
-        comparison = compare(stage.load(invocations(server.url, "iris")), load_it, rounds=rounds, phase_s=phase_s)
+        def let_it_go() -> None:
+            http().delete(pin)
+            until(lambda: not is_there(), "the end of the large model", poll_s=_LOOK_PAUSE_S)
+
+        load = stage.load(invocations(server.url, "iris"))
+        comparison = compare(load, load_it, rounds=rounds, phase_s=phase_s, afterwards=let_it_go)
         failed = len(comparison.load.failures)
         promises = [(failed == 0, f"{failed} requests to another model failed")]
         if not stage.is_quick:

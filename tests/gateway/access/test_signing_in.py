@@ -1,5 +1,6 @@
 """A server that asks who is calling: what each may do, and that what is taken back is gone on all replicas at once."""
 
+import re
 import time
 
 import httpx
@@ -114,6 +115,17 @@ def test_who_may_do_what_is_asked_on_every_replica_and_taken_back_on_all_within_
     took_s = time.monotonic() - began
     print(f"revoked on two replicas within {took_s:.1f} s")
     assert took_s < 5
+
+
+def test_on_an_open_address_the_first_start_shows_a_token_once_and_nothing_is_open(serve, tmp_path):
+    server = serve("--host", "0.0.0.0", data=tmp_path / "one")
+    (token,) = set(re.findall(r"tbt_[\w-]+", server.log))
+    assert status(server.url) == 401
+    assert status(server.url, **bearer(token)) == 200
+    server.stop()
+    again = serve("--host", "0.0.0.0", data=tmp_path / "one")
+    assert status(again.url, **bearer(token)) == 200
+    assert "token, shown" not in again.log.replace(server.log, "")
 
 
 def test_a_replica_that_starts_without_its_database_lets_in_whom_it_knew(serve, tmp_path, monkeypatch):

@@ -1,0 +1,108 @@
+"""`titlebout user`."""
+
+import click
+
+from gateway.cli.access_tables import day, show
+from gateway.cli.client import Client
+from gateway.cli.options import server_option
+
+
+@click.group()
+def command() -> None:
+    """Who may sign in, and what they may do.
+
+    GRANTS are roles: viewer (sees everything), scorer (asks endpoints), publisher (logs and registers), promoter (moves
+    aliases and splits), admin. A permission alone, such as alias:write, may stand for a role.
+    """
+
+
+@command.command("list")
+@server_option
+def list_(server: str) -> None:
+    """Everybody, with what they may do."""
+    rows = [
+        (user["name"], ", ".join(user["grants"]) or "nothing", _how(user), user["created_by"], day(user["created_ms"]))
+        for user in Client(server).users()
+    ]
+    show(("user", "may", "signs in by", "added by", "on (UTC)"), rows)
+
+
+@command.command()
+@server_option
+def me(server: str) -> None:
+    """Who the server takes you for."""
+    said = Client(server).me()
+    may = "a scoring key" if said["scoring_key"] else ", ".join(said["grants"]) or "nothing"
+    click.echo(f"{said['name']}: {may}")
+
+
+@command.command()
+@click.argument("name")
+@click.argument("grants", nargs=-1)
+@click.option("--password", "with_password", is_flag=True, help="Ask for a password; otherwise by token only.")
+@server_option
+def add(*, name: str, grants: tuple[str, ...], with_password: bool, server: str) -> None:
+    """Add NAME, who may do GRANTS: `titlebout user add ann publisher scorer`."""
+    password = _new_password() if with_password else None
+    user = Client(server).add_user(name, grants, password)
+    click.echo(f"{name} is added and may: {', '.join(user['grants']) or 'nothing'}.")
+    if not with_password:
+        click.echo(f"A token for them: titlebout token create NAME --user {name}")
+
+
+@command.command()
+@click.argument("name")
+@click.argument("grants", nargs=-1)
+@server_option
+def grant(name: str, grants: tuple[str, ...], server: str) -> None:
+    """Let NAME do GRANTS and nothing else; without any, nothing at all."""
+    user = Client(server).change_user(name, grants=grants)
+    click.echo(f"{name} may: {', '.join(user['grants']) or 'nothing'}.")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--none", "without", is_flag=True, help="Take the password away: by token only.")
+@server_option
+def password(*, name: str, without: bool, server: str) -> None:
+    """Ask for a new password for NAME; it ends their sessions."""
+    Client(server).change_user(name, password="" if without else _new_password())
+    click.echo(f"{name} signs in by {'token only' if without else 'the new password'}.")
+
+
+@command.command()
+@click.argument("name")
+@server_option
+def disable(name: str, server: str) -> None:
+    """Turn NAME's access off, with all their tokens, until it is enabled again."""
+    Client(server).change_user(name, is_disabled=True)
+    click.echo(f"{name} is out, on all replicas within two seconds.")
+
+
+@command.command()
+@click.argument("name")
+@server_option
+def enable(name: str, server: str) -> None:
+    """Let NAME in again."""
+    Client(server).change_user(name, is_disabled=False)
+    click.echo(f"{name} is in again.")
+
+
+@command.command()
+@click.argument("name")
+@server_option
+def remove(name: str, server: str) -> None:
+    """Remove NAME, with all their tokens."""
+    Client(server).remove_user(name)
+    click.echo(f"{name} is removed.")
+
+
+def _new_password() -> str:
+    asked: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return asked
+
+
+def _how(user: dict[str, object]) -> str:
+    if user["is_disabled"]:
+        return "nothing: disabled"
+    return "password, token" if user["has_password"] else "token"
