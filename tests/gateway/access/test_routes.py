@@ -82,8 +82,8 @@ def test_a_route_is_for_those_who_hold_its_permission_and_for_nobody_else(status
 
 def test_a_refusal_is_mlflows_and_says_how_to_sign_in(statuses):
     for (_, path), answers in statuses.items():
-        # The Open Inference Protocol has one word for errors, and its clients read no other.
-        fields = {"error"} if path.startswith("/v2") else {"error_code", "message"}
+        # V1 and the Open Inference Protocol have one word for errors, and their clients read no other.
+        fields = {"error"} if path.startswith(("/v1", "/v2")) else {"error_code", "message"}
         for answer in answers.values():
             if answer.status_code in {401, 403} and answer.request.method != "HEAD":
                 assert set(answer.json()) == fields
