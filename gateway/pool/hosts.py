@@ -255,15 +255,11 @@ class WarmParents:
         self._starting = asyncio.Lock()
         self._hosts_made = 0
 
-    async def spawn(self, flavor: str, spawn: Spawn, *, is_awaited: bool = False) -> HostProcess:
-        """A new host of *flavor*, on its way to loading what *spawn* says, with a scratch folder of its own.
-
-        Its load gives way to others, unless it *is_awaited* by requests already.
-        """
-        gives_way = self._gives_way and not is_awaited
+    async def spawn(self, flavor: str, spawn: Spawn) -> HostProcess:
+        """A new host of *flavor*, on its way to loading what *spawn* says, with a scratch folder of its own."""
         parent = await self._parent(flavor)
         scratch = self._new_scratch()
-        fork = Fork(spawn=spawn, scratch=str(scratch), restraints=self._restraints, gives_way=gives_way)
+        fork = Fork(spawn=spawn, scratch=str(scratch), restraints=self._restraints, gives_way=self._gives_way)
         ours, theirs = socket.socketpair()
         with theirs:
             parent.fork(fork, theirs)
@@ -272,7 +268,7 @@ class WarmParents:
             *line,
             scratch=scratch,
             memory_bytes_max=self._restraints.memory_bytes_max,
-            gives_way=gives_way,
+            gives_way=self._gives_way,
         )
 
     def _new_scratch(self) -> Path:

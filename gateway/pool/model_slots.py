@@ -269,8 +269,7 @@ class ModelSlots:
             acceleration_timeout_s=self._settings.acceleration_timeout_s,
             converted_dir=str(fetched.converted),
         )
-        # In the place of one that answered until a moment ago, and whose callers wait.
-        host = await self._parents.spawn(fetched.flavor, spawn, is_awaited=bool(slot.ends_s))
+        host = await self._parents.spawn(fetched.flavor, spawn)
         slot.resources.push_async_callback(host.stop, _STOP_TIMEOUT_S)
         return host
 

@@ -16,7 +16,7 @@ _LOOK_PAUSE_S = 0.25
 
 def neighbours(stage: Stage) -> Iterator[Finding]:
     """It comes by a pin and goes by its end, some times; the first time it is fetched, too."""
-    rounds, phase_s = int(stage.choose(thorough=9, quick=1)), stage.choose(thorough=3, quick=2)
+    rounds, phase_s = int(stage.choose(thorough=21, quick=1)), stage.choose(thorough=3, quick=2)
     with stage.server() as server:
         register(server.url, "iris=trained:500", f"heavy=heavy:{_MEBIBYTES}")
         serve(server.url, "iris", champion=1)
