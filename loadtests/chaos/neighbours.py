@@ -12,6 +12,9 @@ import msgspec
 from loadtests.chaos.open_loop import OpenLoop, percentile, took_ms
 from loadtests.chaos.stage import while_loaded
 
+LOOK_PAUSE_S = 0.25
+"""Between two looks, each of which is answered by the very worker that is watched."""
+
 
 class Round(NamedTuple):
     """A quiet time, and the troubled one that came right after it, by `time.monotonic`."""
@@ -57,22 +60,30 @@ def compare(
     rounds: int,
     phase_s: float,
     afterwards: Callable[[], None] = lambda: None,
+    look: Callable[[], object] = lambda: None,
 ) -> Comparison:
     """Watch *load* for *phase_s*, then during *trouble*, for *phase_s* at least, and so on.
 
-    What goes on while *afterwards* puts things back is in neither.
+    What goes on while *afterwards* puts things back is in neither. Where *trouble* looks at the server now and then,
+    *look* does so in quiet times as well, since each look costs what is watched.
     """
 
     def play() -> list[Round]:
         played = []
         for _ in range(rounds):
             quiet_from_s = time.monotonic()
-            time.sleep(phase_s)
+            _pass(quiet_from_s + phase_s, look)
             troubled_from_s = time.monotonic()
             trouble()
-            time.sleep(max(0.0, troubled_from_s + phase_s - time.monotonic()))
+            _pass(troubled_from_s + phase_s, look)
             played.append(Round(quiet_from_s, troubled_from_s, time.monotonic()))
             afterwards()
         return played
 
     return Comparison(load, while_loaded([load], play))
+
+
+def _pass(until_s: float, look: Callable[[], object]) -> None:
+    while (left_s := until_s - time.monotonic()) > 0:
+        look()
+        time.sleep(min(LOOK_PAUSE_S, left_s))

@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 
 from loadtests.chaos.findings import Finding, found
-from loadtests.chaos.neighbours import compare
+from loadtests.chaos.neighbours import LOOK_PAUSE_S, compare
 from loadtests.chaos.restarts import until
 from loadtests.chaos.stage import Stage, client, http, invocations, register, serve
 
 NEIGHBOUR_P99_MAX = 1.2
 
 _MEBIBYTES = 300
-# Each look is answered by the very worker that is watched.
-_LOOK_PAUSE_S = 0.25
 
 
 def neighbours(stage: Stage) -> Iterator[Finding]:
@@ -28,14 +26,14 @@ def neighbours(stage: Stage) -> Iterator[Finding]:
 
         def load_it() -> None:
             http().put(pin).raise_for_status()
-            until(is_there, "the large model in memory", poll_s=_LOOK_PAUSE_S)
+            until(is_there, "the large model in memory", poll_s=LOOK_PAUSE_S)
 
         def let_it_go() -> None:
             http().delete(pin)
-            until(lambda: not is_there(), "the end of the large model", poll_s=_LOOK_PAUSE_S)
+            until(lambda: not is_there(), "the end of the large model", poll_s=LOOK_PAUSE_S)
 
         load = stage.load(invocations(server.url, "iris"))
-        comparison = compare(load, load_it, rounds=rounds, phase_s=phase_s, afterwards=let_it_go)
+        comparison = compare(load, load_it, rounds=rounds, phase_s=phase_s, afterwards=let_it_go, look=is_there)
         failed = len(comparison.load.failures)
         promises = [(failed == 0, f"{failed} requests to another model failed")]
         if not stage.is_quick:
