@@ -32,7 +32,9 @@ def kills(stage: Stage) -> Iterator[Finding]:
 
 
 def _kill_workers(stage: Stage, server: ServerProcess, times: int) -> Finding:
-    load = stage.load(invocations(server.url, "iris"))
+    # Of what the worker that is left can answer, beside one that comes up: over that requests would queue, and be
+    # refused, by the hundred. That is another scenario's.
+    load = stage.load(invocations(server.url, "iris"), share=stage.load_share / 2)
     held: set[int] = set()
     took_s: list[float] = []
 
