@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _ROOT = "/api/1.0/titlebout"
 _DAYS = 90
+_DAYS_MAX = 36_600
 
 Clock = Callable[[], float]
 
@@ -240,7 +241,7 @@ def add_token(
             session,
             owner,
             data.name,
-            life_ms=int(data.days * DAY_MS),
+            life_ms=_life_ms(data.days),
             now_ms=int(clock() * 1000),
             own=identity.grants,
             scope=None if data.scope is None else _grants(data.scope),
@@ -282,7 +283,7 @@ def add_key(data: JSONBody[AddKey], database: NamedDependency[Database], clock: 
             may_force=data.may_force,
             may_pin=data.may_pin,
             rate=data.rate,
-            life_ms=None if data.days is None else int(data.days * DAY_MS),
+            life_ms=None if data.days is None else _life_ms(data.days),
         )
     _log.info("key_added", extra={"key": data.name, "endpoints": data.endpoints, "author": identity.name})
     return _key(made.key, made.secret)
@@ -299,6 +300,12 @@ def revoke_key(name: FromPath[str], database: NamedDependency[Database]) -> dict
         keys.revoke_key(session, name)
     _log.info("key_revoked", extra={"key": name, "author": current_identity().name})
     return {"name": name}
+
+
+def _life_ms(days: float) -> int:
+    if not 0 < days <= _DAYS_MAX:  # NaN, too, which is neither.
+        raise InvalidParameter(f"'days' is a number over 0, and at most {_DAYS_MAX}.")
+    return int(days * DAY_MS)
 
 
 def _owner(identity: Identity, user: str | None, permission: Permission) -> str:
