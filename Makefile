@@ -92,8 +92,7 @@ lint: $(STAMP) ## Formatting, rules, types, and which package may import which
 	@$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive gateway registry loaders tracking && echo "bandit: clean"
 	@$(VENV)/bin/lint-imports --no-cache
 
-check: lint ## What CI runs: the rules, then all tests at once
-	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) -q -m ""
+check: lint test-all test ## What CI runs
 
 format: $(STAMP) ## Format, and mend what can be mended by itself
 	@$(VENV)/bin/ruff format --quiet .
