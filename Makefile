@@ -91,6 +91,7 @@ lint: $(STAMP) ## Formatting, rules, types, and which package may import which
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive gateway registry loaders tracking && echo "bandit: clean"
 	@$(VENV)/bin/lint-imports --no-cache
+	@! git grep -nE '^(<<<<<<<|>>>>>>>) ' && echo "no marks of a merge"
 
 check: lint test-all test ## What CI runs
 

@@ -204,7 +204,9 @@ class Batcher:
         return asked
 
     def _ensure_turn_is_near(self, batch: Rows, deadline: Deadline, now_s: float) -> None:
-        if len(self._queue) + self._given_up >= self._limits.waiting_max:
+        # With nothing under way the first of them leaves at the end of this turn, and doesn't wait.
+        leaving = 0 if self._under_way else 1
+        if len(self._queue) - leaving + self._given_up >= self._limits.waiting_max:
             raise TooManyWaiting(self._connection.key, self._limits.waiting_max)
         wait_s = self._expected_wait_s(now_s)
         too_long = wait_s > self._limits.waiting_s_max and len(self._queue) >= _ALWAYS_WAITING_MAX

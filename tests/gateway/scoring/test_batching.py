@@ -190,6 +190,19 @@ def test_over_the_bound_a_request_is_refused_at_once(tmp_path):
     asyncio.run(scenario())
 
 
+def test_of_those_that_come_at_once_the_first_waits_for_nobody_and_takes_nobodys_place(tmp_path):
+    async def scenario():
+        model = Doubling()
+        limits = Limits(rows_max=1, bytes_max=BOUND, waiting_max=1)
+        async with batching(model, tmp_path, limits) as batcher:
+            first, second = ask(batcher, rows(0.0)), ask(batcher, rows(1.0))
+            with pytest.raises(TooManyWaiting):
+                ask(batcher, rows(2.0))
+            await let_go(model, first, second)
+
+    asyncio.run(scenario())
+
+
 def test_who_would_wait_too_long_for_a_turn_is_refused_at_once(tmp_path):
     async def scenario():
         model = Doubling()
