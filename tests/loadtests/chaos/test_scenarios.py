@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from gateway.cli.server_process import ServerProcess
 from loadtests.chaos.clients import Outcome
 from loadtests.chaos.findings import Finding, found
-from loadtests.chaos.neighbours import Comparison, Round
+from loadtests.chaos.neighbours import Comparison, Span, median_interval
 from loadtests.chaos.open_loop import OpenLoop
 from loadtests.chaos.scenarios.flips import are_right, lateness, old_tables_ms, went_back
 from loadtests.chaos.scenarios.overload import recovered_after_s
@@ -87,17 +88,26 @@ def test_growth_is_the_slope_once_all_is_warm():
     assert growth_bytes(samples[:1], [1]) == 0
 
 
-def test_a_neighbours_p99_is_compared_round_by_round():
+def test_a_neighbours_p99_is_compared_with_the_quiet_before_and_after_it():
     load = OpenLoop("http://127.0.0.1:1/x", b"", rate_per_s=1)
     load.outcomes = [
         *each_10_ms(0, 1), *each_10_ms(1, 2, took_s=0.02),
-        *each_10_ms(2, 3), *each_10_ms(3, 4, took_s=0.03),
-        *each_10_ms(4, 5), *each_10_ms(5, 6, took_s=0.5),
+        *each_10_ms(2, 3), *each_10_ms(3, 4, took_s=0.06),
+        *each_10_ms(4, 5, took_s=0.04), *each_10_ms(5, 6, took_s=0.5),
+        *each_10_ms(6, 7, took_s=0.04),
     ]  # fmt: skip
-    comparison = Comparison(load, [Round(n, n + 1, n + 2) for n in (0, 2, 4)])
-    assert comparison.p99_ratio == pytest.approx(3)
+    comparison = Comparison(load, [Span(n, n + 1) for n in (0, 2, 4, 6)], [Span(n, n + 1) for n in (1, 3, 5)])
+    assert comparison.ratios == pytest.approx([2, 3, 12.5])
     assert comparison.noise == pytest.approx(1)
-    assert "3.00 x (median of 3; quiet times differ 1.00 x)" in comparison.words()
+    assert "3.00 x (-inf to inf by 3 rounds; quiet times differ 1.00 x)" in comparison.words()
+
+
+def test_the_median_is_within_its_interval_as_often_as_it_says():
+    drawn = np.random.default_rng(7).lognormal(size=(4_000, 9))
+    intervals = [median_interval(row.tolist()) for row in drawn]
+    # Of nine, the second and the last but one: 1 - 2 * (1 + 9) / 2**9.
+    assert np.mean([low <= 1 <= high for low, high in intervals]) == pytest.approx(1 - 20 / 512, abs=0.01)
+    assert median_interval([1.0] * 5) == (-math.inf, math.inf)
 
 
 def test_a_finding_says_what_did_not_hold():
