@@ -7,8 +7,8 @@ of them meets an error.
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from registry import endpoints, models
-from registry.entities import ModelVersion
+from registry import endpoints, history, models
+from registry.entities import Action, ModelVersion
 from registry.errors import AliasNotFound, ModelVersionNotFound
 from registry.names import LATEST, check_alias, check_alias_may_be_set, check_model_name
 from registry.rows import ensure_version, get_model_row, lock_model, to_version
@@ -16,8 +16,10 @@ from registry.schema import AliasRow, ModelVersionRow
 from tracking.upserts import upsert
 
 
-def set_alias(session: Session, name: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
-    """Let *alias* mean *version* from now on.
+def set_alias(
+    session: Session, name: str, alias: str, version: int, *, author: str, now_ms: int, reason: str | None = None
+) -> None:
+    """Let *alias* mean *version* from now on; *reason* is for the history.
 
     Raises:
         RegisteredModelNotFound, ModelVersionNotFound: if there is nothing to point at.
@@ -26,7 +28,20 @@ def set_alias(session: Session, name: str, alias: str, version: int, *, author: 
     check_alias_may_be_set(alias)
     lock_model(session, name)
     ensure_version(session, name, version)
+    before = session.connection().execute(_POINTED_AT, {"name": name, "alias": alias}).scalar()
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
+    if before != version:
+        history.record(
+            session,
+            Action.ALIAS_SET,
+            name,
+            author=author,
+            now_ms=now_ms,
+            alias=alias,
+            version=version,
+            reason=reason,
+            details={} if before is None else {"before": before},
+        )
     # A prompt has aliases too, but nothing that could answer a request.
     if not models.is_prompt(session, name):
         endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms)
@@ -73,6 +88,8 @@ def get_version_by_alias(session: Session, name: str, alias: str) -> ModelVersio
     return to_version(session, row)
 
 
+_POINTED_AT = select(AliasRow.version).where(AliasRow.name == bindparam("name"), AliasRow.alias == bindparam("alias"))
+
 # One statement and built once, because it is what callers that resolve a model for every job ask.
 _MEANT = (
     select(ModelVersionRow.__table__)
@@ -90,8 +107,11 @@ def _highest_version(session: Session, name: str) -> ModelVersion:
 
 
 def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> None:
-    name, alias = row.name, row.alias
+    name, alias, version = row.name, row.alias, row.version
     session.delete(row)
     session.flush()
+    history.record(
+        session, Action.ALIAS_DELETED, name, author=author, now_ms=now_ms, alias=alias, details={"before": version}
+    )
     if not models.is_prompt(session, name):
         endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)

@@ -6,12 +6,13 @@ is never half changed.
 
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from registry import serving
-from registry.entities import CHALLENGER, CHAMPION, DesiredRoute, Endpoint, Split
+from registry import history, serving
+from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Split
 from registry.names import check_model_name
 from registry.schema import AliasRow, EndpointRow, PinRow, SplitRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
@@ -155,21 +156,26 @@ def forget_former_champion(session: Session, endpoint_id: str) -> None:
     row.former_champion = row.former_since_ms = None
 
 
-def stop_endpoint(session: Session, name: str) -> None:
+def stop_endpoint(session: Session, name: str, *, author: str, now_ms: int) -> None:
     """Take endpoint *name* out of service with the next epoch; setting its champion again brings it back."""
     endpoint = _lock_endpoint(session, name)
-    endpoint.stopped = True
+    if not endpoint.stopped:
+        endpoint.stopped = True
+        _record(session, Action.ENDPOINT_STOPPED, endpoint, author=author, now_ms=now_ms)
     serving.raise_generation(session)
 
 
-def rename_endpoint(session: Session, name: str, new_name: str) -> None:
+def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, now_ms: int) -> None:
     """Answer under *new_name*, which must be one that a model could have. Assignments stay: they hang on the id."""
     check_model_name(new_name)
     endpoint = _lock_endpoint(session, name)
     taken = session.scalar(select(EndpointRow).where(EndpointRow.name == new_name))
     if taken is not None and taken.id != endpoint.id:
         raise EndpointNameTaken(new_name, taken.model)
-    endpoint.name = new_name
+    if new_name != name:
+        endpoint.name = new_name
+        details = {"from": name}
+        _record(session, Action.ENDPOINT_RENAMED, endpoint, author=author, now_ms=now_ms, details=details)
     serving.raise_generation(session)
 
 
@@ -185,7 +191,9 @@ def alias_was_set(session: Session, model: str, alias: str, version: int, *, aut
             if alias == CHAMPION:
                 _create_endpoint(session, model, author=author, now_ms=now_ms)
         elif alias == CHAMPION:
-            endpoint.stopped = False
+            if endpoint.stopped:
+                endpoint.stopped = False
+                _record(session, Action.ENDPOINT_STARTED, endpoint, author=author, now_ms=now_ms)
             _take_over_equal_arms(session, endpoint, version, author=author, now_ms=now_ms)
         else:
             _join_dark(session, endpoint, alias, author=author, now_ms=now_ms)
@@ -265,7 +273,8 @@ def _create_endpoint(session: Session, model: str, *, author: str, now_ms: int) 
     shares = {CHAMPION: BUCKETS}
     if CHALLENGER in _aliases(session, model):
         shares[CHALLENGER] = 0
-    session.add(
+    _add_period(
+        session,
         SplitRow(
             endpoint_id=endpoint.id,
             period=1,
@@ -275,7 +284,7 @@ def _create_endpoint(session: Session, model: str, *, author: str, now_ms: int) 
             reason="first champion",
             author=author,
             created_ms=now_ms,
-        )
+        ),
     )
 
 
@@ -324,9 +333,37 @@ def _begin_period(
         author=author,
         created_ms=now_ms,
     )
-    session.add(row)
+    _add_period(session, row)
     serving.raise_generation(session)
     return to_split(row)
+
+
+def _add_period(session: Session, row: SplitRow) -> None:
+    session.add(row)
+    endpoint = session.get_one(EndpointRow, row.endpoint_id)
+    _record(
+        session,
+        Action.SPLIT_CHANGED,
+        endpoint,
+        author=row.author,
+        now_ms=row.created_ms,
+        reason=row.reason,
+        details={"period": row.period, "shares_bp": row.shares_bp},
+    )
+
+
+def _record(
+    session: Session,
+    action: Action,
+    endpoint: EndpointRow,
+    *,
+    author: str,
+    now_ms: int,
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    said = {"endpoint": endpoint.name, **(details or {})}
+    history.record(session, action, endpoint.model, author=author, now_ms=now_ms, reason=reason, details=said)
 
 
 def _ensure_not_served(session: Session, model: str, version: int | None) -> None:

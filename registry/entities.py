@@ -1,5 +1,8 @@
 """The values that come out of the registry: frozen, compared by ``==``, free of any session."""
 
+from enum import StrEnum
+from typing import Any
+
 import msgspec
 
 CHAMPION = "champion"
@@ -173,3 +176,38 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     author: str
     created_ms: int
+
+
+class Action(StrEnum):
+    """What an entry of the history says was done."""
+
+    ALIAS_SET = "alias_set"
+    ALIAS_DELETED = "alias_deleted"
+    SPLIT_CHANGED = "split_changed"
+    """A period began: by a split, or because something else changed what the arms are."""
+    ENDPOINT_RENAMED = "endpoint_renamed"
+    ENDPOINT_STOPPED = "endpoint_stopped"
+    ENDPOINT_STARTED = "endpoint_started"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
+    MODEL_RENAMED = "model_renamed"
+    MODEL_DELETED = "model_deleted"
+    VERSION_DELETED = "version_deleted"
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One change: who made it, when, why, and what followed from what."""
+
+    seq: int
+    """Counted from 1, with no gap."""
+    at_ms: int
+    author: str
+    action: str
+    """An `Action`; text, since an older replica may read what a newer one wrote."""
+    model: str
+    """As it was called then."""
+    alias: str | None = None
+    version: int | None = None
+    reason: str | None = None
+    details: dict[str, Any]
+    hash: str

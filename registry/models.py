@@ -6,8 +6,8 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry import endpoints, manifests
-from registry.entities import ModelVersion, RegisteredModel
+from registry import endpoints, history, manifests
+from registry.entities import Action, ModelVersion, RegisteredModel
 from registry.errors import NameTaken
 from registry.names import (
     canonical_stage,
@@ -108,7 +108,7 @@ def describe_model(session: Session, name: str, description: str | None, *, now_
     return to_model(session, row)
 
 
-def rename_model(session: Session, name: str, new_name: str, *, now_ms: int) -> RegisteredModel:
+def rename_model(session: Session, name: str, new_name: str, *, author: str, now_ms: int) -> RegisteredModel:
     """Give the model *new_name*; versions, tags and aliases go with it, its endpoint keeps the name it has.
 
     Raises:
@@ -132,13 +132,14 @@ def rename_model(session: Session, name: str, new_name: str, *, now_ms: int) -> 
         session.expunge_all()  # What the session remembers goes by the old name.
         endpoints.model_was_renamed(session, name, new_name)
         manifests.rename_all(session, name, new_name)
+        history.record_rename(session, name, new_name, author=author, now_ms=now_ms)
     row = get_model_row(session, new_name)
     row.updated_ms = now_ms
     session.execute(update(ModelVersionRow).where(ModelVersionRow.name == new_name).values(updated_ms=now_ms))
     return to_model(session, row)
 
 
-def delete_model(session: Session, name: str) -> None:
+def delete_model(session: Session, name: str, *, author: str, now_ms: int) -> None:
     """Delete the model with all its versions, tags and aliases.
 
     Raises:
@@ -151,6 +152,7 @@ def delete_model(session: Session, name: str) -> None:
     session.execute(delete(RegisteredModelRow).where(RegisteredModelRow.name == name))
     session.expunge_all()  # The versions, tags and aliases went by ON DELETE CASCADE.
     endpoints.model_was_deleted(session, name)
+    history.record(session, Action.MODEL_DELETED, name, author=author, now_ms=now_ms)
 
 
 def set_tag(session: Session, name: str, key: str, value: str) -> None:

@@ -63,8 +63,8 @@ def roll_back(
         raise ChampionMoved(endpoint, left, expected_version)
     is_switch = left == served
     version = _former_champion(session, endpoint, served, now_ms=now_ms) if is_switch else served
-    aliases.set_alias(session, endpoint.model, CHAMPION, version, author=author, now_ms=now_ms)
     reason = f"rolled back from version {left} to version {version}"
+    aliases.set_alias(session, endpoint.model, CHAMPION, version, author=author, now_ms=now_ms, reason=reason)
     endpoints.begin_period(session, endpoint.id, author=author, now_ms=now_ms, reason=reason)
     table = epochs.commit_epoch(session, now_ms=now_ms, lead_ms=lead_ms) or serving.newest_table(session)
     if is_switch:

@@ -206,6 +206,29 @@ class GenerationRow(Base):
     value: Mapped[int] = mapped_column(BigInteger)
 
 
+class HistoryRow(Base):
+    """One change of what is served. Added, and never altered: a trigger refuses it."""
+
+    __tablename__ = "history"
+
+    # Given under the lock of the generation, so that there is no gap.
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+    author: Mapped[str] = mapped_column(String(256))
+    # `entities.Action` by value.
+    action: Mapped[str] = mapped_column(String(30))
+    # No foreign key: what was done to a model outlives it.
+    model: Mapped[str] = mapped_column(String(256))
+    alias: Mapped[str | None] = mapped_column(String(256))
+    version: Mapped[int | None] = mapped_column(Integer)
+    reason: Mapped[str | None] = mapped_column(Text)
+    # JSON text, kept to the letter, because it is hashed.
+    details: Mapped[str] = mapped_column(Text)
+    hash: Mapped[str] = mapped_column(String(64))
+
+    __table_args__ = (Index("ix_history_model", "model", "seq"),)
+
+
 class WebhookRow(Base):
     """Somebody who wants to be told of changes to the registry."""
 

@@ -1,4 +1,4 @@
-"""Serving state as it stands: the generation, the replicas that are alive, the pins, the newest epoch."""
+"""Serving state as it stands: the generation, the replicas that are alive, the newest epoch."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,10 +7,8 @@ import msgspec
 from sqlalchemy import Table, delete, select, update
 from sqlalchemy.orm import Session
 
-from registry.entities import Pin, Replica, RoutingTable, SlotStatus
-from registry.names import check_model_name
-from registry.rows import get_version_row
-from registry.schema import EpochRow, GenerationRow, PinRow, ReplicaRow
+from registry.entities import Replica, RoutingTable, SlotStatus
+from registry.schema import EpochRow, GenerationRow, ReplicaRow
 
 _ONLY_ROW = 1
 
@@ -35,35 +33,6 @@ _LOCKED = select(GenerationRow.value).where(GenerationRow.id == _ONLY_ROW).with_
 # The migration made the row. An UPDATE that reads for itself, so that no two writers raise it to the same value.
 _GENERATION = cast("Table", GenerationRow.__table__)
 _RAISED = update(_GENERATION).where(_GENERATION.c.id == _ONLY_ROW).values(value=_GENERATION.c.value + 1)
-
-
-# --- pins
-
-
-def list_pins(session: Session) -> list[Pin]:
-    rows = session.scalars(select(PinRow).order_by(PinRow.model, PinRow.version))
-    return [Pin(model=row.model, version=row.version, author=row.author, created_ms=row.created_ms) for row in rows]
-
-
-def pin(session: Session, model: str, version: int, *, author: str, now_ms: int) -> None:
-    """Keep *version* of *model* in memory until it is unpinned. Pinning twice is pinning once.
-
-    Raises:
-        ModelVersionNotFound: if there is no such version.
-    """
-    lock_generation(session)
-    get_version_row(session, model, version)
-    if session.get(PinRow, (model, version)) is None:
-        session.add(PinRow(model=model, version=version, author=author, created_ms=now_ms))
-    raise_generation(session)
-
-
-def unpin(session: Session, model: str, version: int) -> None:
-    """Take back the wish; nothing happens if there was none."""
-    check_model_name(model)
-    lock_generation(session)
-    session.execute(delete(PinRow).where(PinRow.model == model, PinRow.version == version))
-    raise_generation(session)
 
 
 # --- replicas

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from registry import aliases, endpoints, manifests, models, serving
-from registry.entities import ModelVersion, VersionKey
+from registry import aliases, endpoints, history, manifests, models, pins
+from registry.entities import Action, ModelVersion, VersionKey
 from registry.errors import NotAPromptSource
 from registry.names import (
     ACTIVE_STAGES,
@@ -163,10 +163,11 @@ def delete_version(session: Session, name: str, version: int, *, author: str, no
     row = get_version_row(session, name, version, lock=True)
     endpoints.ensure_version_deletable(session, name, version)
     aliases.delete_aliases_of(session, name, version, author=author, now_ms=now_ms)
-    serving.unpin(session, name, version)
+    pins.unpin(session, name, version, author=author, now_ms=now_ms)
     session.delete(row)
     session.flush()
     manifests.release(session, name, version, row.artifact_uri)
+    history.record(session, Action.VERSION_DELETED, name, author=author, now_ms=now_ms, version=version)
     get_model_row(session, name).updated_ms = now_ms
 
 

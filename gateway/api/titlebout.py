@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from gateway.auth import needs
 from gateway.settings import Settings
-from registry import announcements, endpoints, models, rollbacks, serving
+from registry import announcements, endpoints, models, pins, rollbacks, serving
 from registry.entities import (
     CHAMPION,
     DesiredRoute,
@@ -184,10 +184,14 @@ def change_split(
 
 @patch(f"{_ROOT}/endpoints/{{name:str}}", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
 def rename_endpoint(
-    name: FromPath[str], data: JSONBody[RenameEndpoint], database: NamedDependency[Database]
+    name: FromPath[str],
+    data: JSONBody[RenameEndpoint],
+    database: NamedDependency[Database],
+    clock: NamedDependency[Clock],
 ) -> dict[str, str]:
     with database.writing() as session:
-        endpoints.rename_endpoint(session, name, data.name)
+        author = caller_of(session).name
+        endpoints.rename_endpoint(session, name, data.name, author=author, now_ms=int(clock() * 1000))
     return {"name": data.name}
 
 
@@ -197,9 +201,11 @@ def rename_endpoint(
     status_code=HTTP_200_OK,
     opt=needs(Permission.SPLIT_WRITE),
 )
-def stop_endpoint(name: FromPath[str], database: NamedDependency[Database]) -> dict[str, str]:
+def stop_endpoint(
+    name: FromPath[str], database: NamedDependency[Database], clock: NamedDependency[Clock]
+) -> dict[str, str]:
     with database.writing() as session:
-        endpoints.stop_endpoint(session, name)
+        endpoints.stop_endpoint(session, name, author=caller_of(session).name, now_ms=int(clock() * 1000))
     return {"name": name, "state": "stopped"}
 
 
@@ -240,7 +246,7 @@ def pin_version(
 ) -> dict[str, str | int]:
     """Keep a version in memory, whatever the aliases say."""
     with database.writing() as session:
-        serving.pin(session, model, version, author=caller_of(session).name, now_ms=int(clock() * 1000))
+        pins.pin(session, model, version, author=caller_of(session).name, now_ms=int(clock() * 1000))
     return {"model": model, "version": version}
 
 
@@ -251,10 +257,13 @@ def pin_version(
     opt=needs(Permission.ALIAS_WRITE),
 )
 def unpin_version(
-    model: FromPath[str], version: FromPath[int], database: NamedDependency[Database]
+    model: FromPath[str],
+    version: FromPath[int],
+    database: NamedDependency[Database],
+    clock: NamedDependency[Clock],
 ) -> dict[str, str | int]:
     with database.writing() as session:
-        serving.unpin(session, model, version)
+        pins.unpin(session, model, version, author=caller_of(session).name, now_ms=int(clock() * 1000))
     return {"model": model, "version": version}
 
 

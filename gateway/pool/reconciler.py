@@ -21,7 +21,7 @@ from gateway.pool.model_slots import ModelSlots
 from gateway.pool.saved_table import TableOnDisk
 from gateway.pool.version_policy import aspired_versions
 from gateway.settings import Settings
-from registry import endpoints, epochs, serving, versions
+from registry import endpoints, epochs, pins, serving, versions
 from registry.entities import DesiredRoute, Pin, RoutingTable, SlotStatus, VersionKey
 from registry.routing_plan import next_routes
 from tracking.database import Database, DatabaseUnavailable
@@ -191,13 +191,13 @@ class Reconciler:
             if generation == self._desired.generation:
                 return None
             routes, table = endpoints.desired_routes(session), serving.newest_table(session)
-            pins = serving.list_pins(session)
-            keys = aspired_versions(routes, [table], pins, now_ms=self._now_ms(), warm_ms=self._warm_ms)
+            pinned = pins.list_pins(session)
+            keys = aspired_versions(routes, [table], pinned, now_ms=self._now_ms(), warm_ms=self._warm_ms)
             return Desired(
                 generation=generation,
                 routes=tuple(routes),
                 table=table,
-                pins=tuple(pins),
+                pins=tuple(pinned),
                 digests=versions.find_digests(session, keys.all),
             )
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.api.open_inference import repository as open_inference_repository
 from gateway.api.open_inference.repository import state_of
 from gateway.settings import Settings
-from registry import aliases, models, serving, versions
+from registry import aliases, models, pins, serving, versions
 from registry.entities import SlotStatus
 from registry.sources import Claim, SourcePolicy
 from tests.conftest import running_api
@@ -47,8 +47,8 @@ def store(server):
     """The database, with no pins and no replicas after the test."""
     yield server[1]
     with server[1].writing() as session:
-        for pin in serving.list_pins(session):
-            serving.unpin(session, pin.model, pin.version)
+        for pin in pins.list_pins(session):
+            pins.unpin(session, pin.model, pin.version, author="me", now_ms=1)
         for replica in serving.list_replicas(session, now_ms=0):
             serving.leave(session, replica.id)
 
@@ -61,9 +61,9 @@ def hold(database, replica, **states):
         serving.heartbeat(session, replica, slots=slots, epoch=0, now_ms=now_ms, lease_ms=60_000)
 
 
-def pins(database):
+def pinned(database):
     with database.reading() as session:
-        return [(pin.model, pin.version) for pin in serving.list_pins(session)]
+        return [(pin.model, pin.version) for pin in pins.list_pins(session)]
 
 
 def test_the_server_says_what_it_is_and_that_it_lives(wire):
@@ -170,11 +170,11 @@ def test_files_from_elsewhere_are_not_loaded(wire, store):
 def test_unloading_takes_pins_back_one_or_all(wire, store):
     with store.writing() as session:
         for version in (1, 2):
-            serving.pin(session, "iris", version, author="me", now_ms=1)
+            pins.pin(session, "iris", version, author="me", now_ms=1)
     assert wire.post("/v2/repository/models/iris/versions/1/unload").status_code == 200
     assert pins(store) == [("iris", 2)]
     with store.writing() as session:
-        serving.pin(session, "iris", 1, author="me", now_ms=1)
+        pins.pin(session, "iris", 1, author="me", now_ms=1)
     everything = {"parameters": {"unload_dependents": False}}
     assert wire.post("/v2/repository/models/iris/unload", json=everything).status_code == 200
     assert pins(store) == []

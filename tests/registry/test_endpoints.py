@@ -153,7 +153,7 @@ def test_a_version_in_service_and_its_model_cannot_be_deleted_until_the_endpoint
     with pytest.raises(endpoints.VersionInService):
         endpoints.ensure_model_deletable(session, "iris")
     endpoints.ensure_version_deletable(session, "iris", 3)
-    endpoints.stop_endpoint(session, "iris")
+    endpoints.stop_endpoint(session, "iris", author="me", now_ms=1)
     session.flush()
     assert commit(session).routes == ()
     endpoints.ensure_model_deletable(session, "iris")
@@ -181,13 +181,13 @@ def test_a_name_is_taken_for_as_long_as_the_model_that_had_it_is_answered_from_u
     set_alias(session, "champion", 1)
     hold_ready(session, 1)
     commit(session)
-    models.rename_model(session, "iris", "flower", now_ms=NOW)
+    models.rename_model(session, "iris", "flower", author="me", now_ms=NOW)
     session.flush()
     with pytest.raises(endpoints.NameInService, match="'iris'"):
         models.create_model(session, "iris", now_ms=NOW)
     # Its own old name back, and away again, is the same model throughout.
-    models.rename_model(session, "flower", "iris", now_ms=NOW)
-    models.rename_model(session, "iris", "flower", now_ms=NOW)
+    models.rename_model(session, "flower", "iris", author="me", now_ms=NOW)
+    models.rename_model(session, "iris", "flower", author="me", now_ms=NOW)
     serving.heartbeat(
         session,
         "a",
@@ -205,7 +205,7 @@ def test_a_name_is_taken_for_as_long_as_the_model_that_had_it_is_answered_from_u
 def test_an_endpoint_takes_no_name_that_a_path_could_not_hold(session, name):
     set_alias(session, "champion", 1)
     with pytest.raises(InvalidParameter, match="name"):
-        endpoints.rename_endpoint(session, "iris", name)
+        endpoints.rename_endpoint(session, "iris", name, author="me", now_ms=1)
 
 
 def test_a_reason_is_bounded_and_storable(session):

@@ -102,7 +102,7 @@ def test_a_rename_takes_versions_tags_and_aliases_along(database, iris, add_vers
     with database.writing() as session:
         models.set_tag(session, iris, "team", "a")
         aliases.set_alias(session, iris, "champion", 1, author="me", now_ms=NOW_MS)
-        models.rename_model(session, iris, "lilies", now_ms=NOW_MS + 5)
+        models.rename_model(session, iris, "lilies", author="me", now_ms=NOW_MS + 5)
     with database.reading() as session:
         found = models.get_model(session, "lilies")
         version = versions.get_version(session, "lilies", 1)
@@ -117,7 +117,7 @@ def test_a_rename_takes_versions_tags_and_aliases_along(database, iris, add_vers
 def test_a_renamed_model_goes_on_counting(database, iris, add_version):
     add_version()
     with database.writing() as session:
-        models.rename_model(session, iris, "lilies", now_ms=NOW_MS)
+        models.rename_model(session, iris, "lilies", author="me", now_ms=NOW_MS)
     assert add_version("lilies").version == 2
 
 
@@ -125,14 +125,14 @@ def test_a_rename_to_a_taken_name_changes_nothing(database, iris):
     with database.writing() as session:
         models.create_model(session, "lilies", now_ms=NOW_MS)
     with pytest.raises(NameTaken), database.writing() as session:
-        models.rename_model(session, iris, "lilies", now_ms=NOW_MS + 5)
+        models.rename_model(session, iris, "lilies", author="me", now_ms=NOW_MS + 5)
     with database.reading() as session:
         assert models.get_model(session, iris).updated_ms == NOW_MS
 
 
 def test_a_rename_to_its_own_name_is_fine(database, iris):
     with database.writing() as session:
-        assert models.rename_model(session, iris, iris, now_ms=NOW_MS + 5).updated_ms == NOW_MS + 5
+        assert models.rename_model(session, iris, iris, author="me", now_ms=NOW_MS + 5).updated_ms == NOW_MS + 5
 
 
 def test_a_deleted_model_leaves_nothing_behind(database, iris, add_version):
@@ -141,7 +141,7 @@ def test_a_deleted_model_leaves_nothing_behind(database, iris, add_version):
         models.set_tag(session, iris, "team", "a")
         aliases.set_alias(session, iris, "champion", 1, author="me", now_ms=NOW_MS)
     with database.writing() as session:
-        models.delete_model(session, iris)
+        models.delete_model(session, iris, author="me", now_ms=1)
     with database.reading() as session:
         left = [session.scalars(select(row)).all() for row in _ROWS_OF_A_MODEL]
         assert endpoints.list_endpoints(session) == []

@@ -114,7 +114,7 @@ def test_a_promotion_that_is_not_in_force_yet_is_what_is_taken_back(promoted):
 
 
 def test_a_stopped_endpoint_has_nothing_to_go_back_from(promoted):
-    endpoints.stop_endpoint(promoted, "iris")
+    endpoints.stop_endpoint(promoted, "iris", author="me", now_ms=1)
     with pytest.raises(rollbacks.NothingServed):
         roll_back(promoted)
 
@@ -134,7 +134,7 @@ def test_an_arm_of_the_version_that_is_gone_back_to_gives_its_share_to_the_champ
 
 
 def test_a_renamed_model_goes_back_once_it_is_warm_under_its_new_name(promoted):
-    models.rename_model(promoted, "iris", "flower", now_ms=NOW)
+    models.rename_model(promoted, "iris", "flower", author="me", now_ms=NOW)
     promoted.flush()
     with pytest.raises(rollbacks.FormerChampionNotWarm):
         roll_back(promoted)

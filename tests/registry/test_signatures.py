@@ -101,7 +101,7 @@ def test_signatures_go_with_their_version(database, put, kept):
     key = new_key()
     put(signed(key))
     with database.writing() as session:
-        models.rename_model(session, "iris", "lilies", now_ms=NOW_MS)
+        models.rename_model(session, "iris", "lilies", author="me", now_ms=NOW_MS)
     assert kept("lilies") == [key.key_id]
     with database.writing() as session:
         versions.delete_version(session, "lilies", 1, author="me", now_ms=NOW_MS)

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry import aliases, epochs, manifests, models, serving, versions
+from registry import aliases, epochs, manifests, models, pins, serving, versions
 from registry.endpoints import VersionInService
 from registry.entities import SlotStatus
 from registry.errors import (
@@ -374,11 +374,11 @@ def test_a_freeze_follows_a_rename_and_ends_with_the_model(database, register, l
     folder, manifest = upload(database, logged.artifact_uri, MLmodel="a")
     register(f"models:/{logged.model_id}", model_id=logged.model_id)
     with database.writing() as session:
-        models.rename_model(session, "iris", "lily", now_ms=NOW_MS)
+        models.rename_model(session, "iris", "lily", author="me", now_ms=NOW_MS)
         assert manifests.find_manifest(session, versions.get_version(session, "lily", 1)) == manifest
         with pytest.raises(ArtifactFrozen, match="registered as lily version 1"):
             artifact_records.ensure_writable(session, folder)
-        models.delete_model(session, "lily")
+        models.delete_model(session, "lily", author="me", now_ms=1)
         artifact_records.ensure_writable(session, folder)
 
 
@@ -397,13 +397,13 @@ def test_a_deleted_version_takes_its_aliases_tags_and_pin_along(database, iris, 
     add_version(tags={"a": "b"})
     add_version()
     with database.writing() as session:
-        serving.pin(session, iris, 1, author="me", now_ms=NOW_MS)
+        pins.pin(session, iris, 1, author="me", now_ms=NOW_MS)
         aliases.set_alias(session, iris, "canary", 1, author="me", now_ms=NOW_MS)
         aliases.set_alias(session, iris, "other", 2, author="me", now_ms=NOW_MS)
         versions.delete_version(session, iris, 1, author="me", now_ms=NOW_MS + 5)
     with database.reading() as session:
         model = models.get_model(session, iris)
-        assert serving.list_pins(session) == []
+        assert pins.list_pins(session) == []
         with pytest.raises(ModelVersionNotFound):
             versions.get_version(session, iris, 1)
     assert (model.aliases, model.updated_ms) == ({"other": 2}, NOW_MS + 5)
@@ -421,7 +421,7 @@ def test_a_version_that_answers_requests_cant_be_deleted_nor_can_its_model(datab
         with pytest.raises(VersionInService):
             versions.delete_version(session, iris, 1, author="me", now_ms=NOW_MS)
         with pytest.raises(VersionInService):
-            models.delete_model(session, iris)
+            models.delete_model(session, iris, author="me", now_ms=1)
     with database.reading() as session:
         assert versions.get_version(session, iris, 1).aliases == ("champion",)
 

@@ -95,9 +95,9 @@ def _step(database: Database, what: int, name: str, other: str) -> None:
             case 1:
                 models.create_model(session, name, tags={"team": "bees"}, now_ms=NOW_MS)
             case 2:
-                models.rename_model(session, name, other, now_ms=NOW_MS)
+                models.rename_model(session, name, other, author="me", now_ms=NOW_MS)
             case 3:
-                models.delete_model(session, name)
+                models.delete_model(session, name, author="me", now_ms=1)
             case 4:
                 aliases.set_alias(session, name, "staging", 1, author="me", now_ms=NOW_MS)
             case _:

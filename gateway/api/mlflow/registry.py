@@ -118,7 +118,8 @@ def rename_registered_model(
     data: JSONBody[RenameRegisteredModel], database: NamedDependency[Database], clock: NamedDependency[Clock]
 ) -> RegisteredModelAnswer:
     with database.writing() as session:
-        model = models.rename_model(session, data.name, data.new_name, now_ms=_now_ms(clock))
+        author = caller_of(session).name
+        model = models.rename_model(session, data.name, data.new_name, author=author, now_ms=_now_ms(clock))
     return RegisteredModelAnswer(model_on_wire(model))
 
 
@@ -128,9 +129,11 @@ def rename_registered_model(
     sync_to_thread=True,
     opt=needs(Permission.REGISTRY_WRITE),
 )
-def delete_registered_model(data: JSONBody[DeleteRegisteredModel], database: NamedDependency[Database]) -> Empty:
+def delete_registered_model(
+    data: JSONBody[DeleteRegisteredModel], database: NamedDependency[Database], clock: NamedDependency[Clock]
+) -> Empty:
     with database.writing() as session:
-        models.delete_model(session, data.name)
+        models.delete_model(session, data.name, author=caller_of(session).name, now_ms=_now_ms(clock))
     return Empty()
 
 

@@ -22,7 +22,7 @@ from gateway.api.raw_paths import raw_path_below
 from gateway.api.scoring.walk import version_number
 from gateway.auth import needs
 from gateway.pool.version_policy import SlotState
-from registry import models, serving, versions
+from registry import models, pins, serving, versions
 from registry.entities import Replica, SlotStatus, VersionKey
 from registry.uri import parse_model_uri, resolve
 from tracking.access.caller import caller_of
@@ -109,13 +109,14 @@ async def change_repository(
         raise NoSuchPath(request.url.path)
     asked = _read(await request.body(), ChangeRequest)
     name, version = unquote(match["name"]), version_number(match["version"])
+    now_ms = int(clock() * 1000)
     if match["what"] == "unload":
-        await asyncio.to_thread(_unpin, database, name, version)
+        await asyncio.to_thread(_unpin, database, name, version, now_ms)
         return Response(None)
     for parameter in asked.parameters or ():
         if parameter == "config" or parameter.startswith("file:"):
             raise FilesFromElsewhere(parameter)
-    key = await asyncio.to_thread(_pin, database, name, version, int(clock() * 1000))
+    key = await asyncio.to_thread(_pin, database, name, version, now_ms)
     await _until_ready(database, key)
     return Response(None)
 
@@ -167,20 +168,20 @@ def _slots(replicas: Sequence[Replica], key: VersionKey) -> list[SlotStatus | No
 def _pin(database: Database, name: str, version: int | None, now_ms: int) -> VersionKey:
     with database.writing() as session:
         key = _version_meant(session, name, version)
-        serving.pin(session, *key, author=caller_of(session).name, now_ms=now_ms)
+        pins.pin(session, *key, author=caller_of(session).name, now_ms=now_ms)
     return key
 
 
-def _unpin(database: Database, name: str, version: int | None) -> None:
+def _unpin(database: Database, name: str, version: int | None, now_ms: int) -> None:
     with database.writing() as session:
         reference = parse_model_uri(name, lambda text: models.find_model(session, text) is not None)
         if version is None and reference.version is None and reference.alias is None:
             model = models.get_model(session, reference.name).name
-            keys = [(pin.model, pin.version) for pin in serving.list_pins(session) if pin.model == model]
+            keys = [(pin.model, pin.version) for pin in pins.list_pins(session) if pin.model == model]
         else:
             keys = [_version_meant(session, name, version)]
         for key in keys:
-            serving.unpin(session, *key)
+            pins.unpin(session, *key, author=caller_of(session).name, now_ms=now_ms)
 
 
 def _version_meant(session: Session, name: str, version: int | None) -> VersionKey:

@@ -179,8 +179,8 @@ def test_what_a_version_was_made_from_outlives_its_owner(old):
     assert gone.doomed.experiments == ()
     assert set(gone.doomed.kept) == {old.run_id, old.model_id}
     with old.database.writing() as session:
-        models.delete_model(session, "iris")
-        models.delete_model(session, "other")
+        models.delete_model(session, "iris", author="me", now_ms=1)
+        models.delete_model(session, "other", author="me", now_ms=1)
     gone = collected(old)
     assert [one.name for one in gone.doomed.experiments] == ["irises ☘"]
     assert stored(old) == set()
@@ -190,7 +190,7 @@ def test_what_a_version_was_made_from_outlives_its_owner(old):
 
 def test_a_deleted_logged_model_goes_and_its_run_stays(old):
     with old.database.writing() as session:
-        models.delete_model(session, "iris")
+        models.delete_model(session, "iris", author="me", now_ms=1)
         logged_models.delete_logged_model(session, old.model_id, now_ms=now_ms())
     gone = collected(old)
     assert (gone.doomed.model_ids, gone.doomed.run_ids) == ((old.model_id,), ())

@@ -1,0 +1,39 @@
+"""Pins: somebody's wish to keep a version in memory, whatever the aliases say."""
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from registry import history, serving
+from registry.entities import Action, Pin
+from registry.names import check_model_name
+from registry.rows import get_version_row
+from registry.schema import PinRow
+
+
+def list_pins(session: Session) -> list[Pin]:
+    rows = session.scalars(select(PinRow).order_by(PinRow.model, PinRow.version))
+    return [Pin(model=row.model, version=row.version, author=row.author, created_ms=row.created_ms) for row in rows]
+
+
+def pin(session: Session, model: str, version: int, *, author: str, now_ms: int) -> None:
+    """Keep *version* of *model* in memory until it is unpinned. Pinning twice is pinning once.
+
+    Raises:
+        ModelVersionNotFound: if there is no such version.
+    """
+    serving.lock_generation(session)
+    get_version_row(session, model, version)
+    if session.get(PinRow, (model, version)) is None:
+        session.add(PinRow(model=model, version=version, author=author, created_ms=now_ms))
+        history.record(session, Action.PINNED, model, author=author, now_ms=now_ms, version=version)
+    serving.raise_generation(session)
+
+
+def unpin(session: Session, model: str, version: int, *, author: str, now_ms: int) -> None:
+    """Take back the wish; nothing happens if there was none."""
+    check_model_name(model)
+    serving.lock_generation(session)
+    taken = session.execute(delete(PinRow).where(PinRow.model == model, PinRow.version == version))
+    if taken.rowcount:  # type: ignore[attr-defined]  # a DELETE's result counts its rows
+        history.record(session, Action.UNPINNED, model, author=author, now_ms=now_ms, version=version)
+    serving.raise_generation(session)
