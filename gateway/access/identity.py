@@ -8,11 +8,12 @@ from gateway.access.credentials import NoCredentials
 from gateway.access.rate_limits import Bucket, RateExceeded
 from tracking.access.book import KnownKey
 from tracking.access.caller import Caller
-from tracking.access.grants import EVERYTHING, NOTHING, Grant, scope_of
+from tracking.access.grants import EVERYTHING, NOTHING, Grant, Scope, scope_of
 from tracking.access.permissions import READING_OF, Permission, Role
 from tracking.errors import PermissionDenied
 
 _NEEDS_NO_GRANT = {Permission.PUBLIC, Permission.SELF}
+_OF_REGISTRY = {Permission.REGISTRY_READ, Permission.REGISTRY_WRITE}
 
 
 class NotPermitted(PermissionDenied):
@@ -76,11 +77,21 @@ class Identity(msgspec.Struct, eq=False):
 
     def _work_out(self, permission: Permission) -> Caller:
         if permission in _NEEDS_NO_GRANT:
-            return Caller(self.name, NOTHING, NOTHING)
+            return Caller(self.name, NOTHING, NOTHING, self.grants)
         acting = scope_of(self.grants, permission)
         if not acting:
             raise NotPermitted(self.name, permission)
-        return Caller(self.name, acting, scope_of(self.grants, READING_OF.get(permission, permission)))
+        return Caller(self.name, acting, self._reading(permission), self.grants)
+
+    def _reading(self, permission: Permission) -> Scope:
+        """What may be seen on a route that needs *permission*: of models and of experiments each by its own.
+
+        A route of the registry looks at experiments too, where a version is made from a run.
+        """
+        reading = scope_of(self.grants, READING_OF.get(permission, permission))
+        if permission in _OF_REGISTRY:
+            return Scope(reading.models, scope_of(self.grants, Permission.TRACKING_READ).experiments)
+        return reading
 
 
 class _Local(Identity):
@@ -88,7 +99,7 @@ class _Local(Identity):
 
     def _work_out(self, permission: Permission) -> Caller:
         del permission
-        return Caller(self.name, EVERYTHING, EVERYTHING)
+        return Caller(self.name, EVERYTHING, EVERYTHING, self.grants)
 
 
 LOCAL = _Local("local", (Grant(Role.ADMIN.value), Grant(Role.SCORER.value)))
