@@ -8,6 +8,8 @@ from sqlalchemy import Table, delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.entities import Pin, Replica, RoutingTable, SlotStatus
+from registry.errors import ModelVersionNotFound
+from registry.granted import ensure_may_change, in_sight, may_see, models_seen
 from registry.names import check_model_name
 from registry.rows import get_version_row
 from registry.schema import EpochRow, GenerationRow, PinRow, ReplicaRow
@@ -41,7 +43,9 @@ _RAISED = update(_GENERATION).where(_GENERATION.c.id == _ONLY_ROW).values(value=
 
 
 def list_pins(session: Session) -> list[Pin]:
-    rows = session.scalars(select(PinRow).order_by(PinRow.model, PinRow.version))
+    """The pins of models that the caller may see."""
+    pins = select(PinRow).where(*in_sight(session, PinRow.model))
+    rows = session.scalars(pins.order_by(PinRow.model, PinRow.version))
     return [Pin(model=row.model, version=row.version, author=row.author, created_ms=row.created_ms) for row in rows]
 
 
@@ -49,8 +53,11 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
     """Keep *version* of *model* in memory until it is unpinned. Pinning twice is pinning once.
 
     Raises:
-        ModelVersionNotFound: if there is no such version.
+        ModelVersionNotFound: if there is no such version that the caller may see.
+        NotGranted: if they may not change its model.
     """
+    check_model_name(model)
+    ensure_may_change(session, model, ModelVersionNotFound(model, version))
     lock_generation(session)
     get_version_row(session, model, version)
     if session.get(PinRow, (model, version)) is None:
@@ -59,8 +66,15 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
 
 
 def unpin(session: Session, model: str, version: int) -> None:
-    """Take back the wish; nothing happens if there was none."""
+    """Take back the wish; nothing happens if there was none, or none that the caller may see.
+
+    Raises:
+        NotGranted: if they may not change the model.
+    """
     check_model_name(model)
+    if not may_see(session, model):
+        return
+    ensure_may_change(session, model, ModelVersionNotFound(model, version))
     lock_generation(session)
     session.execute(delete(PinRow).where(PinRow.model == model, PinRow.version == version))
     raise_generation(session)
@@ -92,11 +106,13 @@ def forget_dead_replicas(session: Session, *, now_ms: int, older_than_ms: int) -
 
 
 def list_replicas(session: Session, *, now_ms: int) -> list[Replica]:
+    """All replicas, with what they hold of the models that the caller may see."""
+    names = models_seen(session)
     return [
         Replica(
             id=row.id,
             live=row.lease_until_ms >= now_ms,
-            slots=tuple(msgspec.convert(slot, SlotStatus) for slot in row.slots),
+            slots=tuple(slot for slot in msgspec.convert(row.slots, list[SlotStatus]) if slot.model in names),
             epoch=row.epoch,
         )
         for row in session.scalars(select(ReplicaRow).order_by(ReplicaRow.id))

@@ -135,10 +135,6 @@ class Scope(msgspec.Struct, frozen=True):
     def everything(self) -> bool:
         return self.models.all and self.experiments.all
 
-    def names(self, kind: Kind) -> Names:
-        """Those of one kind, `Kind.MODEL` or `Kind.EXPERIMENT`."""
-        return self.models if kind is Kind.MODEL else self.experiments
-
     def __bool__(self) -> bool:
         return bool(self.models) or bool(self.experiments)
 
