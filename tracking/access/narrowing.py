@@ -17,7 +17,7 @@ from tracking.errors import PermissionDenied
 from tracking.schema import ExperimentRow, LoggedModelRow, RunRow
 
 Column = ColumnElement[Any] | InstrumentedAttribute[Any]
-_Statement = TypeVar("_Statement", bound=Select[Any])
+_Statement = TypeVar("_Statement", bound=Select[*tuple[Any, ...]])
 
 # Under names of their own, or a statement about the same tables would take them for its own.
 _EXPERIMENTS = cast(Table, ExperimentRow.__table__).alias("named_experiments")
@@ -123,5 +123,5 @@ def ensure_unrestricted(session: Session, what: str) -> None:
         raise NotGranted(caller.name, what)
 
 
-def _numbers(names: Names) -> Select[tuple[int]]:
+def _numbers(names: Names) -> Select[int]:
     return select(_EXPERIMENTS.c.experiment_id).where(names.holds(_EXPERIMENTS.c.name))
