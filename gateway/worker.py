@@ -21,6 +21,7 @@ import uvicorn
 import uvloop
 
 from gateway.access.gatekeeper import Gatekeeper
+from gateway.access.identity import Identity
 from gateway.access.openness import is_open
 from gateway.api.open_inference.scoring import OpenInference
 from gateway.api.scoring.bodies import Bodies

@@ -14,6 +14,7 @@ from tracking.errors import PermissionDenied
 
 _NEEDS_NO_GRANT = {Permission.PUBLIC, Permission.SELF}
 _OF_REGISTRY = {Permission.REGISTRY_READ, Permission.REGISTRY_WRITE}
+_WRITES_OF_TRACKING = {Permission.TRACKING_WRITE, Permission.ARTIFACT_WRITE}
 
 
 class NotPermitted(PermissionDenied):
@@ -49,6 +50,17 @@ class Identity(msgspec.Struct, eq=False):
             found = self._callers[permission] = self._work_out(permission)
         return found
 
+    def may_ask(self, endpoint: str, model: str) -> bool:
+        """Whether this one may ask *endpoint*, which *model* answers, by the split; else it isn't there for them."""
+        if self.key is None:
+            try:
+                return model in self.caller(Permission.SCORE).acting.models
+            except NotPermitted:
+                return False
+        return any(
+            endpoint == name or (name[-1:] == "*" and endpoint.startswith(name[:-1])) for name in self.key.endpoints
+        )
+
     def ensure_may_score(
         self, endpoint: str, model: str, *, arm: str | None, version: int | None, now_s: float
     ) -> None:
@@ -67,7 +79,7 @@ class Identity(msgspec.Struct, eq=False):
             ):
                 raise NotPermitted(self.name, needed)
             return
-        if not any(endpoint == name or (name[-1:] == "*" and endpoint.startswith(name[:-1])) for name in key.endpoints):
+        if not self.may_ask(endpoint, model):
             raise NotForKey(f"The key {key.name!r} isn't for the endpoint {endpoint!r}.")
         if (arm is not None and not key.may_force) or (version is not None and not key.may_pin):
             what = "arm" if version is None else "version"
@@ -88,6 +100,9 @@ class Identity(msgspec.Struct, eq=False):
 
         A route of the registry looks at experiments too, where a version is made from a run.
         """
+        if permission in _WRITES_OF_TRACKING:
+            # Who may change an experiment and not read it is answered by it all the same, or could change nothing.
+            return scope_of(self.grants, permission, READING_OF[permission])
         reading = scope_of(self.grants, READING_OF.get(permission, permission))
         if permission in _OF_REGISTRY:
             return Scope(reading.models, scope_of(self.grants, Permission.TRACKING_READ).experiments)
@@ -96,6 +111,10 @@ class Identity(msgspec.Struct, eq=False):
 
 class _Local(Identity):
     """Whoever reaches a server that asks nobody."""
+
+    def may_ask(self, endpoint: str, model: str) -> bool:
+        del endpoint, model
+        return True
 
     def _work_out(self, permission: Permission) -> Caller:
         del permission
