@@ -14,9 +14,12 @@ from gateway.access.credentials import NoCredentials
 from gateway.access.identity import IDENTITY
 from tracking.access.caller import CALLER, Caller
 from tracking.access.grants import NOTHING
+from tracking.access.narrowing import NotGranted
 from tracking.access.permissions import Permission
 
 _OPTION = "permission"
+FOR_ALL = "for_all"
+"""Of a handler's ``opt``: what its route does that can't be narrowed."""
 _NOBODY = Caller("nobody", NOTHING, NOTHING)
 
 
@@ -27,17 +30,21 @@ class RouteWithoutPermission(RuntimeError):
         super().__init__(f"Routes that declare no permission: {', '.join(paths)}")
 
 
-def needs(permission: Permission) -> dict[str, Any]:
-    """The ``opt`` of a route handler: ``@post("/…", opt=needs(Permission.ALIAS_WRITE))``."""
-    return {_OPTION: permission}
+def needs(permission: Permission, *, for_all: str | None = None) -> dict[str, Any]:
+    """The ``opt`` of a route handler: ``@post("/…", opt=needs(Permission.ALIAS_WRITE))``.
+
+    *for_all* says what can't be narrowed, as in "see /metrics": it takes a grant for everything.
+    """
+    return {_OPTION: permission, FOR_ALL: for_all}
 
 
-def admit(permission: Permission) -> None:
+def admit(permission: Permission, for_all: str | None = None) -> None:
     """Let the sender of this request have what *permission* lets them do, or nothing.
 
     Raises:
         NoCredentials: if they have to say who they are first.
         NotPermitted: if nobody has granted it to them for anything.
+        NotGranted: if it is granted for some things only, and the route is for all or nothing.
     """
     if permission is Permission.PUBLIC:
         CALLER.set(_NOBODY)
@@ -45,7 +52,10 @@ def admit(permission: Permission) -> None:
     identity = IDENTITY.get()
     if identity is None:
         raise NoCredentials
-    CALLER.set(identity.caller(permission))
+    caller = identity.caller(permission)
+    if for_all is not None and not caller.acting.everything:
+        raise NotGranted(caller.name, f"{for_all} with a grant for some models or experiments only")
+    CALLER.set(caller)
 
 
 async def check_permission(_: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -55,7 +65,7 @@ async def check_permission(_: ASGIConnection[Any, Any, Any, Any], handler: BaseR
     """
     permission = permission_of(handler)
     if permission is not None:
-        admit(permission)
+        admit(permission, handler.opt.get(FOR_ALL))
 
 
 def permission_of(handler: BaseRouteHandler) -> Permission | None:

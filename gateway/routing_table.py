@@ -1,5 +1,6 @@
 """The routing table as a worker uses it: immutable, indexed by name, swapped whole."""
 
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from registry.entities import CHAMPION, Route, RoutingTable
@@ -26,15 +27,35 @@ class LiveRoute:
         return self.arms[CHAMPION]
 
 
+# Callers whose view of one table is remembered.
+_VIEWS_MAX = 1_000
+
+
 class LiveTable:
     """All endpoints of one epoch."""
 
-    __slots__ = ("epoch", "routes", "table")
+    __slots__ = ("_views", "epoch", "routes", "table")
 
     def __init__(self, table: RoutingTable) -> None:
         self.table = table
         self.epoch = table.epoch
-        self.routes = MappingProxyType({route.name: LiveRoute(route) for route in table.routes})
+        self.routes: Mapping[str, LiveRoute] = MappingProxyType(
+            {route.name: LiveRoute(route) for route in table.routes}
+        )
+        self._views: dict[object, Mapping[str, LiveRoute]] = {}
+
+    def routes_for(self, who: object, may_ask: Callable[[str, str], bool]) -> Mapping[str, LiveRoute]:
+        """The routes whose endpoint and model *may_ask* lets through.
+
+        Worked out once for *who*, since each prediction of theirs asks for it, and forgotten with the table.
+        """
+        view = self._views.get(who)
+        if view is None:
+            if len(self._views) >= _VIEWS_MAX:
+                self._views.clear()
+            view = {name: route for name, route in self.routes.items() if may_ask(name, route.model)}
+            self._views[who] = view
+        return view
 
     def find(self, name: str) -> LiveRoute | None:
         return self.routes.get(name)

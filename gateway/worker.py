@@ -21,6 +21,7 @@ import uvicorn
 import uvloop
 
 from gateway.access.gatekeeper import Gatekeeper
+from gateway.access.identity import Identity
 from gateway.access.openness import is_open
 from gateway.api.open_inference.scoring import OpenInference
 from gateway.api.scoring.bodies import Bodies
@@ -272,10 +273,10 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         database.dispose()
 
 
-def _explain(database: Database, name: str) -> ServingError:
+def _explain(database: Database, name: str, identity: Identity) -> ServingError:
     # In a context of its own, for a caller that may ask for this name: that was looked at before.
     CALLER.set(PROGRAM)
-    return explain_unserved(database, name)
+    return explain_unserved(database, name, identity.may_ask)
 
 
 async def _keep_noting_used(gate: Gatekeeper, database: Database) -> None:
@@ -368,7 +369,7 @@ def _scoring(
         ],
         body_bytes_max=settings.body_bytes_max,
         predict_timeout_s=settings.predict_timeout_s,
-        explain_missing=lambda name: asyncio.to_thread(_explain, database, name),
+        explain_missing=lambda name, identity: asyncio.to_thread(_explain, database, name, identity),
         metrics=metrics,
         log=predictions,
         tracer=tracer,
@@ -383,6 +384,8 @@ def _uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
         ws="none",
         log_config=None,
         access_log=False,
+        # Whose word counts is the gatekeeper's to say; uvicorn would take anybody's on this machine.
+        proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=math.ceil(settings.keep_alive_s),

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from registry import endpoints, history, models
 from registry.entities import Action, ModelVersion
 from registry.errors import AliasNotFound, ModelVersionNotFound
-from registry.names import LATEST, check_alias, check_alias_may_be_set, check_model_name
-from registry.rows import ensure_version, get_model_row, lock_model, to_version
+from registry.names import LATEST, check_alias, check_alias_may_be_set
+from registry.rows import ensure_model_seen, ensure_version, get_model_row, lock_model, to_version
 from registry.schema import AliasRow, ModelVersionRow
 from tracking.upserts import upsert
 
@@ -76,7 +76,7 @@ def get_version_by_alias(session: Session, name: str, alias: str) -> ModelVersio
         AliasNotFound: if the model has no such alias.
     """
     check_alias(alias)
-    check_model_name(name)
+    ensure_model_seen(session, name)
     if alias.lower() == LATEST:
         get_model_row(session, name)
         return _highest_version(session, name)

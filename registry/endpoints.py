@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry import history, serving
 from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Split
+from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_see
 from registry.names import check_model_name
 from registry.schema import AliasRow, EndpointRow, PinRow, SplitRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
@@ -28,8 +29,11 @@ class EndpointNotFound(NotFound):
 
 
 class EndpointNameTaken(Conflict):
-    def __init__(self, name: str, model: str) -> None:
-        super().__init__(f"The endpoint name {name!r} belongs to model {model!r}; rename that endpoint first.")
+    """*model* is None where the caller may not see which it is."""
+
+    def __init__(self, name: str, model: str | None) -> None:
+        owner = "another model" if model is None else f"model {model!r}"
+        super().__init__(f"The endpoint name {name!r} belongs to {owner}; rename that endpoint first.")
 
 
 class ArmWithoutAlias(InvalidParameter):
@@ -39,9 +43,12 @@ class ArmWithoutAlias(InvalidParameter):
 
 
 class NameInService(Conflict):
-    def __init__(self, name: str, endpoint: str) -> None:
+    """*endpoint* is None where the caller may not see which it is."""
+
+    def __init__(self, name: str, endpoint: str | None) -> None:
+        said = "An endpoint" if endpoint is None else f"Endpoint {endpoint!r}"
         super().__init__(
-            f"Endpoint {endpoint!r} still answers from versions under the name {name!r}, whose model was renamed. "
+            f"{said} still answers from versions under the name {name!r}, whose model was renamed. "
             "Try again once they are in memory under the new name; `titlebout status` says when."
         )
 
@@ -58,14 +65,21 @@ class VersionInService(Conflict):
 
 
 def get_endpoint(session: Session, name: str) -> Endpoint:
+    """Endpoint *name*, whose model decides who may see it.
+
+    Raises:
+        EndpointNotFound: if there is none that the caller may see.
+    """
     row = session.scalar(select(EndpointRow).where(EndpointRow.name == name))
-    if row is None:
+    if row is None or not may_see(session, row.model):
         raise EndpointNotFound(name)
     return to_endpoint(row)
 
 
 def list_endpoints(session: Session) -> list[Endpoint]:
-    return [to_endpoint(row) for row in session.scalars(select(EndpointRow).order_by(EndpointRow.name))]
+    """The endpoints of all models that the caller may see."""
+    shown = select(EndpointRow).where(*in_sight(session, EndpointRow.model))
+    return [to_endpoint(row) for row in session.scalars(shown.order_by(EndpointRow.name))]
 
 
 def get_split(session: Session, endpoint_id: str) -> Split:
@@ -74,7 +88,7 @@ def get_split(session: Session, endpoint_id: str) -> Split:
 
 
 def desired_routes(session: Session) -> list[DesiredRoute]:
-    """What each endpoint that isn't stopped should be."""
+    """What each endpoint that isn't stopped should be, of those that the caller may see."""
     newest = (
         select(SplitRow.endpoint_id, func.max(SplitRow.period).label("period"))
         .group_by(SplitRow.endpoint_id)
@@ -84,7 +98,7 @@ def desired_routes(session: Session) -> list[DesiredRoute]:
         select(EndpointRow, SplitRow)
         .join(newest, newest.c.endpoint_id == EndpointRow.id)
         .join(SplitRow, (SplitRow.endpoint_id == EndpointRow.id) & (SplitRow.period == newest.c.period))
-        .where(EndpointRow.stopped.is_(False))
+        .where(EndpointRow.stopped.is_(False), *in_sight(session, EndpointRow.model))
         .order_by(EndpointRow.name)
     ).all()
     aliases: dict[str, dict[str, int]] = {}
@@ -166,12 +180,19 @@ def stop_endpoint(session: Session, name: str, *, author: str, now_ms: int) -> N
 
 
 def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, now_ms: int) -> None:
-    """Answer under *new_name*, which must be one that a model could have. Assignments stay: they hang on the id."""
+    """Answer under *new_name*, which must be one that a model could have. Assignments stay: they hang on the id.
+
+    Raises:
+        EndpointNotFound: if there is no endpoint *name*.
+        NotGranted: if the caller may not change its model, or may have nothing by the new name, taken or not.
+        EndpointNameTaken: if another has *new_name*.
+    """
     check_model_name(new_name)
     endpoint = _lock_endpoint(session, name)
+    ensure_may_name(session, new_name)
     taken = session.scalar(select(EndpointRow).where(EndpointRow.name == new_name))
     if taken is not None and taken.id != endpoint.id:
-        raise EndpointNameTaken(new_name, taken.model)
+        raise _name_taken(session, taken)
     if new_name != name:
         endpoint.name = new_name
         details = {"from": name}
@@ -237,7 +258,7 @@ def ensure_name_unserved(session: Session, name: str, *, renamed_from: str | Non
     models = {endpoint.id: endpoint.model for endpoint in session.scalars(select(EndpointRow))}
     for route in serving.newest_table(session).routes:
         if route.model == name and models.get(route.id, name) not in {name, renamed_from}:
-            raise NameInService(name, route.name)
+            raise NameInService(name, route.name if may_see(session, models.get(route.id, name)) else None)
 
 
 def model_was_deleted(session: Session, model: str) -> None:
@@ -264,7 +285,7 @@ def model_was_renamed(session: Session, old: str, new: str) -> None:
 def _create_endpoint(session: Session, model: str, *, author: str, now_ms: int) -> None:
     taken = session.scalar(select(EndpointRow).where(EndpointRow.name == model))
     if taken is not None:
-        raise EndpointNameTaken(model, taken.model)
+        raise _name_taken(session, taken)
     endpoint = EndpointRow(
         id=secrets.token_hex(16), name=model, model=model, salt=secrets.token_hex(8), created_ms=now_ms
     )
@@ -393,7 +414,12 @@ def _lock_endpoint(session: Session, name: str) -> EndpointRow:
     row = session.scalar(select(EndpointRow).where(EndpointRow.name == name))
     if row is None:
         raise EndpointNotFound(name)
+    ensure_may_change(session, row.model, EndpointNotFound(name))
     return row
+
+
+def _name_taken(session: Session, taken: EndpointRow) -> EndpointNameTaken:
+    return EndpointNameTaken(taken.name, taken.model if may_see(session, taken.model) else None)
 
 
 def _newest_split(session: Session, endpoint_id: str) -> SplitRow:

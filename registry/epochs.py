@@ -12,6 +12,7 @@ from registry.entities import CHAMPION, RoutingTable, VersionKey
 from registry.routing_plan import next_routes
 from registry.schema import EndpointRow, EpochRow
 from registry.versions import find_digests
+from tracking.access.caller import as_program
 
 # Enough to see what was served through a long incident; the history proper is an audit log of its own.
 _EPOCHS_KEPT = 1_000
@@ -25,7 +26,10 @@ def commit_epoch(session: Session, *, now_ms: int, lead_ms: int) -> RoutingTable
     # One replica decides at a time. The lock is the generation's, which the commit raises anyway.
     serving.lock_generation(session)
     current = serving.newest_table(session)
-    routes = next_routes(current, desired_routes(session), ready_everywhere(session, now_ms=now_ms))
+    # A table is everybody's, whoever it is that a rollback has one committed for: narrowed to what they may see, it
+    # would take all other endpoints out of service.
+    with as_program(session):
+        routes = next_routes(current, desired_routes(session), ready_everywhere(session, now_ms=now_ms))
     if routes == current.routes:
         return None
     table = RoutingTable(epoch=current.epoch + 1, activate_at_ms=now_ms + lead_ms, routes=routes)

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from registry import serving
 from registry.chain import FIRST, Break, Link, canonical, follow, link_hash
 from registry.entities import Action, HistoryEntry
-from registry.errors import AliasNotFound
+from registry.errors import AliasNotFound, RegisteredModelNotFound
+from registry.granted import may_see
 from registry.rows import get_model_row
 from registry.schema import HistoryRow
 from tracking.paging import Page, Term, Turn, check_page_size, read_page
@@ -112,6 +113,8 @@ def list_history(
         RegisteredModelNotFound: if there is no such model and nothing is known of an earlier one.
     """
     check_page_size(max_results, ENTRIES_MAX)
+    if not may_see(session, model):
+        raise RegisteredModelNotFound(model)
     row = HistoryRow
     about = or_(*(_is_of(span) for span in _spans(session, model)))
     if alias is not None:
@@ -132,7 +135,7 @@ def version_at(session: Session, model: str, alias: str, at_ms: int) -> int:
         AliasNotFound: if it meant none then, or the history doesn't reach back so far.
     """
     row = HistoryRow
-    for span in _spans(session, model):
+    for span in _spans(session, model) if may_see(session, model) else ():
         ends = row.action.in_([Action.MODEL_RENAMED, Action.MODEL_DELETED])
         newest = (
             select(row)
@@ -185,7 +188,7 @@ def _spans(session: Session, model: str) -> Iterator[_Span]:
         # Other models may have had this name and left it: those entries say to where, and not from where.
         taken = ((each.seq, msgspec.json.decode(each.details)) for each in session.execute(renamed))
         begun = next(((seq, details[_FROM]) for seq, details in taken if _FROM in details), None)
-        if begun is None:
+        if begun is None or not may_see(session, begun[1]):
             return
         span = _Span(begun[1], begun[0])
 

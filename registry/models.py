@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from registry import endpoints, history, manifests
 from registry.entities import Action, ModelVersion, RegisteredModel
 from registry.errors import NameTaken
+from registry.granted import ensure_may_name, in_sight, may_see
 from registry.names import (
     canonical_stage,
     check_description,
@@ -34,6 +35,7 @@ def create_model(
     """Take *name* for a new model, without any version.
 
     Raises:
+        NotGranted: if the caller may have no model of that name, taken or not.
         NameTaken: if a model or a prompt has it.
     """
     tags = tags or {}
@@ -41,6 +43,7 @@ def create_model(
     check_description(description)
     for key, value in tags.items():
         check_tag(key, value)
+    ensure_may_name(session, name)
     _ensure_free(session, name, wanted_for_prompt=says_prompt(tags))
     row = RegisteredModelRow(name=name, description=description, latest_version=0, created_ms=now_ms, updated_ms=now_ms)
     session.add(row)
@@ -63,18 +66,19 @@ def get_model(session: Session, name: str) -> RegisteredModel:
 
 
 def find_model(session: Session, name: str) -> RegisteredModel | None:
-    """Model *name* exactly as written, however unlikely a name it is."""
-    row = session.get(RegisteredModelRow, name)
+    """Model *name* exactly as written, however unlikely a name it is, if there is one that the caller may see."""
+    row = session.get(RegisteredModelRow, name) if may_see(session, name) else None
     return None if row is None else to_model(session, row)
 
 
 def list_names(session: Session, limit: int) -> list[str]:
-    """The names of all models that aren't prompts, the first *limit* of them."""
+    """The names of all models that the caller may see and that aren't prompts, the first *limit* of them."""
     prompts = select(RegisteredModelTagRow.name).where(
         RegisteredModelTagRow.key == PROMPT_TAG, func.lower(RegisteredModelTagRow.value) == "true"
     )
     row = RegisteredModelRow
-    return list(session.scalars(select(row.name).where(row.name.not_in(prompts)).order_by(row.name).limit(limit)))
+    shown = select(row.name).where(row.name.not_in(prompts), *in_sight(session, row.name))
+    return list(session.scalars(shown.order_by(row.name).limit(limit)))
 
 
 def get_latest_versions(session: Session, name: str, stages: Sequence[str] = ()) -> list[ModelVersion]:
@@ -113,11 +117,13 @@ def rename_model(session: Session, name: str, new_name: str, *, author: str, now
 
     Raises:
         RegisteredModelNotFound: if there is no model *name*.
+        NotGranted: if the caller may change no model *name*, or may have none of the new name, taken or not.
         NameTaken: if another has *new_name*.
         NameInService: if another had it until just now, and is still answered from under it.
     """
     check_model_name(new_name, "new_name")
     get_model_row(session, name, lock=True)
+    ensure_may_name(session, new_name)
     if new_name != name:
         prompt = is_prompt(session, name)
         _ensure_free(session, new_name, wanted_for_prompt=prompt, renamed_from=name)

@@ -5,13 +5,17 @@ from sqlalchemy.orm import Session
 
 from registry import history, serving
 from registry.entities import Action, Pin
+from registry.errors import ModelVersionNotFound
+from registry.granted import ensure_may_change, in_sight, may_see
 from registry.names import check_model_name
 from registry.rows import get_version_row
 from registry.schema import PinRow
 
 
 def list_pins(session: Session) -> list[Pin]:
-    rows = session.scalars(select(PinRow).order_by(PinRow.model, PinRow.version))
+    """The pins of models that the caller may see."""
+    pins = select(PinRow).where(*in_sight(session, PinRow.model))
+    rows = session.scalars(pins.order_by(PinRow.model, PinRow.version))
     return [Pin(model=row.model, version=row.version, author=row.author, created_ms=row.created_ms) for row in rows]
 
 
@@ -19,8 +23,11 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
     """Keep *version* of *model* in memory until it is unpinned. Pinning twice is pinning once.
 
     Raises:
-        ModelVersionNotFound: if there is no such version.
+        ModelVersionNotFound: if there is no such version that the caller may see.
+        NotGranted: if they may not change its model.
     """
+    check_model_name(model)
+    ensure_may_change(session, model, ModelVersionNotFound(model, version))
     serving.lock_generation(session)
     get_version_row(session, model, version)
     if session.get(PinRow, (model, version)) is None:
@@ -30,8 +37,15 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
 
 
 def unpin(session: Session, model: str, version: int, *, author: str, now_ms: int) -> None:
-    """Take back the wish; nothing happens if there was none."""
+    """Take back the wish; nothing happens if there was none, or none that the caller may see.
+
+    Raises:
+        NotGranted: if they may not change the model.
+    """
     check_model_name(model)
+    if not may_see(session, model):
+        return
+    ensure_may_change(session, model, ModelVersionNotFound(model, version))
     serving.lock_generation(session)
     taken = session.execute(delete(PinRow).where(PinRow.model == model, PinRow.version == version))
     if taken.rowcount:  # type: ignore[attr-defined]  # a DELETE's result counts its rows

@@ -6,8 +6,10 @@ from sqlalchemy.orm import Session
 from registry import aliases, endpoints, epochs, serving
 from registry.endpoints import EndpointNotFound
 from registry.entities import CHAMPION, Endpoint, Rollback, Route
+from registry.granted import ensure_may_change
 from registry.rows import get_model_row
 from registry.schema import AliasRow, EndpointRow
+from tracking.access.caller import as_program
 from tracking.errors import Conflict
 
 
@@ -51,7 +53,8 @@ def roll_back(
     happens unless the champion alias means that one. The author and the reason are those of a new period.
 
     Raises:
-        EndpointNotFound: if there is no such endpoint.
+        EndpointNotFound: if there is no such endpoint that the caller may see.
+        NotGranted: if they may not change its model.
         NothingServed, NothingToGoBackTo, FormerChampionNotWarm: if there is no way back that is a mere switch.
         ChampionMoved: if it isn't *expected_version* any more.
     """
@@ -78,6 +81,7 @@ def _lock(session: Session, name: str) -> Endpoint:
     model = session.scalar(select(EndpointRow.model).where(EndpointRow.name == name))
     if model is None:
         raise EndpointNotFound(name)
+    ensure_may_change(session, model, EndpointNotFound(name))
     get_model_row(session, model, lock=True)
     serving.lock_generation(session)
     return endpoints.get_endpoint(session, name)
@@ -94,6 +98,8 @@ def _former_champion(session: Session, endpoint: Endpoint, served: int, *, now_m
     former = endpoint.former_champion
     if former is None:
         raise NothingToGoBackTo(endpoint, served)
-    if (endpoint.model, former) not in epochs.ready_everywhere(session, now_ms=now_ms):
+    with as_program(session):  # Whoever may move the alias needn't be able to see what replicas hold.
+        ready = epochs.ready_everywhere(session, now_ms=now_ms)
+    if (endpoint.model, former) not in ready:
         raise FormerChampionNotWarm(endpoint, former)
     return former

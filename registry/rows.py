@@ -1,6 +1,7 @@
 """From rows to entities, a page at a time, and the lock that orders a model's writers.
 
-Nothing outside the package sees a row; nothing inside it builds an entity by another way.
+Nothing outside the package sees a row; nothing inside it builds an entity by another way. Nor does anything get at a
+model by another way: here it is asked whether the session's caller may see it, or change it where it is locked.
 """
 
 from collections import defaultdict
@@ -24,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from registry.entities import ModelVersion, RegisteredModel, VersionKey
 from registry.errors import ModelVersionNotFound, RegisteredModelNotFound
+from registry.granted import ensure_may_change, may_see
 from registry.names import check_model_name
 from registry.schema import AliasRow, ModelVersionRow, ModelVersionTagRow, RegisteredModelRow, RegisteredModelTagRow
 
@@ -36,13 +38,35 @@ _VERSION_MAX = 2**31 - 1
 _Item = TypeVar("_Item")
 
 
+def ensure_model_seen(session: Session, name: str) -> None:
+    """Raise `RegisteredModelNotFound` for a model that the caller may not see, whether it is there or not."""
+    check_model_name(name)
+    if not may_see(session, name):
+        raise RegisteredModelNotFound(name)
+
+
+def ensure_model_actable(session: Session, name: str) -> None:
+    """Let the caller change model *name*.
+
+    Raises:
+        RegisteredModelNotFound: if they may not even see it.
+        NotGranted: if they may not change it.
+    """
+    check_model_name(name)
+    ensure_may_change(session, name, RegisteredModelNotFound(name))
+
+
 def get_model_row(session: Session, name: str, *, lock: bool = False) -> RegisteredModelRow:
     """The model's row. Locked, it orders everything that writers do to one model, its versions and its aliases.
 
     Raises:
-        RegisteredModelNotFound: if there is no model *name*.
+        RegisteredModelNotFound: if there is no model *name* that the caller may see.
+        NotGranted: if it is to be locked and they may not change it.
     """
-    check_model_name(name)
+    if lock:
+        ensure_model_actable(session, name)
+    else:
+        ensure_model_seen(session, name)
     row = session.get(RegisteredModelRow, name, with_for_update=lock or None)
     if row is None:
         raise RegisteredModelNotFound(name)
@@ -53,9 +77,9 @@ def lock_model(session: Session, name: str) -> None:
     """Take the lock of `get_model_row` where the row itself isn't wanted.
 
     Raises:
-        RegisteredModelNotFound: if there is no model *name*.
+        RegisteredModelNotFound, NotGranted: as there.
     """
-    check_model_name(name)
+    ensure_model_actable(session, name)
     session.flush()
     if session.connection().execute(_LOCKED_MODEL, {"name": name}).first() is None:
         raise RegisteredModelNotFound(name)
@@ -65,9 +89,9 @@ def draw_version(session: Session, name: str, now_ms: int) -> int:
     """The next number of model *name*, and with it the lock that orders what writers do to the model.
 
     Raises:
-        RegisteredModelNotFound: if there is no model *name*.
+        RegisteredModelNotFound, NotGranted: as `get_model_row` for a writer.
     """
-    check_model_name(name)
+    ensure_model_actable(session, name)
     session.flush()
     drawn: int | None = session.connection().execute(_DRAWN, {"model": name, "now_ms": now_ms}).scalar()
     if drawn is None:
@@ -93,12 +117,16 @@ def get_version_row(session: Session, name: str, version: int, *, lock: bool = F
     """The version's row; locked together with its model's.
 
     Raises:
-        ModelVersionNotFound: if there is none, whether for want of the model or of the number.
+        ModelVersionNotFound: if there is none that the caller may see, whether for want of the model or of the number.
+        NotGranted: if it is to be locked and they may not change its model.
     """
     check_model_name(name)
     if lock:
+        ensure_may_change(session, name, ModelVersionNotFound(name, version))
         # Always the model first: two writers that lock in one order can't wait for each other.
         session.get(RegisteredModelRow, name, with_for_update=True)
+    elif not may_see(session, name):
+        raise ModelVersionNotFound(name, version)
     row = session.get(ModelVersionRow, (name, version), populate_existing=True) if _can_be(version) else None
     if row is None:
         raise ModelVersionNotFound(name, version)

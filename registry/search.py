@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, FromClause, Row, exists, func
 from sqlalchemy.orm import Session
 
 from registry.entities import ModelVersion, RegisteredModel
+from registry.granted import in_sight
 from registry.models import PROMPT_TAG
 from registry.rows import to_models, to_versions
 from registry.schema import ModelVersionRow, ModelVersionTagRow, RegisteredModelRow, RegisteredModelTagRow
@@ -111,7 +112,7 @@ _NOT_TO_ORDER_BY = frozenset({"run_id", "source_path"})
 
 
 def search_models(session: Session, query: Query) -> Page[RegisteredModel]:
-    """Registered models that match, by name unless told otherwise; prompts only when they are asked for.
+    """Registered models that match and may be seen, by name unless told otherwise; prompts only when asked for.
 
     Raises:
         InvalidParameter: for a filter, an order, a token or a number of results that can't be.
@@ -121,7 +122,7 @@ def search_models(session: Session, query: Query) -> Page[RegisteredModel]:
 
 
 def search_versions(session: Session, query: Query) -> Page[ModelVersion]:
-    """Versions that match, the last changed first unless told otherwise; prompts' only when they are asked for.
+    """Versions that match and may be seen, the last changed first unless told otherwise; prompts' only if asked for.
 
     Raises:
         InvalidParameter: for a filter, an order, a token or a number of results that can't be.
@@ -133,6 +134,7 @@ def search_versions(session: Session, query: Query) -> Page[ModelVersion]:
 def _search(session: Session, kind: _Kind, query: Query) -> Page[Row[Any]]:
     check_page_size(query.max_results, kind.results_max)
     conditions = _conditions(kind, parse_filter(query.filter, kind.vocabulary))
+    conditions += in_sight(session, kind.columns["name"])
     turn = Turn(kind.table, conditions, _terms(kind, query.order_by))
     return read_page(
         session,

@@ -8,6 +8,7 @@ from sqlalchemy import Table, delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.entities import Replica, RoutingTable, SlotStatus
+from registry.granted import models_seen
 from registry.schema import EpochRow, GenerationRow, ReplicaRow
 
 _ONLY_ROW = 1
@@ -61,11 +62,13 @@ def forget_dead_replicas(session: Session, *, now_ms: int, older_than_ms: int) -
 
 
 def list_replicas(session: Session, *, now_ms: int) -> list[Replica]:
+    """All replicas, with what they hold of the models that the caller may see."""
+    names = models_seen(session)
     return [
         Replica(
             id=row.id,
             live=row.lease_until_ms >= now_ms,
-            slots=tuple(msgspec.convert(slot, SlotStatus) for slot in row.slots),
+            slots=tuple(slot for slot in msgspec.convert(row.slots, list[SlotStatus]) if slot.model in names),
             epoch=row.epoch,
         )
         for row in session.scalars(select(ReplicaRow).order_by(ReplicaRow.id))

@@ -5,9 +5,11 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Row, Select, Table, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, Select, Table, delete, exists, select, update
 from sqlalchemy.orm import Session
 
+from tracking.access.caller import caller_of
+from tracking.access.narrowing import NotGranted, in_sight, may_change
 from tracking.entities import EvaluationDataset
 from tracking.errors import InvalidParameter, NotFound
 from tracking.experiments import get_experiment, parse_experiment_id
@@ -71,6 +73,7 @@ def create_dataset(
 
     Raises:
         ExperimentNotFound: if one of the experiments isn't there.
+        NotGranted: if one of them is others' to change; without any, to all who can't change everything.
     """
     if not name:
         raise InvalidParameter("Missing value for required parameter 'name'")
@@ -92,6 +95,7 @@ def create_dataset(
     insert_new(session, EvaluationDatasetRow, [row])
     upsert(session, EvaluationDatasetTagRow, checked)
     _link(session, dataset_id, experiment_ids)
+    _ensure_may_change(session, dataset_id)
     return get_dataset(session, dataset_id)
 
 
@@ -109,13 +113,17 @@ def lock_dataset(session: Session, dataset_id: str) -> EvaluationDataset:
 
     Raises:
         EvaluationDatasetNotFound: if there is none with this id.
+        NotGranted: if one of its experiments is others' to change.
     """
-    return _read(session, dataset_id, select(_DATASETS).with_for_update())
+    dataset = _read(session, dataset_id, select(_DATASETS).with_for_update())
+    _ensure_may_change(session, dataset_id)
+    return dataset
 
 
 def delete_dataset(session: Session, dataset_id: str) -> None:
     """Delete a dataset with its records; one that isn't there is no error, as with MLflow."""
-    if is_storable(dataset_id):
+    if _is_there(session, dataset_id):
+        _ensure_may_change(session, dataset_id)
         session.execute(delete(EvaluationDatasetRow).where(EvaluationDatasetRow.dataset_id == dataset_id))
 
 
@@ -131,12 +139,10 @@ def search_datasets(
     """A page of datasets, newest first unless *order_by* says otherwise; of all experiments if none is named."""
     check_page_size(max_results)
     numbers = [parse_experiment_id(one) for one in _bounded("experiments", experiment_ids)]
-    link = _IN_EXPERIMENT
-    in_one = exists().where(link.dataset_id == _COLUMNS.dataset_id, link.experiment_id.in_(numbers))
     page = search_page(
         session,
         _SEARCHABLE,
-        scope=[in_one.correlate(_DATASETS)] if numbers else [],
+        scope=_in_one(session, numbers),
         scope_key=sorted(numbers),
         filter_text=filter_text,
         order_by=order_by,
@@ -156,7 +162,8 @@ def set_tags(session: Session, dataset_id: str, tags: Mapping[str, str]) -> Eval
 def delete_tag(session: Session, dataset_id: str, key: str) -> None:
     """Take a tag away; one that isn't there is no error, as with MLflow."""
     tag = EvaluationDatasetTagRow
-    if is_storable(dataset_id) and is_storable(key):
+    if _is_there(session, dataset_id) and is_storable(key):
+        _ensure_may_change(session, dataset_id)
         session.execute(delete(tag).where(tag.dataset_id == dataset_id, tag.key == key))
 
 
@@ -167,9 +174,11 @@ def add_to_experiments(
 
     Raises:
         ExperimentNotFound: if one of them isn't there.
+        NotGranted: if one of them is others' to change.
     """
     lock_dataset(session, dataset_id)
     _link(session, dataset_id, experiment_ids)
+    _ensure_may_change(session, dataset_id)
     change_dataset(session, dataset_id, updated_ms=now_ms)
     return get_dataset(session, dataset_id)
 
@@ -177,11 +186,16 @@ def add_to_experiments(
 def remove_from_experiments(
     session: Session, dataset_id: str, experiment_ids: Sequence[str], *, now_ms: int
 ) -> EvaluationDataset:
-    """Let the dataset belong to these experiments no longer; those it didn't belong to are no error."""
+    """Let the dataset belong to these experiments no longer; those it didn't belong to are no error.
+
+    Raises:
+        NotGranted: if it would belong to none, to all who can't change everything.
+    """
     lock_dataset(session, dataset_id)
     numbers = [parse_experiment_id(one) for one in _bounded("experiments", experiment_ids)]
     link = _IN_EXPERIMENT
     session.execute(delete(link).where(link.dataset_id == dataset_id, link.experiment_id.in_(numbers)))
+    _ensure_may_change(session, dataset_id)
     change_dataset(session, dataset_id, updated_ms=now_ms)
     return get_dataset(session, dataset_id)
 
@@ -197,11 +211,39 @@ def digest_of(name: str, now_ms: int) -> str:
 
 
 def _read(session: Session, dataset_id: str, statement: Select[Any]) -> EvaluationDataset:
-    found = statement.where(_COLUMNS.dataset_id == dataset_id)
+    found = statement.where(_COLUMNS.dataset_id == dataset_id, *_in_one(session, []))
     row = session.execute(found).one_or_none() if is_storable(dataset_id) else None
     if row is None:
         raise EvaluationDatasetNotFound(dataset_id)
     return _to_datasets(session, [row])[0]
+
+
+def _is_there(session: Session, dataset_id: str) -> bool:
+    if not is_storable(dataset_id):
+        return False
+    found = select(_COLUMNS.dataset_id).where(_COLUMNS.dataset_id == dataset_id, *_in_one(session, []))
+    return session.scalar(found) is not None
+
+
+def _in_one(session: Session, numbers: Sequence[int]) -> list[ColumnElement[bool]]:
+    """The conditions that a dataset belongs to one of these experiments, or any if none is named, that is seen."""
+    link = _IN_EXPERIMENT
+    which = [*([link.experiment_id.in_(numbers)] if numbers else []), *in_sight(session, link.experiment_id)]
+    return [exists().where(link.dataset_id == _COLUMNS.dataset_id, *which).correlate(_DATASETS)] if which else []
+
+
+def _ensure_may_change(session: Session, dataset_id: str) -> None:
+    """Let a dataset be changed by those who may change all that it belongs to; one that is nobody's takes everything.
+
+    Raises:
+        NotGranted: without a word of which experiment it is, as that may be hidden.
+    """
+    caller, link = caller_of(session), _IN_EXPERIMENT
+    if caller.acting.experiments.all:
+        return
+    numbers = session.scalars(select(link.experiment_id).where(link.dataset_id == dataset_id)).all()
+    if not numbers or not may_change(session, numbers):
+        raise NotGranted(caller.name, "change an evaluation dataset of other experiments than their own")
 
 
 def _checked_tags(dataset_id: str, tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -240,7 +282,8 @@ def _to_datasets(session: Session, rows: Sequence[Row[Any]]) -> list[EvaluationD
         of_some = select(tag.dataset_id, tag.key, tag.value).where(tag.dataset_id.in_(some)).order_by(tag.key)
         for dataset_id, key, value in session.execute(of_some):
             tags[dataset_id][key] = value
-        links = select(link.dataset_id, link.experiment_id).where(link.dataset_id.in_(some))
+        seen = [link.dataset_id.in_(some), *in_sight(session, link.experiment_id)]
+        links = select(link.dataset_id, link.experiment_id).where(*seen)
         for dataset_id, number in session.execute(links.order_by(link.experiment_id)):
             experiments[dataset_id].append(str(number))
     return [

@@ -7,6 +7,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from tracking.access.narrowing import ensure_may_change, ensure_may_name, ensure_unrestricted, in_sight, narrowed
 from tracking.entities import Experiment, LifecycleStage, ViewType
 from tracking.errors import AlreadyExists, InvalidParameter, NotFound
 from tracking.names import EXPERIMENT_TAG_LENGTH_MAX, check_experiment_name, check_key, check_text, is_storable
@@ -110,8 +111,13 @@ def create_experiment(
 
     Raises:
         ExperimentAlreadyExists: if the name is taken, by a deleted experiment too.
+        NotGranted: if the caller's grants don't reach to it.
     """
     check_experiment_name(name)
+    ensure_may_name(session, name)
+    if artifact_location:
+        # It could be somebody else's.
+        ensure_unrestricted(session, "say where an experiment keeps its artifacts")
     location = _checked_location(artifact_location) if artifact_location else ""
     row = ExperimentRow(
         name=name,
@@ -145,7 +151,8 @@ def get_experiment(session: Session, experiment_id: str) -> Experiment:
         ExperimentNotFound: if there is none with this id.
         InvalidParameter: if *experiment_id* isn't a number.
     """
-    row = session.connection().execute(_BY_ID, {"id": parse_experiment_id(experiment_id)}).first()
+    statement = narrowed(session, _BY_ID, _COLUMNS.experiment_id)
+    row = session.connection().execute(statement, {"id": parse_experiment_id(experiment_id)}).first()
     if row is None:
         raise ExperimentNotFound(experiment_id)
     return _to_experiments(session, [row])[0]
@@ -173,7 +180,8 @@ def get_experiment_by_name(session: Session, name: str) -> Experiment:
     """
     row = None
     if is_storable(name):
-        row = session.execute(select(_EXPERIMENTS).where(_EXPERIMENTS.c.name == name)).one_or_none()
+        by_name = select(_EXPERIMENTS).where(_COLUMNS.name == name)
+        row = session.execute(narrowed(session, by_name, _COLUMNS.experiment_id)).one_or_none()
     if row is None:
         raise ExperimentNameNotFound(name)
     return _to_experiments(session, [row])[0]
@@ -184,9 +192,11 @@ def require_active_experiment(session: Session, experiment_id: str) -> Experimen
 
     Raises:
         ExperimentNotFound: if there is none with this id.
+        NotGranted: if it is others' to change.
         ExperimentNotActive: if it is deleted.
     """
     experiment = get_experiment(session, experiment_id)
+    ensure_may_change(session, int(experiment.experiment_id))
     _ensure_active(experiment.experiment_id, experiment.lifecycle_stage)
     return experiment
 
@@ -196,14 +206,16 @@ def hold_active_experiment(session: Session, experiment_id: str) -> HeldExperime
 
     Raises:
         ExperimentNotFound: if there is none with this id.
+        NotGranted: if it is others' to change.
         ExperimentNotActive: if it is deleted.
     """
     # A lock that many may share: those who add runs don't wait for each other, only who deletes waits for them all,
     # and so meets every run.
     number = parse_experiment_id(experiment_id)
-    row = session.connection().execute(_HELD, {"id": number}).first()
+    row = session.connection().execute(narrowed(session, _HELD, _COLUMNS.experiment_id), {"id": number}).first()
     if row is None:
         raise ExperimentNotFound(experiment_id)
+    ensure_may_change(session, number)
     location, stage = row
     _ensure_active(experiment_id, LifecycleStage(stage))
     return HeldExperiment(str(number), location)
@@ -228,7 +240,7 @@ def search_experiments(
     page = search_page(
         session,
         _SEARCHABLE,
-        scope=[_EXPERIMENTS.c.lifecycle_stage.in_(view.stages)],
+        scope=[_COLUMNS.lifecycle_stage.in_(view.stages), *in_sight(session, _COLUMNS.experiment_id)],
         scope_key=view,
         filter_text=filter_text,
         order_by=order_by or [],
@@ -243,9 +255,11 @@ def rename_experiment(session: Session, experiment_id: str, new_name: str, *, no
 
     Raises:
         ExperimentAlreadyExists: if the name is taken.
+        NotGranted: if the caller's grants don't reach to the experiment, or to its new name.
     """
     check_experiment_name(new_name, "new_name")
     require_active_experiment(session, experiment_id)
+    ensure_may_name(session, new_name)
     try:
         with session.begin_nested():
             _update(session, experiment_id, name=new_name, updated_ms=now_ms)
@@ -311,8 +325,10 @@ def _checked_location(uri: str) -> str:
 
 
 def _require_stage(session: Session, experiment_id: str, stage: LifecycleStage) -> None:
+    experiment = get_experiment(session, experiment_id)
+    ensure_may_change(session, int(experiment.experiment_id))
     # One that is in the other stage counts as missing, as for the genuine server.
-    if get_experiment(session, experiment_id).lifecycle_stage is not stage:
+    if experiment.lifecycle_stage is not stage:
         raise ExperimentNotFound(experiment_id)
 
 

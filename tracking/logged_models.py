@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, CursorResult, String, Table, and_, case, d
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
+from tracking.access.narrowing import ensure_may_change, in_sight, narrowed, runs_in_sight
 from tracking.entities import LifecycleStage, LoggedModel, LoggedModelStatus, Metric
 from tracking.errors import InvalidParameter, NotFound
 from tracking.experiments import hold_active_experiment, parse_experiment_id
@@ -129,23 +130,51 @@ def get_logged_model(session: Session, model_id: str, *, allow_deleted: bool = F
     Raises:
         LoggedModelNotFound: if there is none with this id, or it is deleted and that isn't allowed.
     """
-    statement = select(_MODELS).where(_COLUMNS.model_id == model_id)
+    by_id = select(_MODELS).where(_COLUMNS.model_id == model_id)
+    statement = narrowed(session, by_id, _COLUMNS.experiment_id)
     row = session.execute(statement).one_or_none() if is_storable(model_id) else None
     if row is None or (row.lifecycle_stage == LifecycleStage.DELETED and not allow_deleted):
         raise LoggedModelNotFound(model_id)
     return _load(session, [row])[0]
 
 
+def require_changeable_model(session: Session, model_id: str) -> LoggedModel:
+    """The logged model, if the caller may change it.
+
+    Raises:
+        LoggedModelNotFound: if there is none with this id, or it is deleted.
+        NotGranted: if it is others' to change.
+    """
+    model = get_logged_model(session, model_id)
+    ensure_may_change(session, int(model.experiment_id))
+    return model
+
+
+def ensure_linkable(session: Session, model_ids: Sequence[str]) -> None:
+    """Let runs name only logged models that the caller sees; who sees everything may name those of another server.
+
+    Raises:
+        LoggedModelNotFound: for one that is hidden, or nowhere.
+    """
+    conditions = in_sight(session, _COLUMNS.experiment_id)
+    if not conditions:
+        return
+    seen = set(session.scalars(select(_COLUMNS.model_id).where(_COLUMNS.model_id.in_(model_ids), *conditions)))
+    for model_id in model_ids:
+        if model_id not in seen:
+            raise LoggedModelNotFound(model_id)
+
+
 def finalize_logged_model(session: Session, model_id: str, status: LoggedModelStatus, *, now_ms: int) -> LoggedModel:
     """Say how the upload of a model's files ended, and return the model as it is then."""
-    get_logged_model(session, model_id)
+    require_changeable_model(session, model_id)
     _update(session, model_id, status=status, updated_ms=now_ms)
     return get_logged_model(session, model_id)
 
 
 def delete_logged_model(session: Session, model_id: str, *, now_ms: int) -> None:
     """Mark a logged model as deleted; its files stay."""
-    get_logged_model(session, model_id)
+    require_changeable_model(session, model_id)
     _update(session, model_id, lifecycle_stage=LifecycleStage.DELETED, updated_ms=now_ms)
 
 
@@ -155,13 +184,13 @@ def log_model_params(session: Session, model_id: str, params: Mapping[str, str])
     Raises:
         LoggedModelParamChanged: if one has another value already.
     """
-    get_logged_model(session, model_id)
+    require_changeable_model(session, model_id)
     _write_params(session, model_id, params)
 
 
 def set_model_tags(session: Session, model_id: str, tags: Mapping[str, str], *, now_ms: int) -> LoggedModel:
     """Set tags of a logged model, and return the model as it is then."""
-    get_logged_model(session, model_id)
+    require_changeable_model(session, model_id)
     _upsert_tags(session, model_id, tags)
     _update(session, model_id, updated_ms=now_ms)
     return get_logged_model(session, model_id)
@@ -199,7 +228,7 @@ def delete_model_tag(session: Session, model_id: str, key: str, *, now_ms: int) 
     Raises:
         LoggedModelTagNotFound: if it doesn't have it.
     """
-    get_logged_model(session, model_id)
+    require_changeable_model(session, model_id)
     tag = LoggedModelTagRow
     deleted: CursorResult[Any] | None = None
     if is_storable(key):
@@ -229,17 +258,19 @@ def search_logged_models(
     _check_listed("order_by fields", order_by, ORDERINGS_MAX)
     _check_dataset_names(datasets, order_by)
     comparisons = parse_filter(filter_text, _VOCABULARY)
+    seen_points = runs_in_sight(session, _METRICS.c.run_id)
     conditions = [
         _COLUMNS.experiment_id.in_([parse_experiment_id(one) for one in experiment_ids]),
+        *in_sight(session, _COLUMNS.experiment_id),
         _COLUMNS.lifecycle_stage == LifecycleStage.ACTIVE,
-        *(_condition(one, datasets) for one in comparisons),
+        *(_condition(one, datasets, seen_points) for one in comparisons),
     ]
     if datasets and not any(one.field.entity is Entity.METRIC for one in comparisons):
-        conditions.append(_measured([], datasets))
+        conditions.append(_measured(seen_points, datasets))
     page = read_page(
         session,
         list(_COLUMNS),
-        [Turn(_MODELS, conditions, _order(order_by))],
+        [Turn(_MODELS, conditions, _order(order_by, seen_points))],
         search_key=(sorted(experiment_ids), filter_text or "", list(datasets), list(order_by)),
         max_results=max_results,
         token=page_token,
@@ -288,15 +319,16 @@ _VOCABULARY = Vocabulary(
 )
 
 
-def _condition(comparison: Comparison, datasets: Sequence[DatasetFilter]) -> ColumnElement[bool]:
+def _condition(
+    comparison: Comparison, datasets: Sequence[DatasetFilter], seen_points: Sequence[ColumnElement[bool]]
+) -> ColumnElement[bool]:
     field = comparison.field
     if field.entity is Entity.ATTRIBUTE:
         return compares(_ATTRIBUTES[field.key], comparison)
     if field.entity is Entity.METRIC:
         points = _METRICS.c
-        return _measured(
-            [points.key == field.key, points.is_nan.is_(False), compares(points.value, comparison)], datasets
-        )
+        meets = [points.key == field.key, points.is_nan.is_(False), compares(points.value, comparison)]
+        return _measured([*meets, *seen_points], datasets)
     values = _VALUES[field.entity].c
     owned = [values.model_id == _COLUMNS.model_id, values.key == field.key]
     if comparison.value is None:
@@ -319,10 +351,10 @@ def _measured(conditions: Sequence[ColumnElement[bool]], datasets: Sequence[Data
     return exists().where(points.model_id == _COLUMNS.model_id, *conditions, *somewhere).correlate(_MODELS)
 
 
-def _order(orderings: Sequence[ModelOrdering]) -> list[Term]:
+def _order(orderings: Sequence[ModelOrdering], seen_points: Sequence[ColumnElement[bool]]) -> list[Term]:
     terms: list[Term] = []
     for ordering in orderings:
-        terms += _terms(ordering)
+        terms += _terms(ordering, seen_points)
     return [
         *terms,
         Term(_COLUMNS.created_ms, ValueType.NUMBER, ascending=False),
@@ -330,11 +362,11 @@ def _order(orderings: Sequence[ModelOrdering]) -> list[Term]:
     ]
 
 
-def _terms(ordering: ModelOrdering) -> list[Term]:
+def _terms(ordering: ModelOrdering, seen_points: Sequence[ColumnElement[bool]]) -> list[Term]:
     field = parse_field(ordering.field, _VOCABULARY)
     match field.entity:
         case Entity.METRIC:
-            value = _latest_value(field.key, ordering)
+            value = _latest_value(field.key, ordering, seen_points)
         case Entity.ATTRIBUTE:
             value = _ATTRIBUTES[field.key]
         case _:
@@ -348,7 +380,7 @@ def _terms(ordering: ModelOrdering) -> list[Term]:
     ]
 
 
-def _latest_value(key: str, ordering: ModelOrdering) -> ColumnElement[Any]:
+def _latest_value(key: str, ordering: ModelOrdering, seen_points: Sequence[ColumnElement[bool]]) -> ColumnElement[Any]:
     """A model's newest value of a metric, on the ordering's dataset if it names one; NULL for NaN and for none."""
     points = _METRICS.c
     on_dataset = [
@@ -361,7 +393,7 @@ def _latest_value(key: str, ordering: ModelOrdering) -> ColumnElement[Any]:
     ]
     return (
         select(case((points.is_nan.is_(False), points.value)))
-        .where(points.model_id == _COLUMNS.model_id, points.key == key, *on_dataset)
+        .where(points.model_id == _COLUMNS.model_id, points.key == key, *on_dataset, *seen_points)
         .order_by(points.timestamp_ms.desc(), points.step.desc(), points.run_id)
         .limit(1)
         .correlate(_MODELS)
@@ -438,7 +470,9 @@ def _metrics_of(session: Session, model_ids: list[str]) -> dict[str, list[Metric
     metrics: dict[str, list[Metric]] = {model_id: [] for model_id in model_ids}
     points = _METRICS.c
     in_order = (points.model_id, points.key, points.timestamp_ms, points.step, points.run_id)
-    for row in session.execute(select(_METRICS).where(points.model_id.in_(model_ids)).order_by(*in_order)):
+    # What runs of hidden experiments logged about the model is theirs.
+    seen = [points.model_id.in_(model_ids), *runs_in_sight(session, points.run_id)]
+    for row in session.execute(select(_METRICS).where(*seen).order_by(*in_order)):
         point = Metric(
             key=row.key,
             value=math.nan if row.is_nan else row.value,

@@ -10,6 +10,7 @@ from typing import Any, cast
 from sqlalchemy import Insert, Row, Table, bindparam, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from tracking.access.narrowing import ensure_may_change, narrowed, seen_runs
 from tracking.among import among
 from tracking.entities import Metric
 from tracking.errors import InvalidParameter, NotFound
@@ -80,7 +81,7 @@ def metric_history(
         # The client asks for pages of any size; what is over the bound comes with a token for the rest.
         check_page_size(max_results, at_most=2**31)
         max_results = min(max_results, HISTORY_PAGE_SIZE_MAX)
-    if not (is_storable(run_id) and is_storable(key)):
+    if not (is_storable(run_id) and is_storable(key) and seen_runs(session, [run_id])):
         return Page([])
     terms = [Term(_POINTS[name], ValueType.NUMBER) for name in ("timestamp_ms", "step", "value", "is_nan")]
     page = read_page(
@@ -102,7 +103,7 @@ def metric_history(
 
 def history_after(session: Session, run_id: str, key: str, last: Metric | None, *, points_max: int) -> list[Metric]:
     """The next points of a metric's history after *last*, None for its begin: to read one of any length in steps."""
-    if not (is_storable(run_id) and is_storable(key)):
+    if not (is_storable(run_id) and is_storable(key) and seen_runs(session, [run_id])):
         return []
     asked: dict[str, object] = {"run_id": run_id, "key": key, "points_max": points_max}
     if last is not None:
@@ -129,7 +130,8 @@ def metric_histories(session: Session, run_ids: Sequence[str], key: str, *, max_
     """A metric's points in several runs, by run and timestamp, each with its run's id; the first *max_results*."""
     if not is_storable(key):
         return []
-    of_runs = [_POINTS.run_id.in_([run_id for run_id in run_ids if is_storable(run_id)]), _POINTS.key == key]
+    seen = seen_runs(session, [run_id for run_id in run_ids if is_storable(run_id)])
+    of_runs = [_POINTS.run_id.in_(seen), _POINTS.key == key]
     in_order = (_POINTS.run_id, _POINTS.timestamp_ms, _POINTS.step, _POINTS.value, _POINTS.is_nan)
     found = session.execute(select(MetricRow.__table__).where(*of_runs).order_by(*in_order).limit(max_results))
     return [_to_metric(key, row, run_id=row.run_id) for row in found]
@@ -143,7 +145,7 @@ def sample_history(
     The last one is always there, and the first if there is room for two. With *steps*, only points from the first to
     the last of them count.
     """
-    if not is_storable(key):
+    if not (is_storable(key) and seen_runs(session, [run_id])):
         return []
     conditions = [_POINTS.run_id == run_id, _POINTS.key == key]
     if steps is not None:
@@ -241,9 +243,15 @@ def _write_model_metrics(session: Session, run_id: str, metrics: Sequence[Metric
     if not metrics:
         return
     model_ids = {metric.model_id for metric in metrics if metric.model_id}
-    known = set(session.scalars(select(LoggedModelRow.model_id).where(LoggedModelRow.model_id.in_(model_ids))))
-    if missing := model_ids - known:
+    of_models = select(LoggedModelRow.model_id, LoggedModelRow.experiment_id).where(
+        LoggedModelRow.model_id.in_(model_ids)
+    )
+    found = session.execute(narrowed(session, of_models, LoggedModelRow.experiment_id))
+    known = {model_id: experiment_id for model_id, experiment_id in found}  # noqa: C416  (a row is no pair to mypy)
+    if missing := model_ids - known.keys():
         raise LoggedModelOfMetricNotFound(missing)
+    for experiment_id in set(known.values()):
+        ensure_may_change(session, experiment_id)
     rows = [
         {
             **_point(run_id, metric),

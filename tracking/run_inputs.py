@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
+from tracking.access.narrowing import in_sight, no_hidden_model
 from tracking.among import among
 from tracking.entities import Dataset, DatasetInput, DatasetSummary, ModelOutput
 from tracking.errors import InvalidParameter
 from tracking.experiments import parse_experiment_id
+from tracking.logged_models import ensure_linkable
 from tracking.names import check_text
 from tracking.schema import DatasetInputRow, DatasetRow, ModelInputRow, ModelOutputRow
 from tracking.upserts import insert_new
@@ -42,7 +44,8 @@ def search_datasets(session: Session, experiment_ids: Sequence[str]) -> list[Dat
     link, row = DatasetInputRow, DatasetRow
     summary = (row.experiment_id, row.name, row.digest, link.context)
     used = select(*summary).join(link, link.dataset_id == row.dataset_id).distinct()
-    in_experiments = used.where(row.experiment_id.in_([parse_experiment_id(one) for one in experiment_ids]))
+    wanted = row.experiment_id.in_([parse_experiment_id(one) for one in experiment_ids])
+    in_experiments = used.where(wanted, *in_sight(session, row.experiment_id))
     found = session.execute(in_experiments.order_by(*summary).limit(DATASETS_PER_REQUEST_MAX))
     return [
         DatasetSummary(experiment_id=str(number), name=name, digest=digest, context=context)
@@ -51,17 +54,21 @@ def search_datasets(session: Session, experiment_ids: Sequence[str]) -> list[Dat
 
 
 def write_model_inputs(session: Session, run_id: str, model_ids: Iterable[str]) -> None:
-    """Link the run to logged models that it used."""
+    """Link the run to logged models that it used.
+
+    Raises:
+        LoggedModelNotFound: if the caller doesn't see one; who sees everything may name those of another server.
+    """
     rows = [{"run_id": run_id, "model_id": check_text(model_id, "model_id", 256)} for model_id in model_ids]
+    ensure_linkable(session, [row["model_id"] for row in rows])
     insert_new(session, ModelInputRow, rows)
 
 
 def write_model_outputs(session: Session, run_id: str, outputs: Iterable[ModelOutput]) -> None:
-    """Link the run to logged models that it made."""
-    rows = [
-        {"run_id": run_id, "model_id": check_text(output.model_id, "model_id", 256), "step": output.step}
-        for output in outputs
-    ]
+    """Link the run to logged models that it made, as `write_model_inputs` does."""
+    made = list(outputs)
+    ensure_linkable(session, [check_text(output.model_id, "model_id", 256) for output in made])
+    rows = [{"run_id": run_id, "model_id": output.model_id, "step": output.step} for output in made]
     insert_new(session, ModelOutputRow, rows)
 
 
@@ -105,14 +112,18 @@ def dataset_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[D
 
 def model_inputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
-    for run_id, model_id in session.connection().execute(_MODELS_USED_BY, {"ids": run_ids}):
+    seen = no_hidden_model(session, ModelInputRow.model_id)
+    statement = _MODELS_USED_BY.where(*seen) if seen else _MODELS_USED_BY
+    for run_id, model_id in session.connection().execute(statement, {"ids": run_ids}):
         found[run_id].append(model_id)
     return found
 
 
 def model_outputs(session: Session, run_ids: Sequence[str]) -> dict[str, list[ModelOutput]]:
     found: dict[str, list[ModelOutput]] = {run_id: [] for run_id in run_ids}
-    for run_id, model_id, step in session.connection().execute(_MODELS_MADE_BY, {"ids": run_ids}):
+    seen = no_hidden_model(session, ModelOutputRow.model_id)
+    statement = _MODELS_MADE_BY.where(*seen) if seen else _MODELS_MADE_BY
+    for run_id, model_id, step in session.connection().execute(statement, {"ids": run_ids}):
         found[run_id].append(ModelOutput(model_id=model_id, step=step))
     return found
 

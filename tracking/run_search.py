@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, String, Table, exists
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
+from tracking.access.narrowing import in_sight
 from tracking.entities import Run, ViewType
 from tracking.errors import InvalidParameter
 from tracking.experiments import ExperimentNotFound, parse_experiment_id
@@ -32,12 +33,15 @@ def search_runs(
     max_results: int = 1_000,
     page_token: str | None = None,
 ) -> Page[Run]:
-    """A page of runs, newest first unless *order_by* says otherwise. Experiments that don't exist have none."""
+    """A page of runs, newest first unless *order_by* says otherwise.
+
+    Experiments that don't exist have none, and neither have those that the caller doesn't see.
+    """
     check_page_size(max_results, SEARCH_PAGE_SIZE_MAX)
     page = search_page(
         session,
         _SEARCHABLE,
-        scope=[_in_stages(view)],
+        scope=[_in_stages(view), *in_sight(session, _COLUMNS.experiment_id)],
         within=_known_numbers(experiment_ids),
         scope_key=(sorted(experiment_ids), view),
         filter_text=filter_text,

@@ -9,6 +9,7 @@ from sqlalchemy import CursorResult, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from tracking import run_inputs
+from tracking.access.narrowing import ensure_may_change, narrowed
 from tracking.entities import DatasetInput, LifecycleStage, Metric, ModelOutput, Run, RunInfo, RunStatus
 from tracking.errors import InvalidParameter, NotFound
 from tracking.experiments import hold_active_experiment
@@ -104,10 +105,23 @@ def get_run_info(session: Session, run_id: str) -> RunInfo:
     Raises:
         RunNotFound: if there is none with this id.
     """
-    row = session.connection().execute(_BY_ID, {"id": run_id}).first() if is_storable(run_id) else None
+    statement = narrowed(session, _BY_ID, RUNS.c.experiment_id)
+    row = session.connection().execute(statement, {"id": run_id}).first() if is_storable(run_id) else None
     if row is None:
         raise RunNotFound(run_id)
     return row_to_info(row)
+
+
+def require_changeable_run(session: Session, run_id: str) -> RunInfo:
+    """The run alone, deleted or not, if the caller may change it.
+
+    Raises:
+        RunNotFound: if there is none with this id.
+        NotGranted: if it is others' to change.
+    """
+    info = get_run_info(session, run_id)
+    ensure_may_change(session, int(info.experiment_id))
+    return info
 
 
 def update_run(
@@ -134,12 +148,12 @@ def update_run(
 
 def delete_run(session: Session, run_id: str, *, now_ms: int) -> None:
     """Mark a run as deleted; nothing of it is lost."""
-    get_run_info(session, run_id)
+    require_changeable_run(session, run_id)
     _update(session, run_id, {"lifecycle_stage": LifecycleStage.DELETED, "deleted_ms": now_ms})
 
 
 def restore_run(session: Session, run_id: str) -> None:
-    get_run_info(session, run_id)
+    require_changeable_run(session, run_id)
     _update(session, run_id, {"lifecycle_stage": LifecycleStage.ACTIVE, "deleted_ms": None})
 
 
@@ -271,11 +285,12 @@ _STAGE_HELD = _STAGE.with_for_update()
 
 def _require_active(session: Session, run_id: str, *, lock: bool = False) -> int:
     """The number of the run's experiment, if the run may be written to."""
-    statement = _STAGE_HELD if lock else _STAGE
+    statement = narrowed(session, _STAGE_HELD if lock else _STAGE, RUNS.c.experiment_id)
     row = session.connection().execute(statement, {"id": run_id}).first() if is_storable(run_id) else None
     if row is None:
         raise RunNotFound(run_id)
     stage = _Stage(*row)
+    ensure_may_change(session, stage.experiment_id)
     if stage.lifecycle_stage != LifecycleStage.ACTIVE:
         raise RunNotActive(run_id, stage.lifecycle_stage)
     return stage.experiment_id

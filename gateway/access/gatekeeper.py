@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from gateway.access.cookies import SESSION, find_cookie
 from gateway.access.credentials import Password, Secret, Unauthenticated, read_credentials
 from gateway.access.identity import LOCAL, Identity
 from gateway.access.rate_limits import Bucket
 from gateway.access.throttle import Throttle
 from tracking.access.book import Book, KnownKey, KnownToken
 from tracking.access.grants import Grant
-from tracking.access.secrets import digest_of, hash_password, is_password
+from tracking.access.secrets import SecretKind, digest_of, hash_password, is_password
 from tracking.errors import Exhausted, InvalidParameter
 
 _SOURCE_PAUSE_MAX_S = 300.0
@@ -25,6 +26,12 @@ _CHECKS_WAITING_MAX = 16
 _KNOWN_PASSWORDS_MAX = 10_000
 _KNOWN_USERS_MAX = 10_000
 _FORWARDED_FOR = b"x-forwarded-for"
+_FORWARDED_PROTO = b"x-forwarded-proto"
+# A session that was begun on another worker or replica is in the book that comes next, a second later.
+_SESSION_WAIT_S = 2.5
+_SESSION_LOOK_S = 0.05
+_SESSIONS_AWAITED_MAX = 64
+_FOREIGN_SESSIONS_MAX = 1_000
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -83,6 +90,7 @@ class Gatekeeper:
         user_header: str = "",
         default_grants: Iterable[str] = (),
         workers: int = 1,
+        session_wait_s: float = _SESSION_WAIT_S,
     ) -> None:
         self.is_open = is_open
         self.book = Book()
@@ -101,6 +109,10 @@ class Gatekeeper:
         self._used_ms: dict[str, int] = {}
         self._buckets: dict[str, Bucket] = {}
         self._workers = workers
+        self._session_wait_s = session_wait_s
+        self._sessions_awaited = 0
+        # Cookies that were waited for in vain: nobody waits twice for a session that is over.
+        self._foreign_sessions: OrderedDict[str, None] = OrderedDict()
 
     def take(self, book: Book) -> None:
         """Know what *book* says, and nothing of what the one before said."""
@@ -126,8 +138,10 @@ class Gatekeeper:
         used, self._used_ms = self._used_ms, {}
         return used
 
-    def identify(self, peer: str, headers: Headers, query: bytes) -> Identity | Awaitable[Identity] | None:
+    def identify(self, peer: str, headers: Headers, query: bytes) -> Identity | Awaitable[Identity | None] | None:
         """Who sends a request with *headers* from *peer*; None if they show nothing. A password is to be waited for.
+
+        A browser's session counts where nothing else is shown, so that nobody else's requests have cookies looked at.
 
         Raises:
             Unauthenticated: if what they show is worth nothing.
@@ -142,19 +156,44 @@ class Gatekeeper:
             case Password():
                 return self._by_password(credentials, self._source(peer, headers))
             case _:
-                return self._by_proxy(peer, headers)
+                return self._by_proxy(peer, headers) or self._by_session(headers)
+
+    def check_password(self, user: str, password: str, peer: str, headers: Headers) -> Identity | Awaitable[Identity]:
+        """Who somebody is that signs in by a form, at the same pace and in the same words as by Basic.
+
+        Raises:
+            WrongPassword: also where there is no such user.
+            TooManyFailures, TooManyChecks: if they have to wait.
+        """
+        return self._by_password(Password(user, password), self._source(peer, headers))
+
+    def is_https(self, peer: str, headers: Headers) -> bool:
+        """Whether a request came by HTTPS as far as a proxy that is listed; what others say of it doesn't count."""
+        if not self._proxies or not self._is_proxy(peer):
+            return False
+        said = [value for name, value in headers if name == _FORWARDED_PROTO]
+        # The last one is the proxy's own word; those before it may be the caller's.
+        return bool(said) and said[-1].rpartition(b",")[2].strip().lower() == b"https"
 
     # --- tokens and keys
 
     def _by_secret(self, text: str, peer: str, headers: Headers) -> Identity:
         digest, now_s = digest_of(text), self._clock()
         found = self.book.tokens.get(digest) or self.book.keys.get(digest)
-        if found is None or (found.expires_ms is not None and found.expires_ms <= now_s * 1000):
+        if (
+            found is None
+            or (found.expires_ms is not None and found.expires_ms <= now_s * 1000)
+            # A session's secret is for its cookie, beside which each change needs a proof that it is meant.
+            or (isinstance(found, KnownToken) and found.is_session)
+        ):
             # Counted apart from passwords: a client with an old token locks nobody out who shares its address.
             source = f"secret from {self._source(peer, headers)}"
             self._by_source.check(source, now_s)
             self._by_source.failed(source, now_s)
             raise UnknownSecret
+        return self._known(digest, found, now_s)
+
+    def _known(self, digest: str, found: KnownToken | KnownKey, now_s: float) -> Identity:
         self._used_ms[found.id] = int(now_s * 1000)
         identity = self._identities.get(digest)
         if identity is None:
@@ -172,6 +211,46 @@ class Gatekeeper:
             # Kept from book to book, or each change of anything would fill it.
             bucket = self._buckets.setdefault(key.id, Bucket(key.rate / self._workers))
         return Identity(key.name, key=key, bucket=bucket, _callers={})
+
+    # --- sessions of browsers
+
+    def _by_session(self, headers: Headers) -> Identity | Awaitable[Identity | None] | None:
+        """Whose session the cookie is; None without one, or if it is over: browsers send it whether it counts or not.
+
+        Failures aren't counted. Nobody guesses 256 bits, and who left a page open should be able to sign in again.
+        """
+        secret = find_cookie(headers, SESSION)
+        if secret is None or not secret.startswith(SecretKind.SESSION):
+            return None
+        digest = digest_of(secret)
+        if (
+            digest in self.book.tokens
+            or digest in self._foreign_sessions
+            or self._sessions_awaited >= _SESSIONS_AWAITED_MAX
+        ):
+            return self._of_session(digest)
+        return self._await_session(digest)
+
+    def _of_session(self, digest: str) -> Identity | None:
+        found, now_s = self.book.tokens.get(digest), self._clock()
+        if found is None or not found.is_session or found.expires_ms <= now_s * 1000:
+            return None
+        return self._known(digest, found, now_s)
+
+    async def _await_session(self, digest: str) -> Identity | None:
+        looks = int(self._session_wait_s / _SESSION_LOOK_S)
+        self._sessions_awaited += 1
+        try:
+            while looks > 0 and digest not in self.book.tokens:
+                looks -= 1
+                await asyncio.sleep(_SESSION_LOOK_S)
+        finally:
+            self._sessions_awaited -= 1
+        if digest not in self.book.tokens:
+            self._foreign_sessions[digest] = None
+            while len(self._foreign_sessions) > _FOREIGN_SESSIONS_MAX:
+                self._foreign_sessions.popitem(last=False)
+        return self._of_session(digest)
 
     # --- passwords
 

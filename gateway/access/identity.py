@@ -8,11 +8,13 @@ from gateway.access.credentials import NoCredentials
 from gateway.access.rate_limits import Bucket, RateExceeded
 from tracking.access.book import KnownKey
 from tracking.access.caller import Caller
-from tracking.access.grants import EVERYTHING, NOTHING, Grant, scope_of
+from tracking.access.grants import EVERYTHING, NOTHING, Grant, Scope, scope_of
 from tracking.access.permissions import READING_OF, Permission, Role
 from tracking.errors import PermissionDenied
 
 _NEEDS_NO_GRANT = {Permission.PUBLIC, Permission.SELF}
+_OF_REGISTRY = {Permission.REGISTRY_READ, Permission.REGISTRY_WRITE}
+_WRITES_OF_TRACKING = {Permission.TRACKING_WRITE, Permission.ARTIFACT_WRITE}
 
 
 class NotPermitted(PermissionDenied):
@@ -48,6 +50,17 @@ class Identity(msgspec.Struct, eq=False):
             found = self._callers[permission] = self._work_out(permission)
         return found
 
+    def may_ask(self, endpoint: str, model: str) -> bool:
+        """Whether this one may ask *endpoint*, which *model* answers, by the split; else it isn't there for them."""
+        if self.key is None:
+            try:
+                return model in self.caller(Permission.SCORE).acting.models
+            except NotPermitted:
+                return False
+        return any(
+            endpoint == name or (name[-1:] == "*" and endpoint.startswith(name[:-1])) for name in self.key.endpoints
+        )
+
     def ensure_may_score(
         self, endpoint: str, model: str, *, arm: str | None, version: int | None, now_s: float
     ) -> None:
@@ -66,7 +79,7 @@ class Identity(msgspec.Struct, eq=False):
             ):
                 raise NotPermitted(self.name, needed)
             return
-        if not any(endpoint == name or (name[-1:] == "*" and endpoint.startswith(name[:-1])) for name in key.endpoints):
+        if not self.may_ask(endpoint, model):
             raise NotForKey(f"The key {key.name!r} isn't for the endpoint {endpoint!r}.")
         if (arm is not None and not key.may_force) or (version is not None and not key.may_pin):
             what = "arm" if version is None else "version"
@@ -76,19 +89,36 @@ class Identity(msgspec.Struct, eq=False):
 
     def _work_out(self, permission: Permission) -> Caller:
         if permission in _NEEDS_NO_GRANT:
-            return Caller(self.name, NOTHING, NOTHING)
+            return Caller(self.name, NOTHING, NOTHING, self.grants)
         acting = scope_of(self.grants, permission)
         if not acting:
             raise NotPermitted(self.name, permission)
-        return Caller(self.name, acting, scope_of(self.grants, READING_OF.get(permission, permission)))
+        return Caller(self.name, acting, self._reading(permission), self.grants)
+
+    def _reading(self, permission: Permission) -> Scope:
+        """What may be seen on a route that needs *permission*: of models and of experiments each by its own.
+
+        A route of the registry looks at experiments too, where a version is made from a run.
+        """
+        if permission in _WRITES_OF_TRACKING:
+            # Who may change an experiment and not read it is answered by it all the same, or could change nothing.
+            return scope_of(self.grants, permission, READING_OF[permission])
+        reading = scope_of(self.grants, READING_OF.get(permission, permission))
+        if permission in _OF_REGISTRY:
+            return Scope(reading.models, scope_of(self.grants, Permission.TRACKING_READ).experiments)
+        return reading
 
 
 class _Local(Identity):
     """Whoever reaches a server that asks nobody."""
 
+    def may_ask(self, endpoint: str, model: str) -> bool:
+        del endpoint, model
+        return True
+
     def _work_out(self, permission: Permission) -> Caller:
         del permission
-        return Caller(self.name, EVERYTHING, EVERYTHING)
+        return Caller(self.name, EVERYTHING, EVERYTHING, self.grants)
 
 
 LOCAL = _Local("local", (Grant(Role.ADMIN.value), Grant(Role.SCORER.value)))

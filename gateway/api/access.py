@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from gateway.access.gatekeeper import Gatekeeper
 from gateway.access.identity import LOCAL, Identity, NotPermitted, current_identity
 from gateway.auth import needs
-from tracking.access import keys, tokens, users
+from tracking.access import keys, sessions, tokens, users
 from tracking.access.entities import ScoringKey, Token, User
 from tracking.access.grants import Grant, Kind
 from tracking.access.permissions import Permission
@@ -200,7 +200,7 @@ def change_user(
             users.set_disabled(session, name, disabled=data.is_disabled, own=identity.grants)
         if data.password is not None:
             users.set_password(session, name, password_hash, own=identity.grants)
-            tokens.revoke_sessions(session, name)
+            sessions.revoke_sessions(session, name)
         user = users.get_user(session, name)
     facts = {"grants": _texts(user.grants), "is_disabled": user.is_disabled, "author": identity.name}
     _log.info("user_changed", extra={"user": name, **facts})

@@ -10,9 +10,10 @@ from socket import gethostname
 from urllib.parse import urlsplit
 
 from gateway.access.openness import is_address, is_loopback
+from gateway.api.own_pages import FORM, is_own_form
 from tracking.errors import ErrorCode, PermissionDenied, ServingError
 
-_FORM_TYPES = {b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain"}
+_FORM_TYPES = {FORM, b"multipart/form-data", b"text/plain"}
 _READS = {"GET", "HEAD", "OPTIONS"}
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -65,7 +66,7 @@ class BrowserGuard:
         content_type = headers.get(b"content-type")
         if content_type and method not in _READS and not _is_upload(method, path):
             kind = content_type.split(b";", 1)[0].strip().lower()
-            if kind in _FORM_TYPES:
+            if kind in _FORM_TYPES and not (kind == FORM and is_own_form(method, path)):
                 raise FormContentType(kind.decode("latin-1"))
 
     def _check_host(self, host: bytes) -> None:

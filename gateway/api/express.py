@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextvars import copy_context
+from functools import partial
 from typing import Any, NamedTuple, cast, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -21,7 +22,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from gateway.api.json_request import check_unique_keys
-from gateway.auth import RouteWithoutPermission, admit, permission_of
+from gateway.auth import FOR_ALL, RouteWithoutPermission, admit, permission_of
 from gateway.errors import answer_error
 from tracking.errors import ServingError
 
@@ -45,7 +46,7 @@ class _Plan:
         permission = permission_of(handler)
         if permission is None:
             raise RouteWithoutPermission(sorted(handler.paths))
-        self.permission = permission
+        self.admit = partial(admit, permission, handler.opt.get(FOR_ALL))
         self.function = cast("Callable[..., Any]", handler.fn)
         parameters = inspect.signature(self.function).parameters
         self.given = {name: dependencies[name] for name in parameters if name in dependencies}
@@ -95,7 +96,7 @@ class Express:
             return
         try:
             # As the guard of all other routes, before anything is read.
-            admit(plan.permission)
+            plan.admit()
         except ServingError as error:
             await _send_error(http, send, error)
             return

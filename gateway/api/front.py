@@ -17,6 +17,7 @@ from gateway.access.gatekeeper import Gatekeeper
 from gateway.access.identity import IDENTITY, LOCAL, Identity
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.browser_headers import protecting
+from gateway.api.own_pages import ensure_meant
 from gateway.api.scoring.walk import Scoring
 from gateway.errors import error_body, headers_of, status_of
 from gateway.observability.logs import REQUEST_ID
@@ -62,6 +63,9 @@ class Front:
             if "\0" in path or b"%00" in scope["query_string"]:
                 raise NulInUrl
             identity = LOCAL if self._gate.is_open else await self._identify(scope)
+            if identity is not None and identity.is_session:
+                self._heed_proxy(scope)
+                ensure_meant(scope, headers)
         except ServingError as error:
             await send_error(protecting(send), error)
             return
@@ -70,12 +74,17 @@ class Front:
             await self._scoring.answer(*found, scope, headers, identity, receive, send)
         else:
             IDENTITY.set(identity)
+            self._heed_proxy(scope)
             await self._app(scope, receive, protecting(send, (b"x-request-id", request_id.encode())))
 
     async def _identify(self, scope: HTTPScope) -> Identity | None:
-        client = scope["client"]
-        found = self._gate.identify(client[0] if client else "", scope["headers"], scope["query_string"])
+        found = self._gate.identify(_peer(scope), scope["headers"], scope["query_string"])
         return found if found is None or isinstance(found, Identity) else await found
+
+    def _heed_proxy(self, scope: HTTPScope) -> None:
+        """Have the address of this server be what browsers know it by, where TLS ends before us."""
+        if self._gate.is_https(_peer(scope), scope["headers"]):
+            scope["scheme"] = "https"
 
     def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
         """The caller's own id, if it is one that a log line can hold, else a new one; echoed and never interpreted."""
@@ -83,6 +92,10 @@ class Front:
         if given is not None and _REQUEST_ID.match(given):
             return given.decode("ascii")
         return f"{self._random.getrandbits(128):032x}"
+
+
+def _peer(scope: HTTPScope) -> str:
+    return scope["client"][0] if scope["client"] else ""
 
 
 def _ensure_one_host(headers: Iterable[tuple[bytes, bytes]]) -> None:

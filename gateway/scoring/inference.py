@@ -14,7 +14,7 @@ from gateway.access.identity import LOCAL, Identity
 from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_metrics import BatchMetrics
 from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, PredictionTimedOut
-from gateway.routing_table import CurrentTable, LiveRoute, LiveTable
+from gateway.routing_table import CurrentTable, LiveRoute
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import BUCKETS, choose_arm
 from loaders.base import Answer
@@ -22,6 +22,7 @@ from loaders.payload import Data
 from loaders.signature import Signature, enforce_rows
 from registry.entities import CHAMPION
 from registry.uri import parse_model_uri
+from tracking.access.permissions import Permission
 from tracking.errors import ErrorCode, InvalidParameter, NotFound, TemporarilyUnavailable
 
 ReadInput = Callable[[], tuple[Data, Mapping[str, Any] | None]]
@@ -143,12 +144,17 @@ class Inference:
         if not self._current.received:
             raise NoTableYet
         live = self._current.live
+        routes = live.routes if identity is LOCAL else live.routes_for(identity, identity.may_ask)
         try:
-            route, arm, version = find_route(live, target)
+            route, arm, version = find_route(routes, target)
         except EndpointNotServed as error:
             # Why it isn't served is told to those only who may ask it.
             if identity is not LOCAL:
                 identity.ensure_may_score(error.name, error.name, arm=None, version=None, now_s=time.monotonic())
+            raise
+        except EndpointNotNamed:
+            if identity.key is None:
+                identity.caller(Permission.SCORE)
             raise
         if identity is not LOCAL:
             identity.ensure_may_score(route.name, route.model, arm=arm, version=version, now_s=time.monotonic())
@@ -213,13 +219,14 @@ class Inference:
         return connection
 
 
-def find_route(live: LiveTable, target: Target) -> tuple[LiveRoute, str | None, int | None]:
+def find_route(routes: Mapping[str, LiveRoute], target: Target) -> tuple[LiveRoute, str | None, int | None]:
     """The route, and the arm or the version if one was named beside it or in it, as in ``iris@challenger``.
 
+    *routes* are those that the caller may know of: to them, no other is there.
+
     Raises:
-        EndpointNotServed, EndpointNotNamed: if *live* has no such endpoint, or several and none is named.
+        EndpointNotServed, EndpointNotNamed: if *routes* have no such endpoint, or several and none is named.
     """
-    routes = live.routes
     if target.endpoint is None:
         if len(routes) == 1:
             return next(iter(routes.values())), target.arm, target.version

@@ -1,4 +1,7 @@
-"""What a worker can say of the models that it answers for: from its table and its memory, like a prediction."""
+"""What a worker can say of the models that it answers for: from its table and its memory, like a prediction.
+
+What the caller of the request at hand may not see isn't there.
+"""
 
 from collections.abc import Mapping
 
@@ -9,6 +12,7 @@ from gateway.routing_table import CurrentTable, LiveRoute
 from gateway.scoring.inference import ModelNotReady, NoSuchArm, NoTableYet, Target, VersionNotInMemory, find_route
 from loaders.signature import Signature
 from registry.entities import CHAMPION
+from tracking.access.caller import CALLER
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -60,8 +64,8 @@ class ServedModels:
         )
 
     def names(self) -> list[str]:
-        """All endpoints."""
-        return sorted(self._current.live.routes)
+        """All endpoints that the caller may see."""
+        return sorted(self._routes())
 
     def ensure_ready(self, target: Target) -> str:
         """The endpoint of *target*, if a prediction would find its version, whichever arm is drawn.
@@ -88,10 +92,16 @@ class ServedModels:
     def _find(self, target: Target) -> tuple[LiveRoute, str | None, int | None]:
         if not self._current.received:
             raise NoTableYet
-        route, arm, version = find_route(self._current.live, target)
+        route, arm, version = find_route(self._routes(), target)
         if arm is not None and arm not in route.arms:
             raise NoSuchArm(arm, route)
         return route, arm, version
+
+    def _routes(self) -> Mapping[str, LiveRoute]:
+        models, routes = CALLER.get().reading.models, self._current.live.routes
+        if models.all:
+            return routes
+        return {name: route for name, route in routes.items() if route.model in models}
 
     def _connection(self, route: LiveRoute, version: int) -> ModelConnection:
         connection = None if self._pool is None else self._pool.find((route.model, version))

@@ -101,7 +101,7 @@ def test_what_is_not_there_is_refused_as_the_protocol_says_it(wire, store, metho
     assert answer.status_code == status, answer.text
     if "%00" not in path:
         assert list(answer.json()) == ["error"]
-    assert pins(store) == []
+    assert pinned(store) == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"ready": 1, "parameters": []}', b"[" * 100_000])
@@ -110,7 +110,7 @@ def test_a_body_that_is_none_is_refused(wire, store, path, body):
     answer = wire.post(f"/v2/repository/{path}", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert list(answer.json()) == ["error"]
-    assert pins(store) == []
+    assert pinned(store) == []
 
 
 def test_the_index_lists_what_is_held_and_the_names_of_the_rest(wire, store):
@@ -131,13 +131,13 @@ def test_a_load_is_a_pin_and_is_answered_once_every_replica_is_ready(wire, store
     hold(store, "two", v2="LOADING")
     with ThreadPoolExecutor(1) as caller:
         answer = caller.submit(wire.post, "/v2/repository/models/iris%40champion/load")
-        while pins(store) != [("iris", 2)]:
+        while pinned(store) != [("iris", 2)]:
             assert not answer.done()
         assert not answer.done()
         hold(store, "two", v2="READY")
         assert answer.result(30).status_code == 200
     assert wire.post("/v2/repository/models/iris/versions/2/load").status_code == 200
-    assert pins(store) == [("iris", 2)]
+    assert pinned(store) == [("iris", 2)]
 
 
 def test_a_load_that_fails_says_why_and_stays_a_wish(wire, store):
@@ -148,7 +148,7 @@ def test_a_load_that_fails_says_why_and_stays_a_wish(wire, store):
     answer = wire.post("/v2/repository/models/iris/versions/1/load", json={})
     assert answer.status_code == 409
     assert "Its file is broken. It stays pinned" in answer.json()["error"]
-    assert pins(store) == [("iris", 1)]
+    assert pinned(store) == [("iris", 1)]
 
 
 def test_a_load_that_takes_too_long_is_told_how_far_it_is(wire, store, monkeypatch):
@@ -164,7 +164,7 @@ def test_files_from_elsewhere_are_not_loaded(wire, store):
         answer = wire.post("/v2/repository/models/iris/load", json={"parameters": parameters})
         assert answer.status_code == 400
         assert "files that were registered" in answer.json()["error"]
-    assert pins(store) == []
+    assert pinned(store) == []
 
 
 def test_unloading_takes_pins_back_one_or_all(wire, store):
@@ -172,12 +172,12 @@ def test_unloading_takes_pins_back_one_or_all(wire, store):
         for version in (1, 2):
             pins.pin(session, "iris", version, author="me", now_ms=1)
     assert wire.post("/v2/repository/models/iris/versions/1/unload").status_code == 200
-    assert pins(store) == [("iris", 2)]
+    assert pinned(store) == [("iris", 2)]
     with store.writing() as session:
         pins.pin(session, "iris", 1, author="me", now_ms=1)
     everything = {"parameters": {"unload_dependents": False}}
     assert wire.post("/v2/repository/models/iris/unload", json=everything).status_code == 200
-    assert pins(store) == []
+    assert pinned(store) == []
     assert wire.post("/v2/repository/models/models:%2Firis%40champion/unload").status_code == 200
 
 

@@ -3,11 +3,23 @@
 import msgspec
 import pytest
 
+from gateway.access.identity import Identity
 from gateway.api.open_inference.statistics import read_statistics
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import Metrics, MetricsFolder
 from gateway.observability.prediction_metrics import ArmMetrics, BatchMetrics
 from gateway.scoring.inference import Choice
+from tracking.access.caller import CALLER, PROGRAM
+from tracking.access.grants import Grant
+from tracking.access.permissions import Permission
+
+
+@pytest.fixture(autouse=True)
+def caller():
+    """Whoever may see everything, unless a test says otherwise."""
+    before = CALLER.set(PROGRAM)
+    yield
+    CALLER.reset(before)
 
 
 @pytest.fixture
@@ -42,6 +54,13 @@ def test_figures_are_summed_over_workers_and_arms(counted):
         "success": 8_000_000, "fail": 500_000_000, "queue": 0,
         "compute_input": 2_000_000, "compute_infer": 4_000_000, "compute_output": 2_000_000,
     }  # fmt: skip
+
+
+def test_they_are_of_models_that_the_caller_may_see(counted):
+    identity = Identity("ann", (Grant.parse("observe:model:o*"),), _callers={})
+    CALLER.set(identity.caller(Permission.OBSERVE))
+    assert [one.name for one in read_statistics(counted)] == ["other"]
+    assert read_statistics(counted, "iris") == []
 
 
 def test_they_are_of_one_version_of_a_model_or_of_all(counted):

@@ -8,10 +8,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 
 import registry.schema  # noqa: F401  (its tables join the one catalogue)
 import tracking.migrations
-from tracking.database import Database, DatabaseNeedsMigration, is_known_revision, newest_revision
+from tracking.access.grants import Grant
+from tracking.access.users import get_user
+from tracking.database import Database, DatabaseNeedsMigration, is_known_revision, migrate, newest_revision
 from tracking.schema import Base
 
 
@@ -61,3 +64,13 @@ def test_upgrading_twice_at_once_is_safe_and_changes_nothing_more(empty):
 def test_a_database_without_tables_says_how_to_make_them(empty):
     with pytest.raises(DatabaseNeedsMigration, match="--migrate"):
         empty.check_revision()
+
+
+def test_users_keep_what_they_have_when_columns_are_added(empty):
+    with empty.engine.begin() as connection:
+        migrate(connection, "0005")
+        connection.execute(text("INSERT INTO users VALUES ('ann', NULL, false, 'admin', 1)"))
+        connection.execute(text("INSERT INTO grants VALUES ('ann', 'viewer', 'admin', 1)"))
+    empty.upgrade()
+    with empty.reading() as session:
+        assert get_user(session, "ann").grants == (Grant("viewer"),)

@@ -5,12 +5,14 @@ that is opened while the request is answered; the functions that go from ids and
 can forget to.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import msgspec
 from sqlalchemy.orm import Session
 
-from tracking.access.grants import EVERYTHING, Scope
+from tracking.access.grants import EVERYTHING, Grant, Scope
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -19,6 +21,8 @@ class Caller(msgspec.Struct, frozen=True):
     name: str
     acting: Scope = EVERYTHING
     reading: Scope = EVERYTHING
+    grants: tuple[Grant, ...] = ()
+    """All that they have, which is the most that they can give others."""
 
 
 LOCAL = Caller("local")
@@ -41,3 +45,14 @@ def caller_of(session: Session) -> Caller:
     """Who *session* is for; the program itself where nobody was named."""
     found: Caller = session.info.get(CALLER_KEY, PROGRAM)
     return found
+
+
+@contextmanager
+def as_program(session: Session) -> Iterator[None]:
+    """Decide something for everybody within one caller's transaction: what is there is all there is."""
+    caller = caller_of(session)
+    set_caller(session, PROGRAM)
+    try:
+        yield
+    finally:
+        set_caller(session, caller)

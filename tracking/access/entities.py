@@ -9,6 +9,10 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     grants: tuple[Grant, ...] = ()
     has_password: bool = False
+    oidc_subject: str | None = None
+    """Who this is to an OpenID Connect issuer: its URL and the subject."""
+    oidc_awaited: bool = False
+    """Whether whoever the issuer calls by this name first is this user."""
     is_disabled: bool = False
     created_by: str
     created_ms: int

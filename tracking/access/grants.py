@@ -143,9 +143,9 @@ EVERYTHING = Scope(Names(all=True), Names(all=True))
 NOTHING = Scope(Names(), Names())
 
 
-def scope_of(grants: Iterable[Grant], permission: Permission) -> Scope:
-    """All that *permission* is granted for by *grants*."""
-    held = [grant for grant in grants if permission in grant.permissions]
+def scope_of(grants: Iterable[Grant], *permissions: Permission) -> Scope:
+    """All that any of *permissions* is granted for by *grants*."""
+    held = [grant for grant in grants if not grant.permissions.isdisjoint(permissions)]
     if any(grant.kind is Kind.EVERYTHING for grant in held):
         return EVERYTHING
     return Scope(_names(held, Kind.MODEL), _names(held, Kind.EXPERIMENT))

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Integer, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tracking.schema import Base
 
 NAME_LENGTH_MAX = 256
+SUBJECT_LENGTH_MAX = 800
 
 
 class UserRow(Base):
@@ -18,6 +19,10 @@ class UserRow(Base):
     name: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX), primary_key=True)
     # NULL where nobody signs in by password: service users, and those that an identity provider vouches for.
     password_hash: Mapped[str | None] = mapped_column(Text)
+    # Who this is to an OpenID Connect issuer: its URL, and the subject, which another never gets, as a name may be.
+    oidc_subject: Mapped[str | None] = mapped_column(String(SUBJECT_LENGTH_MAX), index=True, unique=True)
+    # Whether whoever the issuer calls by this name first is this user.
+    oidc_awaited: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     is_disabled: Mapped[bool] = mapped_column(Boolean, default=False)
     created_by: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX))
     created_ms: Mapped[int] = mapped_column(BigInteger)

@@ -1,4 +1,4 @@
-"""Tokens of users, and sessions of browsers: shown once, kept as a hash, never above their user."""
+"""Tokens of users: shown once, kept as a hash, never above their user. Sessions of browsers are rows among them."""
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping
@@ -17,7 +17,7 @@ from tracking.errors import Exhausted, InvalidParameter, NotFound
 from tracking.names import check_text
 
 TOKENS_MAX = 100
-"""Of one user, sessions included."""
+"""Of one user, besides the sessions of their browsers."""
 DAY_MS = 86_400_000
 LIFE_DAYS_MAX = 366
 
@@ -62,7 +62,7 @@ def create_token(
     if too_much := [*beyond(given, granted), *beyond(given, own)]:
         raise GrantsTooMuch(sorted(set(too_much)))
     _remove_expired(session, now_ms)
-    if (session.scalar(select(func.count()).where(TokenRow.user_name == user)) or 0) >= TOKENS_MAX:
+    if not is_session and _count(session, user) >= TOKENS_MAX:
         raise Exhausted(f"{user!r} has {TOKENS_MAX} tokens; revoke one first.")
     secret = secret or new_secret(SecretKind.SESSION if is_session else SecretKind.TOKEN)
     row = TokenRow(
@@ -111,18 +111,17 @@ def revoke_token(session: Session, token_id: str) -> None:
         raise TokenNotFound(token_id)
 
 
-def revoke_sessions(session: Session, user: str) -> None:
-    """End all sessions of *user*'s browsers."""
-    raise_change_number(session)
-    session.execute(delete(TokenRow).where(TokenRow.user_name == user, TokenRow.is_session.is_(True)))
-
-
 def note_used(session: Session, last_used_ms: Mapping[str, int]) -> None:
     """Keep when tokens and scoring keys, by their ids, were used last."""
     for row in (TokenRow, ScoringKeyRow):
         for used_id, used_ms in last_used_ms.items():
             newer = or_(row.last_used_ms.is_(None), row.last_used_ms < used_ms)
             session.execute(update(row).where(row.id == used_id, newer).values(last_used_ms=used_ms))
+
+
+def _count(session: Session, user: str) -> int:
+    mine = select(func.count()).where(TokenRow.user_name == user, TokenRow.is_session.is_(False))
+    return session.scalar(mine) or 0
 
 
 def _remove_expired(session: Session, now_ms: int) -> None:

@@ -59,8 +59,7 @@ def create_user(
         UserExists: if the name is taken.
         GrantsTooMuch: if *own* doesn't cover *grants*.
     """
-    if not _NAME.fullmatch(name):
-        raise InvalidParameter("A user's name has letters, digits and . _ - + @, up to 256 of them.")
+    check_user_name(name)
     raise_change_number(session)
     if session.get(UserRow, name) is not None:
         raise UserExists(name)
@@ -70,6 +69,12 @@ def create_user(
     session.flush()
     _grant(session, name, grants, author=author, own=own, now_ms=now_ms)
     return get_user(session, name)
+
+
+def check_user_name(name: str) -> None:
+    """Raise `InvalidParameter` unless a user can be called *name*."""
+    if not _NAME.fullmatch(name):
+        raise InvalidParameter("A user's name has letters, digits and . _ - + @, up to 256 of them.")
 
 
 def get_user(session: Session, name: str) -> User:
@@ -202,6 +207,8 @@ def _user(row: UserRow, grants: Iterable[Grant]) -> User:
         name=row.name,
         grants=tuple(grants),
         has_password=row.password_hash is not None,
+        oidc_subject=row.oidc_subject,
+        oidc_awaited=row.oidc_awaited,
         is_disabled=row.is_disabled,
         created_by=row.created_by,
         created_ms=row.created_ms,

@@ -11,6 +11,7 @@ from litestar.enums import HttpMethod
 from litestar.params import FromQuery
 from litestar.status_codes import HTTP_200_OK
 
+from gateway.api import artifact_grants
 from gateway.api.artifact_download import ArtifactDownload, begin_download
 from gateway.api.mlflow.artifacts_wire import ListedArtifacts, file_info, folder_named
 from gateway.api.raw_paths import raw_path_below
@@ -73,25 +74,27 @@ async def upload_artifact(
 ) -> dict[str, str]:
     path = _path_of(request)
     # Asked again when it counts. Asked here too, so that a gigabyte isn't received in vain.
-    await asyncio.to_thread(_ensure_writable, database, path)
+    await asyncio.to_thread(_ensure_writable, database, artifact_store, path)
     upload = await transfers.run(artifact_store.upload, path)
     try:
         await transfers.receive(_body_blocks(request, settings), upload)
         await transfers.run(upload.finish)
         # This is the database's work, so it is done in the database's threads.
-        await asyncio.to_thread(_publish, database, upload, int(clock() * 1000))
+        await asyncio.to_thread(_publish, database, artifact_store, upload, int(clock() * 1000))
     finally:
         await transfers.run(upload.close)
     return {}
 
 
-def _ensure_writable(database: Database, path: ArtifactPath) -> None:
+def _ensure_writable(database: Database, store: ArtifactStore, path: ArtifactPath) -> None:
     with database.reading() as session:
+        artifact_grants.ensure_changeable(session, store, path)
         artifact_records.ensure_writable(session, path)
 
 
-def _publish(database: Database, upload: Upload, now_ms: int) -> None:
+def _publish(database: Database, store: ArtifactStore, upload: Upload, now_ms: int) -> None:
     with database.writing() as session:
+        artifact_grants.ensure_changeable(session, store, upload.path)
         artifact_records.publish_upload(session, upload, now_ms)
 
 
@@ -107,8 +110,11 @@ async def download_artifact(
     transfers: NamedDependency[Transfers],
     settings: NamedDependency[Settings],
 ) -> ArtifactDownload:
+    path = _path_of(request)
+    if not artifact_grants.reads_everything():
+        await asyncio.to_thread(artifact_grants.check_readable, database, artifact_store, path)
     return await begin_download(
-        _path_of(request),
+        path,
         headers=request.headers,
         database=database,
         store=artifact_store,
@@ -132,6 +138,7 @@ def delete_artifact(
     path = ArtifactPath.from_url(raw_path_below(request, f"{_PROXY}/").removesuffix(b"/"))
     for _ in range(_DELETE_STEPS_MAX):
         with database.writing() as session:
+            artifact_grants.ensure_changeable(session, artifact_store, path)
             more = artifact_records.delete_artifact(session, artifact_store, path)
         if not more:
             return {}
@@ -140,10 +147,14 @@ def delete_artifact(
 
 @get([_API + _PROXY, _AJAX + _PROXY], sync_to_thread=True, opt=needs(Permission.ARTIFACT_READ))
 def list_artifacts(
-    artifact_store: NamedDependency[ArtifactStore], path: FromQuery[str | None] = None
+    database: NamedDependency[Database],
+    artifact_store: NamedDependency[ArtifactStore],
+    path: FromQuery[str | None] = None,
 ) -> ListedArtifacts:
     """One level of a folder, by names alone; a file or nothing gives an empty list, as the genuine server's does."""
-    entries = list(itertools.islice(list_all(artifact_store, folder_named(path)), _LISTED_MAX + 1))
+    folder = folder_named(path)
+    seen = artifact_grants.seen_entries(database, artifact_store, folder, list_all(artifact_store, folder))
+    entries = list(itertools.islice(seen, _LISTED_MAX + 1))
     if len(entries) > _LISTED_MAX:
         raise TooLarge(f"The folder holds more than {_LISTED_MAX} names; list it in pages by mlflow/artifacts/list.")
     return ListedArtifacts([file_info(entry.name, entry) for entry in entries])

@@ -11,6 +11,7 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, RawBody
 from litestar.status_codes import HTTP_200_OK
+from sqlalchemy.orm import Session
 
 from gateway.api.artifact_download import ArtifactDownload, begin_download
 from gateway.api.mlflow.artifacts_wire import OwnedArtifacts, file_info, folder_named
@@ -26,6 +27,7 @@ from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_uris import InvalidArtifactUri, parse_artifact_uri
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
+from tracking.entities import LoggedModel, RunInfo
 from tracking.errors import InvalidParameter
 
 # mlflow/server/handlers.py: this upload is for what a page makes, and is held in memory.
@@ -100,7 +102,7 @@ def upload_run_artifact(
         raise InvalidParameter("Missing value for required parameter 'path'")
     if not body:
         raise InvalidParameter("The file is expected in the body; there is none.")
-    _, root = run_root(database, artifact_store, run_uuid)
+    _, root = run_root(database, artifact_store, run_uuid, find=runs.require_changeable_run)
     with artifact_store.upload(root / ArtifactPath.parse(path)) as upload:
         upload.write(body)
         upload.finish()
@@ -178,18 +180,28 @@ async def get_model_version_artifact(
 # --- where they lie
 
 
-def run_root(database: Database, store: ArtifactStore, run_id: str | None) -> tuple[str, ArtifactPath]:
-    """A run's artifact URI, and where that lies in the store."""
+def run_root(
+    database: Database,
+    store: ArtifactStore,
+    run_id: str | None,
+    find: Callable[[Session, str], RunInfo] = runs.get_run_info,
+) -> tuple[str, ArtifactPath]:
+    """A run's artifact URI, and where that lies in the store. *find* says what the caller wants to do there."""
     if not run_id:
         raise InvalidParameter("Missing value for required parameter 'run_id'")
     with database.reading() as session:
-        uri = runs.get_run_info(session, run_id).artifact_uri
+        uri = find(session, run_id).artifact_uri
     return uri, _located(store, uri, f"run {run_id!r}")
 
 
-def logged_model_root(database: Database, store: ArtifactStore, model_id: str) -> tuple[str, ArtifactPath]:
+def logged_model_root(
+    database: Database,
+    store: ArtifactStore,
+    model_id: str,
+    find: Callable[[Session, str], LoggedModel] = logged_models.get_logged_model,
+) -> tuple[str, ArtifactPath]:
     with database.reading() as session:
-        uri = logged_models.get_logged_model(session, model_id).artifact_uri
+        uri = find(session, model_id).artifact_uri
     return uri, _located(store, uri, f"logged model {model_id!r}")
 
 

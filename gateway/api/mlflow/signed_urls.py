@@ -13,6 +13,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from gateway.api import artifact_grants
 from gateway.api.mlflow.artifacts import ArtifactTooLarge
 from gateway.api.mlflow.numbers import int64
 from gateway.api.mlflow.owned_artifacts import logged_model_root, run_root
@@ -20,7 +21,7 @@ from gateway.api.mlflow.tracking_wire import Empty
 from gateway.api.raw_paths import raw_path_below
 from gateway.auth import needs
 from gateway.settings import Settings
-from tracking import artifact_records
+from tracking import artifact_records, logged_models, runs
 from tracking.access.permissions import Permission
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactIsFolder, ArtifactStore
@@ -154,6 +155,7 @@ def create_parts(
     path = _file_path(request, "create", data.path)
     # Asked again when the parts are put together. Asked here too, so that a gigabyte isn't sent in vain.
     with database.reading() as session:
+        artifact_grants.ensure_changeable(session, artifact_store, path)
         artifact_records.ensure_writable(session, path)
     begun = signer.begin_parts(path, count, settings.presigned_part_url_s)
     return PartsCreated(
@@ -181,10 +183,12 @@ def complete_parts(
     path = _file_path(request, "complete", data.path)
     upload_id = _upload_id(data.upload_id)
     parts = [SentPart(int64(part.part_number, "part_number"), part.etag) for part in data.parts]
+    artifact_grants.check_changeable(database, artifact_store, path)
     if signer.size_of_parts(path, upload_id) > settings.artifact_bytes_max:
         signer.abort_parts(path, upload_id)
         raise ArtifactTooLarge(settings.artifact_bytes_max)
     with database.writing() as session:
+        artifact_grants.ensure_changeable(session, artifact_store, path)
         artifact_records.expect_unread(session, path, int(clock() * 1000))
         signer.finish_parts(path, upload_id, parts)
     return Empty()
@@ -200,12 +204,14 @@ def complete_parts(
 def abort_parts(
     request: Request[Any, Any, Any],
     data: JSONBody[AbortParts],
+    database: NamedDependency[Database],
     artifact_store: NamedDependency[ArtifactStore],
     settings: NamedDependency[Settings],
 ) -> Empty:
-    _signer(settings, artifact_store, "Multipart upload").abort_parts(
-        _file_path(request, "abort", data.path), _upload_id(data.upload_id)
-    )
+    signer = _signer(settings, artifact_store, "Multipart upload")
+    path, upload_id = _file_path(request, "abort", data.path), _upload_id(data.upload_id)
+    artifact_grants.check_changeable(database, artifact_store, path)
+    signer.abort_parts(path, upload_id)
     return Empty()
 
 
@@ -233,11 +239,13 @@ def _file_path(request: Request[Any, Any, Any], step: str, local_file: str) -> A
 )
 def sign_artifact_download(
     request: Request[Any, Any, Any],
+    database: NamedDependency[Database],
     artifact_store: NamedDependency[ArtifactStore],
     settings: NamedDependency[Settings],
 ) -> SignedDownload:
     signer = _signer(settings, artifact_store, "Presigned download")
     path = ArtifactPath.from_url(raw_path_below(request, f"{_SIGNED}/"))
+    artifact_grants.check_readable(database, artifact_store, path)
     size = _size_of(artifact_store, path)
     signed = signer.download(path, settings.presigned_url_s)
     return SignedDownload(signed.url, signed.headers, size)
@@ -295,8 +303,9 @@ def _owner_root(data: SignUpload, database: Database, store: ArtifactStore) -> A
     if bool(data.run_id) == bool(data.model_id):
         raise InvalidParameter("Exactly one of run_id and model_id must be provided.")
     if data.run_id:
-        return run_root(database, store, data.run_id)[1]
-    return logged_model_root(database, store, data.model_id or "")[1]
+        return run_root(database, store, data.run_id, find=runs.require_changeable_run)[1]
+    find = logged_models.require_changeable_model
+    return logged_model_root(database, store, data.model_id or "", find=find)[1]
 
 
 def _size_of(store: ArtifactStore, path: ArtifactPath) -> int:

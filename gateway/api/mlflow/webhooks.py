@@ -37,6 +37,10 @@ from tracking.errors import ServingError
 
 Clock = Callable[[], float]
 
+# A webhook is told of every model, so whoever is granted some has no part in it.
+_SHOWS = needs(Permission.WEBHOOK_READ, for_all="see webhooks, which are told of every model,")
+_CHANGES = needs(Permission.WEBHOOK_WRITE, for_all="change webhooks, which are told of every model,")
+
 
 def _paths(path: str = "") -> list[str]:
     return [f"/api/2.0/mlflow/webhooks{path}", f"/ajax-api/2.0/mlflow/webhooks{path}"]
@@ -46,7 +50,7 @@ def _now_ms(clock: Clock) -> int:
     return int(clock() * 1000)
 
 
-@post(_paths(), status_code=HTTP_200_OK, opt=needs(Permission.REGISTRY_WRITE))
+@post(_paths(), status_code=HTTP_200_OK, opt=_CHANGES)
 async def create_webhook(
     data: JSONBody[CreateWebhook],
     database: NamedDependency[Database],
@@ -63,7 +67,7 @@ async def create_webhook(
     return WebhookAnswer(webhook_on_wire(await asyncio.to_thread(create)))
 
 
-@get(_paths(), sync_to_thread=True, opt=needs(Permission.REGISTRY_READ))
+@get(_paths(), sync_to_thread=True, opt=_SHOWS)
 def list_webhooks(
     database: NamedDependency[Database],
     max_results: FromQuery[int] = 100,
@@ -74,14 +78,14 @@ def list_webhooks(
     return WebhooksAnswer([webhook_on_wire(one) for one in page.items], page.next_page_token)
 
 
-@get(_paths("/{webhook_id:str}"), sync_to_thread=True, opt=needs(Permission.REGISTRY_READ))
+@get(_paths("/{webhook_id:str}"), sync_to_thread=True, opt=_SHOWS)
 def get_webhook(webhook_id: FromPath[str], database: NamedDependency[Database]) -> WebhookAnswer:
     with database.reading() as session:
         webhook = webhooks.get_webhook(session, webhook_id)
     return WebhookAnswer(webhook_on_wire(webhook))
 
 
-@patch(_paths("/{webhook_id:str}"), opt=needs(Permission.REGISTRY_WRITE))
+@patch(_paths("/{webhook_id:str}"), opt=_CHANGES)
 async def update_webhook(
     webhook_id: FromPath[str],
     data: JSONBody[UpdateWebhook],
@@ -100,14 +104,14 @@ async def update_webhook(
     return WebhookAnswer(webhook_on_wire(await asyncio.to_thread(change)))
 
 
-@delete(_paths("/{webhook_id:str}"), status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.REGISTRY_WRITE))
+@delete(_paths("/{webhook_id:str}"), status_code=HTTP_200_OK, sync_to_thread=True, opt=_CHANGES)
 def delete_webhook(webhook_id: FromPath[str], database: NamedDependency[Database]) -> Empty:
     with database.writing() as session:
         webhooks.delete_webhook(session, webhook_id)
     return Empty()
 
 
-@post(_paths("/{webhook_id:str}/test"), status_code=HTTP_200_OK, opt=needs(Permission.REGISTRY_WRITE))
+@post(_paths("/{webhook_id:str}/test"), status_code=HTTP_200_OK, opt=_CHANGES)
 async def try_webhook(
     webhook_id: FromPath[str],
     data: JSONBody[TryWebhook],

@@ -8,6 +8,7 @@ from prometheus_client.samples import Sample
 
 from gateway.observability.exposition import AllMetrics
 from registry.entities import VersionKey
+from tracking.access.caller import CALLER
 
 
 class Duration(msgspec.Struct):
@@ -39,7 +40,8 @@ class ModelStatistics(msgspec.Struct):
 def read_statistics(
     metrics: AllMetrics, model: str | None = None, versions: Collection[int] | None = None
 ) -> list[ModelStatistics]:
-    """Of each version of *model* that was asked since this replica started; None is for all."""
+    """Of each version of *model* that was asked since this replica started; None is for all that the caller may see."""
+    names = CALLER.get().reading.models
     figures: defaultdict[VersionKey, _Figures] = defaultdict(_Figures)
     for sample in _samples(metrics):
         if sample.labels.get("model") and sample.labels.get("version"):
@@ -47,7 +49,7 @@ def read_statistics(
     return [
         figures[key].statistics(key)
         for key in sorted(figures)
-        if model is None or (key[0] == model and (versions is None or key[1] in versions))
+        if key[0] in names and (model is None or (key[0] == model and (versions is None or key[1] in versions)))
     ]
 
 

@@ -1,13 +1,17 @@
 """Why a name isn't served: asked of the registry, only once a prediction has already been refused."""
 
+from collections.abc import Callable
+
 from sqlalchemy.orm import Session
 
 from gateway.scoring.inference import EndpointNotServed
 from registry import endpoints, models, serving
-from registry.endpoints import EndpointNotFound
 from registry.entities import CHAMPION, Endpoint
 from tracking.database import Database
 from tracking.errors import NotFound, ServingError, TemporarilyUnavailable
+
+MayAsk = Callable[[str, str], bool]
+"""Of an endpoint's name and its model's."""
 
 
 class EndpointLoading(TemporarilyUnavailable):
@@ -29,22 +33,26 @@ class ModelWithoutChampion(NotFound):
         )
 
 
-def explain_unserved(database: Database, name: str) -> ServingError:
-    """The error for a prediction that asked for *name*, which no routing table holds. Runs in a thread."""
+def explain_unserved(database: Database, name: str, may_ask: MayAsk = lambda _endpoint, _model: True) -> ServingError:
+    """The error for a request that asked for *name*, which no routing table holds. Runs in a thread.
+
+    What is listed in it are the endpoints that the caller may see and, of those, ask.
+    """
     try:
         with database.reading() as session:
-            return _explain(session, database.now_ms(session), name)
+            return _explain(session, database.now_ms(session), name, may_ask)
     except ServingError as error:
         return error
 
 
-def _explain(session: Session, now_ms: int, name: str) -> ServingError:
-    known = [endpoint.name for endpoint in endpoints.list_endpoints(session) if not endpoint.stopped]
-    try:
-        endpoint = endpoints.get_endpoint(session, name)
-    except EndpointNotFound:
+def _explain(session: Session, now_ms: int, name: str, may_ask: MayAsk) -> ServingError:
+    known = {one.name: one for one in endpoints.list_endpoints(session) if may_ask(one.name, one.model)}
+    endpoint = known.get(name)
+    if endpoint is None:
         model = models.find_model(session, name)
-        return EndpointNotServed(name, known) if model is None else ModelWithoutChampion(name, list(model.aliases))
+        if model is not None:
+            return ModelWithoutChampion(name, list(model.aliases))
+        return EndpointNotServed(name, [one.name for one in known.values() if not one.stopped])
     if endpoint.stopped:
         return EndpointStopped(name)
     return EndpointLoading(name, _state_of_champion(session, now_ms, endpoint))

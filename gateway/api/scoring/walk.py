@@ -17,7 +17,7 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import HTTPScope, Receive, Send
 
 from gateway.access.credentials import NoCredentials
-from gateway.access.identity import Identity
+from gateway.access.identity import LOCAL, Identity
 from gateway.api.browser_headers import NOSNIFF
 from gateway.api.request_body import read_body
 from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
@@ -44,8 +44,8 @@ JSON_TYPE = "application/json"
 Headers = Mapping[bytes, bytes]
 RawHeaders = Iterable[tuple[bytes, bytes]]
 """As the server hands them over: names in lower case, repeated ones one by one."""
-ExplainMissing = Callable[[str], Awaitable[ServingError]]
-"""Says why a name isn't served, which may take a question to the database; never asked on the way of a prediction."""
+ExplainMissing = Callable[[str, Identity], Awaitable[ServingError]]
+"""Says to somebody why a name isn't served, which may take a question to the database; never on a prediction's way."""
 
 
 class MethodNotAllowed(ServingError):
@@ -171,7 +171,7 @@ class Scoring:
         try:
             status, reply = HTTP_200_OK, await self._walk(walk, dialect, path, scope, headers, receive)
         except EndpointNotServed as error:
-            status, reply = _error_reply(dialect, await self._explain_missing(error.name), walk)
+            status, reply = _error_reply(dialect, await self._explain_missing(error.name, identity or LOCAL), walk)
         except ServingError as error:
             status, reply = _error_reply(dialect, error, walk)
         except Exception:  # The HTTP edge: a bug of ours is a 500 with its cause in the log, never a broken connection.

@@ -41,6 +41,8 @@ def book():
         tokens={
             digest_of("good"): KnownToken("t1", "ann", VIEWER, 2_000_000, is_session=False),
             digest_of("old"): KnownToken("t2", "ann", VIEWER, 999_000, is_session=False),
+            digest_of("tbs_good"): KnownToken("s1", "ann", VIEWER, 2_000_000, is_session=True),
+            digest_of("tbs_old"): KnownToken("s2", "ann", VIEWER, 999_000, is_session=True),
         },
         keys={digest_of("key"): KnownKey("k1", "shop", ("iris", "shop-*"), False, False, 4.0, None)},
         disabled=frozenset({"bob"}),
@@ -49,7 +51,9 @@ def book():
 
 @pytest.fixture
 def gate(book, clock):
-    gate = Gatekeeper(is_open=False, clock=clock, trusted_proxies="10.0.0.0/8", user_header="X-User", workers=2)
+    gate = Gatekeeper(
+        is_open=False, clock=clock, trusted_proxies="10.0.0.0/8", user_header="X-User", workers=2, session_wait_s=0
+    )
     gate.take(book)
     yield gate
     gate.close()
@@ -61,6 +65,10 @@ def bearer(secret):
 
 def basic(user, password):
     return [(b"authorization", b"Basic " + base64.b64encode(f"{user}:{password}".encode()))]
+
+
+def cookie(secret):
+    return [(b"cookie", b"__Host-titlebout-session=" + secret.encode())]
 
 
 def identify(gate, headers, peer=PEER):
@@ -90,6 +98,59 @@ def test_tokens_keys_and_passwords_say_who_it_is(gate):
 def test_what_is_wrong_or_over_is_refused(gate, headers):
     with pytest.raises(Unauthenticated):
         identify(gate, headers)
+
+
+def test_a_session_is_good_as_a_cookie_where_nothing_else_is_shown(gate):
+    found = identify(gate, cookie("tbs_good"))
+    assert (found.name, found.is_session, found.token_id, found.grants) == ("ann", True, "s1", VIEWER)
+    assert gate.used() == {"s1": 1_000_000}
+    assert not identify(gate, [*cookie("tbs_good"), *bearer("good")]).is_session
+    assert identify(gate, [*cookie("tbs_good"), (b"x-titlebout-key", b"key")]).key.name == "shop"
+    with pytest.raises(Unauthenticated):
+        identify(gate, [*cookie("tbs_good"), *bearer("bad")])
+    with pytest.raises(Unauthenticated, match="two cookies"):
+        identify(gate, cookie("tbs_good") * 2)
+
+
+def test_a_session_is_no_token_and_a_token_no_session(gate):
+    with pytest.raises(Unauthenticated):
+        identify(gate, bearer("tbs_good"))
+    for secret in ("good", "key"):
+        assert identify(gate, cookie(secret)) is None
+
+
+def test_a_cookie_that_is_worth_nothing_is_as_none_and_locks_nobody_out(gate):
+    for secret in ("tbs_old", "tbs_never", "nonsense", "\xff"):
+        for _ in range(10):
+            assert identify(gate, cookie(secret)) is None
+    assert identify(gate, basic("ann", PASSWORD)).name == "ann"
+
+
+def test_a_session_that_was_just_begun_elsewhere_is_waited_for(book, clock):
+    gate = Gatekeeper(is_open=False, clock=clock, session_wait_s=30)
+
+    async def asked_before_it_is_known():
+        asked = asyncio.ensure_future(gate.identify(PEER, cookie("tbs_good"), b""))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        gate.take(book)
+        return await asked
+
+    assert asyncio.run(asked_before_it_is_known()).name == "ann"
+    gate.close()
+
+
+def test_only_a_listed_proxy_says_that_https_was_used(gate):
+    def is_https(peer, *values):
+        return gate.is_https(peer, [(b"x-forwarded-proto", value) for value in values])
+
+    assert is_https("10.1.2.3", b"https")
+    assert is_https("10.1.2.3", b"http, https")
+    assert not is_https("10.1.2.3")
+    # What the proxy itself saw comes last.
+    assert not is_https("10.1.2.3", b"https, http")
+    assert not is_https("10.1.2.3", b"https", b"http")
+    assert not is_https(PEER, b"https")
 
 
 def test_a_new_book_takes_back_at_once_what_the_old_one_gave(gate):

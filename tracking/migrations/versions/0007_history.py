@@ -1,7 +1,7 @@
 """The history of what is served, chained by hash.
 
-Revision: 0006
-Revises: 0005
+Revision: 0007
+Revises: 0006
 """
 
 import hashlib
@@ -11,8 +11,8 @@ import msgspec
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

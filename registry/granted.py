@@ -1,0 +1,57 @@
+"""What of the registered models, and of all that belongs to them, the caller of a session sees and may change.
+
+Models go by their names; versions, aliases, endpoints, splits, pins and signatures by their model's. What isn't seen is
+answered as if it weren't there. For whoever is granted everything there is no condition and no question more.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+from tracking.access.caller import caller_of
+from tracking.access.grants import Names
+from tracking.access.narrowing import NotGranted
+from tracking.errors import ServingError
+
+
+def models_seen(session: Session) -> Names:
+    """What the caller may read. Who may change a model without that learns that it is there, and `may_see` it."""
+    return caller_of(session).reading.models
+
+
+def may_see(session: Session, model: str) -> bool:
+    caller = caller_of(session)
+    return model in caller.reading.models or model in caller.acting.models
+
+
+def in_sight(session: Session, model: Any) -> list[ColumnElement[bool]]:
+    """The conditions under which rows are seen that name their model in the column *model*."""
+    names = models_seen(session)
+    return [] if names.all else [names.holds(model)]
+
+
+def ensure_may_change(session: Session, model: str, missing: ServingError) -> None:
+    """Let the caller change *model*, or what belongs to it, whether it is there or not.
+
+    Raises:
+        missing: what is answered where there is none, if they may not see it.
+        NotGranted: if they may.
+    """
+    caller = caller_of(session)
+    if model in caller.acting.models:
+        return
+    if model not in caller.reading.models:
+        raise missing
+    raise NotGranted(caller.name, f"do this to the model {model!r}")
+
+
+def ensure_may_name(session: Session, name: str) -> None:
+    """Look at a name that a model or an endpoint is to have, before anybody looks whether it is taken.
+
+    Raises:
+        NotGranted: if it is beyond the caller's grants.
+    """
+    caller = caller_of(session)
+    if name not in caller.acting.models:
+        raise NotGranted(caller.name, f"take the name {name[:500]!r}")
