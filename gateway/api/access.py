@@ -18,8 +18,8 @@ from gateway.access.identity import LOCAL, Identity, NotPermitted, current_ident
 from gateway.auth import needs
 from tracking.access import keys, sessions, tokens, users
 from tracking.access.entities import ScoringKey, Token, User
-from tracking.access.grants import Grant, Kind
-from tracking.access.permissions import Permission
+from tracking.access.grants import Grant, Kind, beyond
+from tracking.access.permissions import Permission, Role
 from tracking.access.tokens import DAY_MS
 from tracking.database import Database
 from tracking.errors import InvalidParameter
@@ -144,7 +144,7 @@ def get_me() -> Me:
 @get(f"{_ROOT}/users", sync_to_thread=True, opt=needs(Permission.ACCESS_READ))
 def list_users(database: NamedDependency[Database]) -> Users:
     with database.reading() as session:
-        return Users(users=[_user(user) for user in users.list_users(session)])
+        return Users(users=[_user(user) for user in users.list_users(session, current_identity().grants)])
 
 
 @post(f"{_ROOT}/users", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
@@ -173,7 +173,7 @@ def add_user(
 @get(f"{_ROOT}/users/{{name:str}}", sync_to_thread=True, opt=needs(Permission.ACCESS_READ))
 def get_user(name: FromPath[str], database: NamedDependency[Database]) -> UserAnswer:
     with database.reading() as session:
-        return _user(users.get_user(session, name))
+        return _user(users.get_managed_user(session, name, current_identity().grants))
 
 
 @patch(f"{_ROOT}/users/{{name:str}}", sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
@@ -201,7 +201,7 @@ def change_user(
         if data.password is not None:
             users.set_password(session, name, password_hash, own=identity.grants)
             sessions.revoke_sessions(session, name)
-        user = users.get_user(session, name)
+        user = users.get_managed_user(session, name, identity.grants)
     facts = {"grants": _texts(user.grants), "is_disabled": user.is_disabled, "author": identity.name}
     _log.info("user_changed", extra={"user": name, **facts})
     return _user(user)
@@ -225,7 +225,7 @@ def list_tokens(database: NamedDependency[Database], user: FromQuery[str | None]
     identity = current_identity()
     owner = _owner(identity, user, Permission.ACCESS_READ)
     with database.reading() as session:
-        users.get_user(session, owner)
+        _ensure_managed(session, identity, owner)
         return Tokens(tokens=[_token(token) for token in tokens.list_tokens(session, owner)])
 
 
@@ -237,6 +237,7 @@ def add_token(
     identity = current_identity()
     owner = _owner(identity, data.user, Permission.ACCESS_WRITE)
     with database.writing() as session:
+        _ensure_managed(session, identity, owner)
         made = tokens.create_token(
             session,
             owner,
@@ -244,7 +245,7 @@ def add_token(
             life_ms=_life_ms(data.days),
             now_ms=int(clock() * 1000),
             own=identity.grants,
-            scope=None if data.scope is None else _grants(data.scope),
+            scope=_scope(session, identity, owner, data.scope),
         )
     _log.info("token_added", extra={"token": made.token.id, "user": owner, "author": identity.name})
     return _token(made.token, made.secret)
@@ -266,7 +267,7 @@ def revoke_token(token_id: FromPath[str], database: NamedDependency[Database]) -
 @get(f"{_ROOT}/scoring-keys", sync_to_thread=True, opt=needs(Permission.ACCESS_READ))
 def list_keys(database: NamedDependency[Database]) -> Keys:
     with database.reading() as session:
-        return Keys(keys=[_key(key) for key in keys.list_keys(session)])
+        return Keys(keys=[_key(key) for key in keys.list_keys(session, current_identity().grants)])
 
 
 @post(f"{_ROOT}/scoring-keys", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
@@ -279,6 +280,7 @@ def add_key(data: JSONBody[AddKey], database: NamedDependency[Database], clock: 
             data.name,
             endpoints=data.endpoints,
             author=identity.name,
+            own=identity.grants,
             now_ms=int(clock() * 1000),
             may_force=data.may_force,
             may_pin=data.may_pin,
@@ -297,7 +299,7 @@ def add_key(data: JSONBody[AddKey], database: NamedDependency[Database], clock: 
 )
 def revoke_key(name: FromPath[str], database: NamedDependency[Database]) -> dict[str, str]:
     with database.writing() as session:
-        keys.revoke_key(session, name)
+        keys.revoke_key(session, name, current_identity().grants)
     _log.info("key_revoked", extra={"key": name, "author": current_identity().name})
     return {"name": name}
 
@@ -318,13 +320,37 @@ def _owner(identity: Identity, user: str | None, permission: Permission) -> str:
     return users.ADMIN if identity is LOCAL else identity.name
 
 
+def _ensure_managed(session: Session, identity: Identity, user: str) -> None:
+    """Raise `UserNotFound` for a user who is neither *identity* nor theirs to manage."""
+    if user == identity.name:
+        users.get_user(session, user)
+    else:
+        users.get_managed_user(session, user, identity.grants)
+
+
+def _scope(session: Session, identity: Identity, owner: str, scope: list[str] | None) -> list[Grant] | None:
+    """What a new token may: what is asked for, or all that *owner* may, whatever that comes to be.
+
+    Who makes it for another has it in hand, and gets no share in what that one is granted later, unless they are an
+    administrator.
+    """
+    if scope is not None:
+        return _grants(scope)
+    if owner == identity.name or not beyond([Grant(Role.ADMIN.value)], identity.grants):
+        return None
+    return list(users.get_user(session, owner).grants)
+
+
 def _ensure_own(session: Session, identity: Identity, token_id: str) -> None:
     """Let nobody revoke what isn't theirs, nor learn that it is there."""
+    token = tokens.get_token(session, token_id)
+    if identity.key is None and token.user == identity.name:
+        return
     try:
         identity.caller(Permission.ACCESS_WRITE)
-    except NotPermitted:
-        if identity.key is not None or tokens.get_token(session, token_id).user != identity.name:
-            raise tokens.TokenNotFound(token_id) from None
+        users.get_managed_user(session, token.user, identity.grants)
+    except (NotPermitted, users.UserNotFound):
+        raise tokens.TokenNotFound(token_id) from None
 
 
 def _grants(texts: Collection[str]) -> list[Grant]:
