@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from gateway.access.gatekeeper import Gatekeeper
 from gateway.access.identity import LOCAL, Identity, NotPermitted, current_identity
 from gateway.auth import needs
-from tracking.access import keys, sessions, tokens, users
+from tracking.access import keys, sessions, subjects, tokens, users
 from tracking.access.entities import ScoringKey, Token, User
 from tracking.access.grants import Grant, Kind, beyond
 from tracking.access.permissions import Permission, Role
@@ -51,6 +51,10 @@ class UserAnswer(msgspec.Struct, kw_only=True):
     name: str
     grants: list[str]
     has_password: bool
+    oidc_subject: str | None
+    """Who this is to an OpenID Connect issuer: its URL and the subject."""
+    oidc_awaited: bool
+    """Whether whoever the issuer calls by this name first is this user."""
     is_disabled: bool
     created_by: str
     created_ms: int
@@ -65,6 +69,8 @@ class AddUser(msgspec.Struct, forbid_unknown_fields=True):
     grants: list[str] = []
     password: str | None = None
     """None for users that sign in by token, or by a proxy."""
+    oidc: bool = False
+    """Whether whoever the issuer calls by this name is this user."""
 
 
 class ChangeUser(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,6 +79,8 @@ class ChangeUser(msgspec.Struct, forbid_unknown_fields=True):
     grants: list[str] | None = None
     password: str | None = None
     """The empty text takes the password away."""
+    oidc: bool | None = None
+    """Either way the issuer's subject that they were is forgotten; with true, whoever it calls so next is this user."""
     is_disabled: bool | None = None
 
 
@@ -166,6 +174,8 @@ def add_user(
             own=identity.grants,
             now_ms=int(clock() * 1000),
         )
+        if data.oidc:
+            user = subjects.set_oidc(session, data.name, awaited=True, own=identity.grants)
     _log.info("user_added", extra={"user": user.name, "grants": _texts(user.grants), "author": identity.name})
     return _user(user)
 
@@ -200,6 +210,9 @@ def change_user(
             users.set_disabled(session, name, disabled=data.is_disabled, own=identity.grants)
         if data.password is not None:
             users.set_password(session, name, password_hash, own=identity.grants)
+            sessions.revoke_sessions(session, name)
+        if data.oidc is not None:
+            subjects.set_oidc(session, name, awaited=data.oidc, own=identity.grants)
             sessions.revoke_sessions(session, name)
         user = users.get_managed_user(session, name, identity.grants)
     facts = {"grants": _texts(user.grants), "is_disabled": user.is_disabled, "author": identity.name}
@@ -370,6 +383,8 @@ def _user(user: User) -> UserAnswer:
         name=user.name,
         grants=_texts(user.grants),
         has_password=user.has_password,
+        oidc_subject=user.oidc_subject,
+        oidc_awaited=user.oidc_awaited,
         is_disabled=user.is_disabled,
         created_by=user.created_by,
         created_ms=user.created_ms,

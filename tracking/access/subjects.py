@@ -67,7 +67,7 @@ def identify_subject(session: Session, subject: str, name: str, *, grants: Colle
     return get_user(session, name)
 
 
-def set_oidc(session: Session, name: str, *, awaited: bool, own: Collection[Grant]) -> None:
+def set_oidc(session: Session, name: str, *, awaited: bool, own: Collection[Grant]) -> User:
     """Let *name* be whoever the issuer calls so first, or nobody of the issuer's; who they were is forgotten.
 
     Raises:
@@ -80,3 +80,4 @@ def set_oidc(session: Session, name: str, *, awaited: bool, own: Collection[Gran
     row = session.get_one(UserRow, name)
     row.oidc_subject, row.oidc_awaited = None, awaited
     session.flush()
+    return get_user(session, name)
