@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -30,6 +31,22 @@ from tracking.access.caller import CALLER, PROGRAM
 from tracking.database import Database
 from tracking.experiments import ensure_default_experiment
 from tracking.schema import Base
+
+MARKS = re.compile(r"^(pytestmark = \[?\s*)?.*?pytest\.mark\.(?:e2e|slow)\b", re.MULTILINE)
+"""Of what `make test` leaves for `make test-all`; with a group if it is the whole module."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't import modules all of whose tests this run leaves out: some bring torch, Lightning and much else."""
+    if collection_path.suffix != ".py":
+        return None
+    marks = MARKS.findall(collection_path.read_text())
+    match config.option.markexpr:
+        case "not slow and not e2e" if any(at_top for at_top in marks):
+            return True
+        case "e2e or slow" if not marks:
+            return True
+    return None
 
 
 def pytest_collection_finish() -> None:
@@ -191,12 +208,12 @@ def api_server(shared_api: SharedApi, shared_api_url: str) -> str:
 
 
 @contextmanager
-def running_api(settings: Settings, gate: Gatekeeper | None = None) -> Iterator[str]:
-    """The same with settings of one's own, and a door where *gate* says who may come in."""
+def running_api(settings: Settings, gate: Gatekeeper | None = None, **parts: Any) -> Iterator[str]:
+    """The same with settings of one's own, a door where *gate* says who may come in, and more *parts* of the app."""
     database = Database(settings.database, asks_who=True)
     database.upgrade()
     add_default_experiment(settings, database)
-    with answering(settings, database, gate) as url:
+    with answering(settings, database, gate, **parts) as url:
         yield url
     database.dispose()
 
@@ -209,11 +226,11 @@ def add_default_experiment(settings: Settings, database: Database) -> None:
 
 
 @contextmanager
-def answering(settings: Settings, database: Database, gate: Gatekeeper | None = None) -> Iterator[str]:
+def answering(settings: Settings, database: Database, gate: Gatekeeper | None = None, **parts: Any) -> Iterator[str]:
     """An application on *database* in a thread of this process; gives its URL."""
     store = open_artifact_store(settings)
     app = create_app(
-        settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time, gate=gate
+        settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time, gate=gate, **parts
     )
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
