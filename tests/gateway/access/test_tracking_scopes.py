@@ -85,14 +85,15 @@ def searches(path: str, listed: str, bodies: Callable[[World], list[dict[str, An
     return Reading(of_one, of_all)
 
 
-def by_query(path: str, listed: str, **fields: str) -> Reading:
-    """The same search as a GET."""
+def searches_by_both(path: str, listed: str, bodies: Callable[[World], list[dict[str, Any]]]) -> Reading:
+    """The same for a search that is a GET too."""
+    by_post = searches(path, listed, bodies, "filter")
 
     def of_all(world: World) -> list[Ask]:
-        ask = Ask("GET", path, tuple(world.things), dict(fields), listed=listed)
-        return [ask, ask._replace(params=ask.params | {"max_results": 1})]
+        asks = by_post.of_all(world)
+        return [*asks, *(ask._replace(method="GET", params=ask.body or {}, body=None) for ask in asks)]
 
-    return Reading(of_all=of_all)
+    return Reading(by_post.of_one, of_all)
 
 
 def _experiments(_world: World) -> list[dict[str, Any]]:
@@ -176,8 +177,7 @@ OF_MODELS = Reading()
 READING: dict[str, Reading] = {
     f"{API}/experiments/get": one(f"{API}/experiments/get", experiment_id="experiment_id"),
     f"{API}/experiments/get-by-name": one(f"{API}/experiments/get-by-name", experiment_name="name"),
-    f"{API}/experiments/search": searches(f"{API}/experiments/search", "experiments", _experiments, "filter"),
-    f"GET {API}/experiments/search": by_query(f"{API}/experiments/search", "experiments", filter="tags.mark != 'x'"),
+    f"{API}/experiments/search": searches_by_both(f"{API}/experiments/search", "experiments", _experiments),
     f"{API}/runs/get": one(f"{API}/runs/get", run_id="run_id"),
     f"{API}/runs/search": searches(f"{API}/runs/search", "runs", _runs, "filter"),
     f"{API}/metrics/get-history": Reading(_metric_history),
