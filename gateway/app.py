@@ -6,6 +6,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from litestar import Litestar, Router
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.plugins import PluginProtocol
@@ -44,7 +45,8 @@ from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from gateway.transfers import Transfers
-from gateway.web import model_page
+from gateway.web import account, model_page, signin
+from gateway.web.pages import Pages
 from gateway.webhooks.requests import WebhookSender
 from tracking.access.permissions import Permission
 from tracking.artifacts import ArtifactStore
@@ -71,6 +73,8 @@ _PROTOCOLS: tuple[Any, ...] = (
     open_inference_repository,
     v1_models,
     model_page,
+    signin,
+    account,
 )
 
 # What training jobs, and those who resolve models for them, call many times a second.
@@ -114,6 +118,7 @@ def create_app(
         RouteWithoutPermission: if a handler declares none.
     """
     gate = gate or Gatekeeper(is_open=True, clock=clock)
+    pages = Pages()
     transfers = Transfers(settings.artifact_threads)
     webhook_sender = WebhookSender(allow_private=settings.webhook_allow_private, timeout_s=settings.webhook_timeout_s)
     dependencies: dict[str, Any] = {
@@ -125,7 +130,9 @@ def create_app(
         "webhook_sender": webhook_sender,
         "readiness": readiness,
         "all_metrics": all_metrics or AllMetrics(MetricsFolder(settings.data_dir / "metrics"), lambda: None),
-        "model_page": model_page.ModelPage(),
+        "pages": pages,
+        # Ways to sign in besides a password, as `gateway.web.signin.SignInLink`.
+        "sign_in_links": (),
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
         "gate": gate,
@@ -149,6 +156,8 @@ def create_app(
         ],
         dependencies={name: _provided(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
+        # For handlers of errors, which are given nothing else.
+        state=State({"pages": pages}),
         request_class=JSONRequest,
         request_max_body_size=settings.api_body_bytes_max,
         openapi_config=OpenAPIConfig(

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway.access.following import AccessFollower
+from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.observability.metrics import MetricsFolder
@@ -65,7 +66,9 @@ def check_surroundings(settings: Settings) -> None:
     Raises:
         DataFolderUnusable: if nothing can be written there.
         UnreadableModelUri, StageIsNoModel: if the model for bare ``/invocations`` can't be one.
+        OidcNotInstalled, InvalidParameter: if nobody could sign in by the issuer that is set.
     """
+    ensure_oidc_usable(settings)
     if settings.model and parse_model_uri(settings.model).stage is not None:
         raise StageIsNoModel(settings.model)
     try:

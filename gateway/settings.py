@@ -92,6 +92,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_token: Annotated[
         str, Meta(description="Token of the user `admin`, 32 characters or more; empty: the first start makes one.")
     ] = ""
+    session_hours: Annotated[
+        int, Meta(ge=1, le=720, description="How long a browser that has signed in may go on.")
+    ] = 12
     trusted_proxies: Annotated[
         str, Meta(description="Addresses or networks of proxies that say who is calling, by comma.")
     ] = ""
@@ -99,8 +102,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "X-Forwarded-User"
     )
     default_grants: Annotated[
-        str, Meta(description="What users may do whom a proxy vouches for and nobody has added, by comma.")
+        str,
+        Meta(description="What users may do whom a proxy or an issuer vouches for and nobody has added, by comma."),
     ] = ""
+    oidc_issuer: Annotated[
+        str, Meta(description="URL of an OpenID Connect issuer by whom people sign in; empty means none.")
+    ] = ""
+    oidc_client_id: Annotated[str, Meta(description="By what name the issuer knows this server.")] = ""
+    oidc_client_secret: Annotated[
+        str, Meta(description="By what the issuer knows that it is this server; empty for a public client.")
+    ] = ""
+    oidc_scopes: Annotated[str, Meta(description="What the issuer is asked for, by space.")] = "openid profile email"
+    oidc_user_claim: Annotated[
+        str, Meta(min_length=1, description="The claim that is a user's name here; `email` must be verified.")
+    ] = "email"
+    oidc_name: Annotated[
+        str, Meta(min_length=1, max_length=60, description="What people call the issuer, for `Sign in with …`.")
+    ] = "single sign-on"
     allowed_hosts: Annotated[
         str,
         Meta(description="Names that Host may have, by comma; empty: loopback's, on an open address any IP address."),

@@ -16,6 +16,7 @@ from registry.granted import models_seen
 from registry.manifests import MLMODEL
 from registry.uri import SCHEME, resolve
 from tracking import artifact_records, logged_models, runs
+from tracking.access.caller import caller_of
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_uris import (
     ArtifactUri,
@@ -85,11 +86,27 @@ def trace(session: Session, claim: Claim, policy: SourcePolicy) -> Origin:
         case ProxiedUri() as uri:
             _ensure_owned(session, uri, claim, policy)
             return _from_folder(session, uri, claim, policy)
+        case uri if policy.locate(uri) is None:
+            _ensure_seen(session, claim)
+            return _from_folder(session, uri, claim, policy)
         case uri:
-            # Where a direct mode's client has put its files. What was put there by hand is nobody's.
-            if (claim.run_id or claim.model_id) and policy.locate(uri) is not None:
+            # Where a direct mode's client has put its files. What was put there by hand is nobody's, and so for those
+            # to register from whom nothing is hidden.
+            if claim.run_id or claim.model_id or not _sees_all(session):
                 _ensure_owned(session, uri, claim, policy)
             return _from_folder(session, uri, claim, policy)
+
+
+def _ensure_seen(session: Session, claim: Claim) -> None:
+    """Let a version that lies elsewhere name no logged model that isn't here, nor what is hidden from its maker."""
+    if claim.model_id:
+        _logged_model(session, claim)
+    if claim.run_id and not _sees_all(session):
+        _run_folder(session, claim)
+
+
+def _sees_all(session: Session) -> bool:
+    return caller_of(session).reading.experiments.all
 
 
 def _from_run(session: Session, uri: RunUri, claim: Claim, policy: SourcePolicy) -> Origin:

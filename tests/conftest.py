@@ -1,6 +1,9 @@
 """Fixtures that many tests share: both databases, a real S3, a running Titlebout."""
 
+import functools
+import gc
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -9,11 +12,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
+import httpx
 import psycopg
 import pytest
 import uvicorn
+from sqlalchemy import delete, text
 
 from gateway.access.gatekeeper import Gatekeeper
 from gateway.app import create_app
@@ -26,6 +31,43 @@ from tracking.access.caller import CALLER, PROGRAM
 from tracking.database import Database
 from tracking.experiments import ensure_default_experiment
 from tracking.schema import Base
+
+MARKS = re.compile(r"^(pytestmark = \[?\s*)?.*?pytest\.mark\.(?:e2e|slow)\b", re.MULTILINE)
+"""Of what `make test` leaves for `make test-all`; with a group if it is the whole module."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't import modules all of whose tests this run leaves out: some bring torch, Lightning and much else."""
+    if collection_path.suffix != ".py":
+        return None
+    marks = MARKS.findall(collection_path.read_text())
+    match config.option.markexpr:
+        case "not slow and not e2e" if any(at_top for at_top in marks):
+            return True
+        case "e2e or slow" if not marks:
+            return True
+    return None
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what the test modules imported: walking through it takes longer than many a test."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """httpx reads all certificates anew for each client: 20 ms, thousands of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(httpx.create_ssl_context))
+        yield
+
+
+FIRST_ROWS: tuple[LiteralString, ...] = (
+    "INSERT INTO generation (id, value) VALUES (1, 0)",
+    "INSERT INTO access_changes (id, value) VALUES (1, 0)",
+)
+"""What the migrations put into tables."""
 
 
 @pytest.fixture(scope="session")
@@ -99,8 +141,8 @@ def empty_postgres(url: str) -> None:
         # A test that left a transaction open fails here, rather than keep the next one waiting.
         connection.execute("SET lock_timeout = '10s'")
         connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
-        connection.execute("INSERT INTO generation (id, value) VALUES (1, 0)")
-        connection.execute("INSERT INTO access_changes (id, value) VALUES (1, 0)")
+        for statement in FIRST_ROWS:
+            connection.execute(statement)
 
 
 def migrate(url: str) -> None:
@@ -118,26 +160,77 @@ class AlwaysReady:
         return None
 
 
-@pytest.fixture
-def api_server(tmp_path: Path, migrated_sqlite: Path) -> Iterator[str]:
-    """The URL of the tracking, registry and artifact APIs on a fresh SQLite and folder, in a thread of this process."""
-    (tmp_path / "data").mkdir()
-    shutil.copy(migrated_sqlite, tmp_path / "data" / "titlebout.db")
-    with running_api(Settings(data=str(tmp_path / "data"))) as url:
+class SharedApi:
+    """The APIs on SQLite and a folder, in a thread of this process, for one test after the other."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.data = settings.data_dir
+        self._settings = settings
+        self._database = Database(settings.database, asks_who=True)
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        with answering(self._settings, self._database) as url:
+            yield url
+        self._database.dispose()
+
+    def empty(self) -> None:
+        """Leave what a first start makes. The file stays: what a client's thread still asks may have it open."""
+        CALLER.set(PROGRAM)
+        with self._database.writing() as session:
+            for table in reversed(Base.metadata.sorted_tables):
+                session.execute(delete(table))
+            session.execute(text("DELETE FROM sqlite_sequence"))
+            for statement in FIRST_ROWS:
+                session.execute(text(statement))
+        shutil.rmtree(self.data / "artifacts", ignore_errors=True)
+        add_default_experiment(self._settings, self._database)
+
+
+@pytest.fixture(scope="session")
+def shared_api(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> SharedApi:
+    data = tmp_path_factory.mktemp("api")
+    shutil.copy(migrated_sqlite, data / "titlebout.db")
+    return SharedApi(Settings(data=str(data)))
+
+
+@pytest.fixture(scope="session")
+def shared_api_url(shared_api: SharedApi) -> Iterator[str]:
+    with shared_api.running() as url:
         yield url
 
 
+@pytest.fixture
+def api_server(shared_api: SharedApi, shared_api_url: str) -> str:
+    """The URL of the tracking, registry and artifact APIs, empty: an application takes longer to make than to empty."""
+    shared_api.empty()
+    return shared_api_url
+
+
 @contextmanager
-def running_api(settings: Settings, gate: Gatekeeper | None = None) -> Iterator[str]:
-    """The same with settings of one's own, and a door where *gate* says who may come in."""
+def running_api(settings: Settings, gate: Gatekeeper | None = None, **parts: Any) -> Iterator[str]:
+    """The same with settings of one's own, a door where *gate* says who may come in, and more *parts* of the app."""
     database = Database(settings.database, asks_who=True)
     database.upgrade()
-    store = open_artifact_store(settings)
+    add_default_experiment(settings, database)
+    with answering(settings, database, gate, **parts) as url:
+        yield url
+    database.dispose()
+
+
+def add_default_experiment(settings: Settings, database: Database) -> None:
     CALLER.set(PROGRAM)
+    root = root_of_new_artifacts(settings, open_artifact_store(settings))
     with database.writing() as session:
-        ensure_default_experiment(session, root_of_new_artifacts(settings, store), now_ms=0)
+        ensure_default_experiment(session, root, now_ms=0)
+
+
+@contextmanager
+def answering(settings: Settings, database: Database, gate: Gatekeeper | None = None, **parts: Any) -> Iterator[str]:
+    """An application on *database* in a thread of this process; gives its URL."""
+    store = open_artifact_store(settings)
     app = create_app(
-        settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time, gate=gate
+        settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time, gate=gate, **parts
     )
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
@@ -150,7 +243,6 @@ def running_api(settings: Settings, gate: Gatekeeper | None = None) -> Iterator[
     server.should_exit = True
     thread.join(30)
     listener.close()
-    database.dispose()
 
 
 @pytest.fixture

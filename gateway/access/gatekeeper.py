@@ -97,7 +97,7 @@ class Gatekeeper:
         self._clock = clock
         self._proxies = read_networks(trusted_proxies)
         self._user_header = user_header.lower().encode("latin-1")
-        self._default_grants = tuple(Grant.parse(text) for text in default_grants)
+        self.default_grants = tuple(Grant.parse(text) for text in default_grants)
         self._identities: dict[str, Identity] = {}
         self._by_source = Throttle(_SOURCE_PAUSE_MAX_S)
         self._by_name = Throttle(_NAME_PAUSE_MAX_S)
@@ -154,7 +154,7 @@ class Gatekeeper:
             case Secret(text):
                 return self._by_secret(text, peer, headers)
             case Password():
-                return self._by_password(credentials, self._source(peer, headers))
+                return self._by_password(credentials, self.source_of(peer, headers))
             case _:
                 return self._by_proxy(peer, headers) or self._by_session(headers)
 
@@ -165,7 +165,7 @@ class Gatekeeper:
             WrongPassword: also where there is no such user.
             TooManyFailures, TooManyChecks: if they have to wait.
         """
-        return self._by_password(Password(user, password), self._source(peer, headers))
+        return self._by_password(Password(user, password), self.source_of(peer, headers))
 
     def is_https(self, peer: str, headers: Headers) -> bool:
         """Whether a request came by HTTPS as far as a proxy that is listed; what others say of it doesn't count."""
@@ -187,7 +187,7 @@ class Gatekeeper:
             or (isinstance(found, KnownToken) and found.is_session)
         ):
             # Counted apart from passwords: a client with an old token locks nobody out who shares its address.
-            source = f"secret from {self._source(peer, headers)}"
+            source = f"secret from {self.source_of(peer, headers)}"
             self._by_source.check(source, now_s)
             self._by_source.failed(source, now_s)
             raise UnknownSecret
@@ -308,12 +308,12 @@ class Gatekeeper:
             if name in self.book.disabled:
                 raise UserDisabled
             known = self.book.users.get(name)
-            identity = Identity(name, known.grants if known else self._default_grants, _callers={})
+            identity = Identity(name, known.grants if known else self.default_grants, _callers={})
             if len(self._identities) < _KNOWN_USERS_MAX:
                 self._identities[f"user:{name}"] = identity
         return identity
 
-    def _source(self, peer: str, headers: Headers) -> str:
+    def source_of(self, peer: str, headers: Headers) -> str:
         """Where a request comes from: the last address on its way that is no proxy of ours."""
         if not self._proxies or not self._is_proxy(peer):
             return peer

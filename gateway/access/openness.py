@@ -18,5 +18,6 @@ def is_address(name: str) -> bool:
 
 
 def is_open(settings: Settings) -> bool:
-    """Whether everybody may do everything: on loopback, unless told otherwise, and with no proxy that names users."""
-    return settings.access is Access.AUTO and is_loopback(settings.host) and not settings.trusted_proxies
+    """Whether everybody may do everything: on loopback, unless told otherwise, and with nobody who says who it is."""
+    is_asked = settings.access is Access.REQUIRED or settings.trusted_proxies or settings.oidc_issuer
+    return is_loopback(settings.host) and not is_asked

@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from gateway.access.gatekeeper import Gatekeeper
 from gateway.access.identity import LOCAL, Identity, NotPermitted, current_identity
 from gateway.auth import needs
-from tracking.access import keys, sessions, tokens, users
+from tracking.access import keys, sessions, subjects, tokens, users
 from tracking.access.entities import ScoringKey, Token, User
-from tracking.access.grants import Grant, Kind
-from tracking.access.permissions import Permission
+from tracking.access.grants import Grant, Kind, beyond
+from tracking.access.permissions import Permission, Role
 from tracking.access.tokens import DAY_MS
 from tracking.database import Database
 from tracking.errors import InvalidParameter
@@ -51,6 +51,10 @@ class UserAnswer(msgspec.Struct, kw_only=True):
     name: str
     grants: list[str]
     has_password: bool
+    oidc_subject: str | None
+    """Who this is to an OpenID Connect issuer: its URL and the subject."""
+    oidc_awaited: bool
+    """Whether whoever the issuer calls by this name first is this user."""
     is_disabled: bool
     created_by: str
     created_ms: int
@@ -65,6 +69,8 @@ class AddUser(msgspec.Struct, forbid_unknown_fields=True):
     grants: list[str] = []
     password: str | None = None
     """None for users that sign in by token, or by a proxy."""
+    oidc: bool = False
+    """Whether whoever the issuer calls by this name is this user."""
 
 
 class ChangeUser(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,6 +79,8 @@ class ChangeUser(msgspec.Struct, forbid_unknown_fields=True):
     grants: list[str] | None = None
     password: str | None = None
     """The empty text takes the password away."""
+    oidc: bool | None = None
+    """Either way the issuer's subject that they were is forgotten; with true, whoever it calls so next is this user."""
     is_disabled: bool | None = None
 
 
@@ -144,7 +152,7 @@ def get_me() -> Me:
 @get(f"{_ROOT}/users", sync_to_thread=True, opt=needs(Permission.ACCESS_READ))
 def list_users(database: NamedDependency[Database]) -> Users:
     with database.reading() as session:
-        return Users(users=[_user(user) for user in users.list_users(session)])
+        return Users(users=[_user(user) for user in users.list_users(session, current_identity().grants)])
 
 
 @post(f"{_ROOT}/users", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
@@ -166,6 +174,8 @@ def add_user(
             own=identity.grants,
             now_ms=int(clock() * 1000),
         )
+        if data.oidc:
+            user = subjects.set_oidc(session, data.name, awaited=True, own=identity.grants)
     _log.info("user_added", extra={"user": user.name, "grants": _texts(user.grants), "author": identity.name})
     return _user(user)
 
@@ -173,7 +183,7 @@ def add_user(
 @get(f"{_ROOT}/users/{{name:str}}", sync_to_thread=True, opt=needs(Permission.ACCESS_READ))
 def get_user(name: FromPath[str], database: NamedDependency[Database]) -> UserAnswer:
     with database.reading() as session:
-        return _user(users.get_user(session, name))
+        return _user(users.get_managed_user(session, name, current_identity().grants))
 
 
 @patch(f"{_ROOT}/users/{{name:str}}", sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
@@ -201,7 +211,10 @@ def change_user(
         if data.password is not None:
             users.set_password(session, name, password_hash, own=identity.grants)
             sessions.revoke_sessions(session, name)
-        user = users.get_user(session, name)
+        if data.oidc is not None:
+            subjects.set_oidc(session, name, awaited=data.oidc, own=identity.grants)
+            sessions.revoke_sessions(session, name)
+        user = users.get_managed_user(session, name, identity.grants)
     facts = {"grants": _texts(user.grants), "is_disabled": user.is_disabled, "author": identity.name}
     _log.info("user_changed", extra={"user": name, **facts})
     return _user(user)
@@ -225,7 +238,7 @@ def list_tokens(database: NamedDependency[Database], user: FromQuery[str | None]
     identity = current_identity()
     owner = _owner(identity, user, Permission.ACCESS_READ)
     with database.reading() as session:
-        users.get_user(session, owner)
+        _ensure_managed(session, identity, owner)
         return Tokens(tokens=[_token(token) for token in tokens.list_tokens(session, owner)])
 
 
@@ -237,6 +250,7 @@ def add_token(
     identity = current_identity()
     owner = _owner(identity, data.user, Permission.ACCESS_WRITE)
     with database.writing() as session:
+        _ensure_managed(session, identity, owner)
         made = tokens.create_token(
             session,
             owner,
@@ -244,7 +258,7 @@ def add_token(
             life_ms=_life_ms(data.days),
             now_ms=int(clock() * 1000),
             own=identity.grants,
-            scope=None if data.scope is None else _grants(data.scope),
+            scope=_scope(session, identity, owner, data.scope),
         )
     _log.info("token_added", extra={"token": made.token.id, "user": owner, "author": identity.name})
     return _token(made.token, made.secret)
@@ -266,7 +280,7 @@ def revoke_token(token_id: FromPath[str], database: NamedDependency[Database]) -
 @get(f"{_ROOT}/scoring-keys", sync_to_thread=True, opt=needs(Permission.ACCESS_READ))
 def list_keys(database: NamedDependency[Database]) -> Keys:
     with database.reading() as session:
-        return Keys(keys=[_key(key) for key in keys.list_keys(session)])
+        return Keys(keys=[_key(key) for key in keys.list_keys(session, current_identity().grants)])
 
 
 @post(f"{_ROOT}/scoring-keys", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
@@ -279,6 +293,7 @@ def add_key(data: JSONBody[AddKey], database: NamedDependency[Database], clock: 
             data.name,
             endpoints=data.endpoints,
             author=identity.name,
+            own=identity.grants,
             now_ms=int(clock() * 1000),
             may_force=data.may_force,
             may_pin=data.may_pin,
@@ -297,7 +312,7 @@ def add_key(data: JSONBody[AddKey], database: NamedDependency[Database], clock: 
 )
 def revoke_key(name: FromPath[str], database: NamedDependency[Database]) -> dict[str, str]:
     with database.writing() as session:
-        keys.revoke_key(session, name)
+        keys.revoke_key(session, name, current_identity().grants)
     _log.info("key_revoked", extra={"key": name, "author": current_identity().name})
     return {"name": name}
 
@@ -318,13 +333,37 @@ def _owner(identity: Identity, user: str | None, permission: Permission) -> str:
     return users.ADMIN if identity is LOCAL else identity.name
 
 
+def _ensure_managed(session: Session, identity: Identity, user: str) -> None:
+    """Raise `UserNotFound` for a user who is neither *identity* nor theirs to manage."""
+    if user == identity.name:
+        users.get_user(session, user)
+    else:
+        users.get_managed_user(session, user, identity.grants)
+
+
+def _scope(session: Session, identity: Identity, owner: str, scope: list[str] | None) -> list[Grant] | None:
+    """What a new token may: what is asked for, or all that *owner* may, whatever that comes to be.
+
+    Who makes it for another has it in hand, and gets no share in what that one is granted later, unless they are an
+    administrator.
+    """
+    if scope is not None:
+        return _grants(scope)
+    if owner == identity.name or not beyond([Grant(Role.ADMIN.value)], identity.grants):
+        return None
+    return list(users.get_user(session, owner).grants)
+
+
 def _ensure_own(session: Session, identity: Identity, token_id: str) -> None:
     """Let nobody revoke what isn't theirs, nor learn that it is there."""
+    token = tokens.get_token(session, token_id)
+    if identity.key is None and token.user == identity.name:
+        return
     try:
         identity.caller(Permission.ACCESS_WRITE)
-    except NotPermitted:
-        if identity.key is not None or tokens.get_token(session, token_id).user != identity.name:
-            raise tokens.TokenNotFound(token_id) from None
+        users.get_managed_user(session, token.user, identity.grants)
+    except (NotPermitted, users.UserNotFound):
+        raise tokens.TokenNotFound(token_id) from None
 
 
 def _grants(texts: Collection[str]) -> list[Grant]:
@@ -344,6 +383,8 @@ def _user(user: User) -> UserAnswer:
         name=user.name,
         grants=_texts(user.grants),
         has_password=user.has_password,
+        oidc_subject=user.oidc_subject,
+        oidc_awaited=user.oidc_awaited,
         is_disabled=user.is_disabled,
         created_by=user.created_by,
         created_ms=user.created_ms,

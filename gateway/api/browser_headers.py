@@ -8,6 +8,9 @@ NOSNIFF = (b"x-content-type-options", b"nosniff")
 PAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """For pages of ours: their own style, and nothing that runs or is loaded."""
 
+FORM_CSP = PAGE_CSP.replace("form-action 'none'", "form-action 'self'")
+"""For those of them that people fill in."""
+
 PROTECTIVE_HEADERS = (
     NOSNIFF,
     # Whatever somebody logged, shown as if it were a page of ours, may do nothing in our name, nor be of our origin.

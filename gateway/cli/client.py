@@ -121,8 +121,9 @@ class Client:
         found: list[dict[str, Any]] = self._call("GET", f"{_OURS}/users")["users"]
         return found
 
-    def add_user(self, name: str, grants: Sequence[str], password: str | None) -> dict[str, Any]:
-        return self._call("POST", f"{_OURS}/users", json={"name": name, "grants": grants, "password": password})
+    def add_user(self, name: str, grants: Sequence[str], password: str | None, *, oidc: bool) -> dict[str, Any]:
+        said = {"name": name, "grants": grants, "password": password, "oidc": oidc}
+        return self._call("POST", f"{_OURS}/users", json=said)
 
     def change_user(self, name: str, **changes: Any) -> dict[str, Any]:
         return self._call("PATCH", f"{_OURS}/users/{quote(name, safe='')}", json=changes)

@@ -40,13 +40,14 @@ def me(server: str) -> None:
 @click.argument("name")
 @click.argument("grants", nargs=-1)
 @click.option("--password", "with_password", is_flag=True, help="Ask for a password; otherwise by token only.")
+@click.option("--oidc", is_flag=True, help="Whoever the OpenID Connect issuer calls NAME is this user.")
 @server_option
-def add(*, name: str, grants: tuple[str, ...], with_password: bool, server: str) -> None:
+def add(*, name: str, grants: tuple[str, ...], with_password: bool, oidc: bool, server: str) -> None:
     """Add NAME, who may do GRANTS: `titlebout user add ann publisher scorer`."""
     password = _new_password() if with_password else None
-    user = Client(server).add_user(name, grants, password)
+    user = Client(server).add_user(name, grants, password, oidc=oidc)
     click.echo(f"{name} is added and may: {', '.join(user['grants']) or 'nothing'}.")
-    if not with_password:
+    if not with_password and not oidc:
         click.echo(f"A token for them: titlebout token create NAME --user {name}")
 
 
@@ -68,6 +69,16 @@ def password(*, name: str, without: bool, server: str) -> None:
     """Ask for a new password for NAME; it ends their sessions."""
     Client(server).change_user(name, password="" if without else _new_password())
     click.echo(f"{name} signs in by {'token only' if without else 'the new password'}.")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--none", "without", is_flag=True, help="Be nobody of the issuer's any more.")
+@server_option
+def oidc(*, name: str, without: bool, server: str) -> None:
+    """Let NAME be whoever the OpenID Connect issuer calls so at the next sign-in; it ends their sessions."""
+    Client(server).change_user(name, oidc=not without)
+    click.echo(f"{name} is nobody of the issuer's any more." if without else f"{name} may sign in by the issuer.")
 
 
 @command.command()
@@ -105,4 +116,5 @@ def _new_password() -> str:
 def _how(user: dict[str, object]) -> str:
     if user["is_disabled"]:
         return "nothing: disabled"
-    return "password, token" if user["has_password"] else "token"
+    ways = {"password": user["has_password"], "oidc": user["oidc_subject"], "awaits oidc": user["oidc_awaited"]}
+    return ", ".join([*(way for way, is_there in ways.items() if is_there), "token"])

@@ -2,30 +2,27 @@
 
 import asyncio
 import shlex
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, Response, get
+from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 
-from gateway.api.browser_headers import PAGE_CSP
 from gateway.api.example_requests import ExampleRequest, example_requests
 from gateway.api.model_openapi import openapi_document
 from gateway.api.scoring.unserved import explain_unserved
 from gateway.auth import needs
 from gateway.scoring.inference import EndpointNotServed, Target
 from gateway.scoring.served_models import ServedModel, ServedModels
+from gateway.web.errors import PAGE_ERRORS
+from gateway.web.pages import AnyRequest, Pages, page
 from loaders.columns import ColumnSpec
 from loaders.signature import Specs
 from loaders.tensors import TensorSpec
 from tracking.access.permissions import Permission
 from tracking.database import Database
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _NOT_YET = {503: ResponseSpec(None, description="The version is being brought into memory.")}
 
@@ -38,29 +35,17 @@ class Field(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-class ModelPage:
-    """The page's template, read when it is first shown: most workers never do, and would pay for it."""
-
-    @cached_property
-    def _template(self) -> "Template":
-        import jinja2  # noqa: PLC0415  (as above)
-
-        loader = jinja2.PackageLoader("gateway.web")
-        environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        return environment.get_template("model.html")
-
-    def render(self, served: ServedModel, base_url: str) -> str:
-        signature = served.signature
-        return self._template.render(
-            served=served,
-            arms=sorted(served.arms.items(), key=lambda arm: (arm[0] != "champion", arm[0])),
-            inputs=fields_of(() if signature is None else signature.columns or signature.tensors),
-            outputs=fields_of(() if signature is None else signature.outputs),
-            params=[]
-            if signature is None
-            else [Field(p.name, p.type, f"default {p.default!r}") for p in signature.params],
-            requests=[(request.protocol, curl_line(request, base_url)) for request in example_requests(served)],
-        )
+def render_model(pages: Pages, served: ServedModel, base_url: str) -> str:
+    signature = served.signature
+    return pages.render(
+        "model.html",
+        served=served,
+        arms=sorted(served.arms.items(), key=lambda arm: (arm[0] != "champion", arm[0])),
+        inputs=fields_of(() if signature is None else signature.columns or signature.tensors),
+        outputs=fields_of(() if signature is None else signature.outputs),
+        params=[] if signature is None else [Field(p.name, p.type, f"default {p.default!r}") for p in signature.params],
+        requests=[(request.protocol, curl_line(request, base_url)) for request in example_requests(served)],
+    )
 
 
 def fields_of(specs: Specs) -> list[Field]:
@@ -89,17 +74,22 @@ async def get_model_openapi(
     return openapi_document(await _described(name, served_models, database))
 
 
-@get("/endpoints/{name:str}/docs", media_type=MediaType.HTML, opt=needs(Permission.OBSERVE), responses=_NOT_YET)
+@get(
+    "/endpoints/{name:str}/docs",
+    media_type=MediaType.HTML,
+    opt=needs(Permission.OBSERVE),
+    responses=_NOT_YET,
+    exception_handlers=PAGE_ERRORS,
+)
 async def show_model(
-    request: Request[Any, Any, Any],
+    request: AnyRequest,
     name: FromPath[str],
     served_models: NamedDependency[ServedModels],
     database: NamedDependency[Database],
-    model_page: NamedDependency[ModelPage],
+    pages: NamedDependency[Pages],
 ) -> Response[str]:
     """The same for people, with requests to paste."""
-    page = model_page.render(await _described(name, served_models, database), str(request.base_url))
-    return Response(page, headers={"Content-Security-Policy": PAGE_CSP})
+    return page(render_model(pages, await _described(name, served_models, database), str(request.base_url)))
 
 
 async def _described(name: str, served_models: ServedModels, database: Database) -> ServedModel:

@@ -30,15 +30,15 @@ def client(api_server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def database(api_server, tmp_path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/data/titlebout.db")
+def database(api_server, shared_api) -> Iterator[Database]:
+    database = Database(f"sqlite:///{shared_api.data}/titlebout.db")
     yield database
     database.dispose()
 
 
 @pytest.fixture
-def root(api_server, tmp_path) -> Path:
-    return tmp_path / "data" / "artifacts"
+def root(api_server, shared_api) -> Path:
+    return shared_api.data / "artifacts"
 
 
 def files_below(root: Path) -> list[str]:

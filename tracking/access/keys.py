@@ -1,16 +1,19 @@
 """Scoring keys: what an application asks endpoints with, and nothing else."""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import msgspec
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tracking.access.changes import raise_change_number
 from tracking.access.entities import ScoringKey
+from tracking.access.grants import Grant, Kind, beyond
+from tracking.access.permissions import Permission
 from tracking.access.schema import NAME_LENGTH_MAX, ScoringKeyRow
 from tracking.access.secrets import SecretKind, beginning_of, digest_of, new_secret
+from tracking.access.users import GrantsTooMuch, is_managed
 from tracking.errors import AlreadyExists, Exhausted, InvalidParameter, NotFound
 from tracking.names import check_text
 
@@ -42,15 +45,17 @@ def create_key(
     *,
     endpoints: Collection[str],
     author: str,
+    own: Collection[Grant],
     now_ms: int,
     may_force: bool = False,
     may_pin: bool = False,
     rate: float | None = None,
     life_ms: int | None = None,
 ) -> NewKey:
-    """Make a key for *endpoints*.
+    """Make a key for *endpoints*, within *own*, the grants of who makes it.
 
     Raises:
+        GrantsTooMuch: if *own* doesn't let somebody ask them all, by model's names, in the ways that the key may.
         KeyExists: if the name is taken.
         InvalidParameter: if no endpoint is named, or a rate or a life is none.
         Exhausted: if there are too many keys.
@@ -63,6 +68,8 @@ def create_key(
         raise InvalidParameter("A key lives for some time, or without an end.")
     for endpoint in endpoints:
         check_text(endpoint, "endpoint", NAME_LENGTH_MAX)
+    if too_much := beyond(_grants(endpoints, says_who=may_force or may_pin), own):
+        raise GrantsTooMuch(too_much)
     raise_change_number(session)
     if session.scalar(select(ScoringKeyRow.id).where(ScoringKeyRow.name == check_text(name, "name", NAME_LENGTH_MAX))):
         raise KeyExists(name)
@@ -87,19 +94,40 @@ def create_key(
     return NewKey(_key(row), secret)
 
 
-def list_keys(session: Session) -> list[ScoringKey]:
-    return [_key(row) for row in session.scalars(select(ScoringKeyRow).order_by(ScoringKeyRow.name))]
+def list_keys(session: Session, own: Collection[Grant]) -> list[ScoringKey]:
+    """All keys that whoever has *own* may manage, by name."""
+    keys = (_key(row) for row in session.scalars(select(ScoringKeyRow).order_by(ScoringKeyRow.name)))
+    return [key for key in keys if _is_managed(key, own)]
 
 
-def revoke_key(session: Session, name: str) -> None:
+def revoke_key(session: Session, name: str, own: Collection[Grant]) -> None:
     """Take a key back, on all replicas within seconds.
 
     Raises:
-        KeyNotFound: if there is none.
+        KeyNotFound: if there is none, or none that whoever has *own* may manage.
     """
     raise_change_number(session)
-    if session.execute(delete(ScoringKeyRow).where(ScoringKeyRow.name == name)).rowcount == 0:  # type: ignore[attr-defined]
+    row = session.scalar(select(ScoringKeyRow).where(ScoringKeyRow.name == name))
+    if row is None or not _is_managed(_key(row), own):
         raise KeyNotFound(name)
+    session.delete(row)
+    session.flush()
+
+
+def _is_managed(key: ScoringKey, own: Collection[Grant]) -> bool:
+    return is_managed(_grants(key.endpoints, says_who=key.may_force or key.may_pin), own)
+
+
+def _grants(endpoints: Iterable[str], *, says_who: bool) -> list[Grant]:
+    """What a user would have to be granted to ask as a key for *endpoints* does."""
+    permissions = [Permission.SCORE, *([Permission.SCORE_FORCED] if says_who else [])]
+    return [_grant(permission, endpoint) for permission in permissions for endpoint in endpoints]
+
+
+def _grant(permission: Permission, endpoint: str) -> Grant:
+    if endpoint == "*":
+        return Grant(permission.value)
+    return Grant(permission.value, Kind.MODEL, endpoint.removesuffix("*"), endpoint.endswith("*"))
 
 
 def _key(row: ScoringKeyRow) -> ScoringKey:

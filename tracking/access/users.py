@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from tracking.access.changes import raise_change_number
 from tracking.access.entities import User
-from tracking.access.grants import Grant, beyond
-from tracking.access.permissions import Role
+from tracking.access.grants import Grant, beyond, scope_of
+from tracking.access.permissions import Permission, Role
 from tracking.access.schema import NAME_LENGTH_MAX, GrantRow, UserRow
 from tracking.errors import AlreadyExists, Conflict, Exhausted, InvalidParameter, NotFound, PermissionDenied
 
@@ -35,6 +35,13 @@ class UserExists(AlreadyExists):
 class GrantsTooMuch(PermissionDenied):
     def __init__(self, grants: Iterable[Grant]) -> None:
         super().__init__(f"Nobody gives others more than they have themselves: {', '.join(map(str, grants))}.")
+
+
+class NobodysUser(PermissionDenied):
+    def __init__(self) -> None:
+        super().__init__(
+            "Whoever gives access for some names only gives each user a grant: without one, who is theirs?"
+        )
 
 
 class LastAdmin(Conflict):
@@ -86,11 +93,36 @@ def get_user(session: Session, name: str) -> User:
     return _user(_row(session, name), _grants_of(session, name))
 
 
-def list_users(session: Session) -> list[User]:
+def get_managed_user(session: Session, name: str, own: Collection[Grant]) -> User:
+    """The user *name*, for whoever may manage access by *own*.
+
+    Raises:
+        UserNotFound: if there is none, or none that they may manage.
+    """
+    user = get_user(session, name)
+    if not is_managed(user.grants, own):
+        raise UserNotFound(name)
+    return user
+
+
+def is_managed(grants: Collection[Grant], own: Collection[Grant]) -> bool:
+    """Whether whoever may manage access by *own* has to do with somebody who has *grants*.
+
+    Who manages access for some models or experiments does so for those who have nothing beyond that. Those who have
+    nothing at all, and may be given anything, are for who manages access for everything.
+    """
+    if scope_of(own, Permission.ACCESS_READ).everything or scope_of(own, Permission.ACCESS_WRITE).everything:
+        return True
+    return bool(grants) and not beyond(grants, own)
+
+
+def list_users(session: Session, own: Collection[Grant]) -> list[User]:
+    """All users whom whoever has *own* may manage, by name."""
     granted: dict[str, list[Grant]] = {}
     for row in session.scalars(select(GrantRow)):
         granted.setdefault(row.user_name, []).append(Grant.parse(row.grant))
-    return [_user(row, granted.get(row.name, ())) for row in session.scalars(select(UserRow).order_by(UserRow.name))]
+    users = (_user(row, granted.get(row.name, ())) for row in session.scalars(select(UserRow).order_by(UserRow.name)))
+    return [user for user in users if is_managed(user.grants, own)]
 
 
 def set_grants(
@@ -105,8 +137,7 @@ def set_grants(
     """
     raise_change_number(session)
     had_admin = has_admin(session)
-    _ensure_within(_grants_of(session, name), own)
-    _row(session, name)
+    _managed_row(session, name, own)
     session.execute(delete(GrantRow).where(GrantRow.user_name == name))
     _grant(session, name, grants, author=author, own=own, now_ms=now_ms)
     _ensure_an_admin(session, had_admin=had_admin)
@@ -121,8 +152,7 @@ def set_password(session: Session, name: str, password_hash: str | None, *, own:
         GrantsTooMuch: if they may more than *own*, which whoever knows the password would then have.
     """
     raise_change_number(session)
-    _ensure_within(_grants_of(session, name), own)
-    _row(session, name).password_hash = password_hash
+    _managed_row(session, name, own).password_hash = password_hash
 
 
 def set_disabled(session: Session, name: str, *, disabled: bool, own: Collection[Grant]) -> User:
@@ -135,8 +165,7 @@ def set_disabled(session: Session, name: str, *, disabled: bool, own: Collection
     """
     raise_change_number(session)
     had_admin = has_admin(session)
-    _ensure_within(_grants_of(session, name), own)
-    _row(session, name).is_disabled = disabled
+    _managed_row(session, name, own).is_disabled = disabled
     session.flush()
     _ensure_an_admin(session, had_admin=had_admin)
     return get_user(session, name)
@@ -152,8 +181,7 @@ def delete_user(session: Session, name: str, *, own: Collection[Grant]) -> None:
     """
     raise_change_number(session)
     had_admin = has_admin(session)
-    _ensure_within(_grants_of(session, name), own)
-    session.delete(_row(session, name))
+    session.delete(_managed_row(session, name, own))
     session.flush()
     _ensure_an_admin(session, had_admin=had_admin)
 
@@ -175,6 +203,18 @@ def _row(session: Session, name: str) -> UserRow:
     return row
 
 
+def _managed_row(session: Session, name: str, own: Collection[Grant]) -> UserRow:
+    """The row of somebody who is to be changed by whoever has *own*.
+
+    Raises:
+        UserNotFound: if there is none that they may manage.
+        GrantsTooMuch: if they see everybody, and this one may more than they.
+    """
+    granted = get_managed_user(session, name, own).grants
+    _ensure_within(granted, own)
+    return _row(session, name)
+
+
 def _grants_of(session: Session, name: str) -> list[Grant]:
     texts = session.scalars(select(GrantRow.grant).where(GrantRow.user_name == name).order_by(GrantRow.grant))
     return [Grant.parse(text) for text in texts]
@@ -186,6 +226,8 @@ def _grant(
     if len(grants) > _GRANTS_MAX:
         raise InvalidParameter(f"A user has at most {_GRANTS_MAX} grants.")
     _ensure_within(grants, own)
+    if not is_managed(grants, own):
+        raise NobodysUser
     session.add_all(
         GrantRow(user_name=name, grant=text, author=author, created_ms=now_ms) for text in sorted(set(map(str, grants)))
     )

@@ -31,6 +31,15 @@ def test_users_are_added_granted_and_shown(titlebout):
     assert "ann" not in titlebout("user", "list")
 
 
+def test_users_are_linked_to_an_issuer_and_parted_from_it(titlebout):
+    assert "titlebout token" not in titlebout("user", "add", "ann", "viewer", "--oidc")
+    assert re.search(r"ann +viewer +awaits oidc, token", titlebout("user", "list"))
+    titlebout("user", "oidc", "ann", "--none")
+    assert re.search(r"ann +viewer +token", titlebout("user", "list"))
+    assert titlebout("user", "oidc", "ann").strip() == "ann may sign in by the issuer."
+    assert re.search(r"ann +viewer +awaits oidc, token", titlebout("user", "list"))
+
+
 def test_tokens_are_shown_once_listed_by_their_beginning_and_revoked(titlebout):
     titlebout("user", "add", "ann", "publisher")
     secret = re.search(r"tbt_[\w-]+", titlebout("token", "create", "ci", "--user", "ann", "--may", "viewer"))[0]

@@ -88,8 +88,10 @@ def test_who_may_do_what_is_asked_on_every_replica_and_taken_back_on_all_within_
 
     # --- an application's key
     with database.writing() as session:
-        key = keys.create_key(session, "shop", endpoints=["ir*"], author="admin", now_ms=1)
-        slow = keys.create_key(session, "slow", endpoints=["iris"], author="admin", now_ms=1, rate=1, may_force=True)
+        key = keys.create_key(session, "shop", endpoints=["ir*"], author="admin", own=ALL, now_ms=1)
+        slow = keys.create_key(
+            session, "slow", endpoints=["iris"], author="admin", own=ALL, now_ms=1, rate=1, may_force=True
+        )
 
     def scored(secret, url=iris, **headers):
         return httpx.post(url, content=BODY, headers={**JSON, **bearer(secret), **headers})
@@ -107,7 +109,7 @@ def test_who_may_do_what_is_asked_on_every_replica_and_taken_back_on_all_within_
     # --- taken back
     with database.writing() as session:
         tokens.revoke_token(session, ann.token.id)
-        keys.revoke_key(session, "shop")
+        keys.revoke_key(session, "shop", ALL)
     began = time.monotonic()
     # Tried so often, it is soon told to wait.
     wait_until(lambda: {status(one.url, **bearer(ann.secret)) for one in replicas} <= {401, 429})

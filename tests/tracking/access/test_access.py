@@ -57,9 +57,9 @@ def test_every_change_raises_the_number_that_replicas_poll(session):
     note()
     tokens.revoke_token(session, made.token.id)
     note()
-    keys.create_key(session, "shop", endpoints=["iris"], author="admin", now_ms=1)
+    keys.create_key(session, "shop", endpoints=["iris"], author="admin", own=ADMIN, now_ms=1)
     note()
-    keys.revoke_key(session, "shop")
+    keys.revoke_key(session, "shop", ADMIN)
     note()
     users.set_grants(session, "ann", [], author="admin", own=ADMIN, now_ms=2)
     note()
@@ -76,10 +76,11 @@ def test_nobody_gives_more_than_they_have(session):
         add(session, "ann", VIEWER, own=of_iris)
     add(session, "bob", Grant.parse("publisher:model:iris-2"), own=of_iris)
     add(session, "cem", VIEWER)
+    some = (Grant("access:write"), Grant("scorer"))
     for change in (
-        lambda: users.set_grants(session, "cem", [], author="x", own=of_iris, now_ms=1),
-        lambda: users.set_disabled(session, "cem", disabled=True, own=of_iris),
-        lambda: users.delete_user(session, "cem", own=of_iris),
+        lambda: users.set_grants(session, "cem", [], author="x", own=some, now_ms=1),
+        lambda: users.set_disabled(session, "cem", disabled=True, own=some),
+        lambda: users.delete_user(session, "cem", own=some),
         lambda: tokens.create_token(session, "bob", "t", life_ms=1, now_ms=1, own=of_iris, scope=[VIEWER]),
     ):
         with pytest.raises(PermissionDenied, match="more than they have"):
@@ -150,12 +151,12 @@ def test_names_lives_and_numbers_have_bounds(session):
         {"endpoints": ["a"], "rate": -1},
     ):
         with pytest.raises(InvalidParameter):
-            keys.create_key(session, "k", author="admin", now_ms=1, **given)
-    keys.create_key(session, "k", endpoints=["a"], author="admin", now_ms=1)
+            keys.create_key(session, "k", author="admin", own=ADMIN, now_ms=1, **given)
+    keys.create_key(session, "k", endpoints=["a"], author="admin", own=ADMIN, now_ms=1)
     with pytest.raises(AlreadyExists):
-        keys.create_key(session, "k", endpoints=["b"], author="admin", now_ms=1)
+        keys.create_key(session, "k", endpoints=["b"], author="admin", own=ADMIN, now_ms=1)
     with pytest.raises(NotFound):
-        keys.revoke_key(session, "other")
+        keys.revoke_key(session, "other", ADMIN)
 
 
 def test_the_newest_use_is_kept(session):

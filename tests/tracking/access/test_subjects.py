@@ -36,7 +36,7 @@ def test_whom_nobody_added_is_added_once_with_what_all_are_granted(session):
 def test_nobody_is_added_where_nothing_is_granted(session):
     with pytest.raises(NotAdded, match="titlebout user add ann ROLE --oidc"):
         identify(session, "i 1", "ann", grants=())
-    assert users.list_users(session) == []
+    assert users.list_users(session, ADMIN) == []
 
 
 def test_a_subject_stays_who_they_are_under_another_name(session):
@@ -75,7 +75,7 @@ def test_who_is_unlinked_is_nobody_any_more(session):
 def test_nobody_links_a_user_who_may_more_than_they(session):
     add(session, "boss", *ADMIN)
     with pytest.raises(PermissionDenied):
-        subjects.set_oidc(session, "boss", awaited=True, own=VIEWER)
+        subjects.set_oidc(session, "boss", awaited=True, own=(*VIEWER, Grant("access:write")))
     with pytest.raises(NotFound):
         subjects.set_oidc(session, "nobody", awaited=True, own=ADMIN)
 
@@ -84,4 +84,4 @@ def test_nobody_links_a_user_who_may_more_than_they(session):
 def test_a_name_that_is_none_adds_nobody(session, name):
     with pytest.raises(InvalidParameter):
         identify(session, "i 1", name)
-    assert users.list_users(session) == []
+    assert users.list_users(session, ADMIN) == []
