@@ -8,27 +8,44 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from registry import endpoints, history, models
-from registry.entities import Action, ModelVersion
-from registry.errors import AliasNotFound, ModelVersionNotFound
+from registry.entities import Action, Meaning, ModelVersion
+from registry.errors import AliasMoved, AliasNotFound, ModelVersionNotFound
+from registry.history import REASON_LENGTH_MAX
 from registry.names import LATEST, check_alias, check_alias_may_be_set
 from registry.rows import ensure_model_seen, ensure_version, get_model_row, lock_model, to_version
 from registry.schema import AliasRow, ModelVersionRow
+from tracking.names import check_text
 from tracking.upserts import upsert
 
 
 def set_alias(
-    session: Session, name: str, alias: str, version: int, *, author: str, now_ms: int, reason: str | None = None
+    session: Session,
+    name: str,
+    alias: str,
+    version: int,
+    *,
+    author: str,
+    now_ms: int,
+    reason: str | None = None,
+    expected: Meaning | None = None,
 ) -> None:
     """Let *alias* mean *version* from now on; *reason* is for the history.
 
+    With *expected* nothing happens unless the alias means that: of two who promote at once, one finds out.
+
     Raises:
         RegisteredModelNotFound, ModelVersionNotFound: if there is nothing to point at.
+        AliasMoved: if it doesn't mean what was *expected*.
         Conflict: if something that runs on the model's endpoint rules it out.
     """
     check_alias_may_be_set(alias)
+    check_text(reason or "", "reason", REASON_LENGTH_MAX)
     lock_model(session, name)
     ensure_version(session, name, version)
     before = session.connection().execute(_POINTED_AT, {"name": name, "alias": alias}).scalar()
+    if expected is not None and before != expected.version:
+        mover = history.last_mover(session, name, alias)
+        raise AliasMoved(name, alias, means=before, expected=expected.version, mover=mover)
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
     if before != version:
         history.record(

@@ -14,13 +14,12 @@ from sqlalchemy.orm import Session
 from registry import history, serving
 from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Split
 from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_see
+from registry.history import REASON_LENGTH_MAX
 from registry.names import check_model_name
 from registry.schema import AliasRow, EndpointRow, PinRow, SplitRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
 from tracking.errors import Conflict, InvalidParameter, NotFound
 from tracking.names import check_text
-
-_REASON_LENGTH_MAX = 1_000
 
 
 class EndpointNotFound(NotFound):
@@ -143,7 +142,7 @@ def change_split(
     """
     endpoint = _lock_endpoint(session, name)
     check_shares(shares_bp)
-    check_text(reason, "reason", _REASON_LENGTH_MAX)
+    check_text(reason, "reason", REASON_LENGTH_MAX)
     aliases = _aliases(session, endpoint.model)
     for arm in shares_bp:
         if arm not in aliases and arm != CHAMPION:

@@ -62,6 +62,12 @@ class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
     latest_versions: tuple[ModelVersion, ...] = ()
 
 
+class Meaning(msgspec.Struct, frozen=True):
+    """What an alias means; None: nothing."""
+
+    version: int | None
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A public name for a model's traffic."""
 

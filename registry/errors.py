@@ -21,6 +21,21 @@ class AliasNotFound(InvalidParameter):
         super().__init__(f"Registered model alias {alias} not found.")
 
 
+class AliasMoved(Conflict):
+    """Somebody else was quicker."""
+
+    def __init__(self, name: str, alias: str, *, means: int | None, expected: int | None, mover: str | None) -> None:
+        by = f"; {mover} was the last to move it" if mover else ""
+        super().__init__(
+            f"The alias {alias!r} of {name!r} means {_version(means)} and not {_version(expected)}{by}. "
+            "Nothing was changed."
+        )
+
+
+def _version(number: int | None) -> str:
+    return "no version" if number is None else f"version {number}"
+
+
 class NameTaken(AlreadyExists):
     """A name that a model or a prompt has; the two share one space of names."""
 

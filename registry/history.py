@@ -24,6 +24,7 @@ from tracking.search import ValueType
 
 ENTRIES_MAX = 1_000
 """Of one page."""
+REASON_LENGTH_MAX = 1_000
 
 # Of one question: a model that was renamed oftener than this has a past that nobody looks for.
 _NAMES_MAX = 100
@@ -88,6 +89,13 @@ def record_rename(session: Session, old: str, new: str, *, author: str, now_ms: 
     # In this order, so that the end is what nobody is told of who asks for what came before the beginning.
     record(session, Action.MODEL_RENAMED, new, author=author, now_ms=now_ms, details={_FROM: old})
     record(session, Action.MODEL_RENAMED, old, author=author, now_ms=now_ms, details={_TO: new})
+
+
+def last_mover(session: Session, model: str, alias: str) -> str | None:
+    """Who set *alias* of *model*, or took it away, last; None if nothing is known of that."""
+    moves = HistoryRow.action.in_([Action.ALIAS_SET, Action.ALIAS_DELETED])
+    about = (HistoryRow.model == model) & (HistoryRow.alias == alias) & moves
+    return session.scalar(select(HistoryRow.author).where(about).order_by(HistoryRow.seq.desc()).limit(1))
 
 
 def head(session: Session) -> Link:
@@ -158,6 +166,8 @@ def version_at(session: Session, model: str, alias: str, at_ms: int) -> int:
 
 def verify(session: Session, *, after: Link = FIRST, limit: int) -> Link | Break:
     """Look at *limit* entries after *after*: the last of them, if the chain holds, else where it doesn't."""
+    if after != FIRST and session.scalar(select(HistoryRow.hash).where(HistoryRow.seq == after.seq)) != after.hash:
+        return Break(after.seq, "isn't what was noted")
     query = select(_TABLE).where(HistoryRow.seq > after.seq).order_by(HistoryRow.seq).limit(limit)
     return follow(map(_entry, session.connection().execute(query).all()), after)
 

@@ -9,16 +9,22 @@ from urllib.parse import unquote
 import msgspec
 from sqlalchemy.orm import Session
 
-from registry import aliases, models
+from registry import aliases, history, models
 from registry.entities import CHAMPION, ModelVersion
 from registry.errors import ModelVersionNotFound, UnreadableModelUri
 from registry.names import LATEST, read_version
 from registry.rows import get_version_row, to_version
+from tracking.errors import InvalidParameter, NotFound
 from tracking.names import check_text
 
 SCHEME = "models:/"
 
 _URI_LENGTH_MAX = 2_000
+
+
+class VersionGoneSince(NotFound):
+    def __init__(self, text: str, version: int) -> None:
+        super().__init__(f"{text!r} meant version {version} then, which is not there by that name any more.")
 
 
 class ModelReference(msgspec.Struct, frozen=True):
@@ -62,6 +68,26 @@ def resolve(session: Session, text: str) -> ModelVersion:
     if reference.stage is not None:
         return _newest_in_stage(session, reference.name, reference.stage)
     return aliases.get_version_by_alias(session, reference.name, reference.alias or CHAMPION)
+
+
+def resolve_at(session: Session, text: str, at_ms: int) -> ModelVersion:
+    """The version that *text*, which names an alias, meant at the instant *at_ms*.
+
+    Raises:
+        UnreadableModelUri: if *text* isn't a model's URI.
+        InvalidParameter: if it names no alias, and so always means the same, or what was newest then.
+        AliasNotFound: if the alias meant nothing then, or the history doesn't reach back so far.
+        VersionGoneSince: if what it meant isn't there any more.
+    """
+    reference = parse_model_uri(text, lambda name: models.find_model(session, name) is not None)
+    alias = reference.alias or CHAMPION
+    if reference.version is not None or reference.stage is not None or alias.lower() == LATEST:
+        raise InvalidParameter(f"{text!r} names no alias, and only of aliases is it known what they meant.")
+    number = history.version_at(session, reference.name, alias, at_ms)
+    try:
+        return to_version(session, get_version_row(session, reference.name, number))
+    except NotFound:
+        raise VersionGoneSince(text, number) from None
 
 
 def _read(text: str, rest: str, is_name: Callable[[str], bool]) -> ModelReference:

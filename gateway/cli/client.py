@@ -83,19 +83,32 @@ class Client:
         said = self._call("GET", "/api/2.0/mlflow/registered-models/search", params={"max_results": count_max})
         return [model["name"] for model in said.get("registered_models", [])]
 
-    def resolve(self, uri: str) -> dict[str, Any]:
-        return self._call("GET", "/api/1.0/titlebout/resolve", params={"uri": uri})
+    def resolve(self, uri: str, *, at_ms: int | None = None) -> dict[str, Any]:
+        params: dict[str, str | int] = {"uri": uri} if at_ms is None else {"uri": uri, "at_ms": at_ms}
+        return self._call("GET", "/api/1.0/titlebout/resolve", params=params)
 
-    def set_alias(self, model: str, alias: str, version: int) -> None:
-        body = {"name": model, "alias": alias, "version": str(version)}
+    def history(self, model: str, **options: Any) -> dict[str, Any]:
+        """A page of what was done to *model*; *options* are those of the route."""
+        params = {name: value for name, value in options.items() if value is not None}
+        return self._call("GET", f"{_OURS}/models/{quote(model, safe='')}/history", params=params)
+
+    def check_history(self, after_seq: int, after_hash: str) -> dict[str, Any]:
+        params: dict[str, str | int] = {"after_seq": after_seq, "after_hash": after_hash}
+        return self._call("GET", f"{_OURS}/history/check", params=params)
+
+    def set_alias(self, model: str, alias: str, version: int, *, reason: str | None = None) -> None:
+        body = {"name": model, "alias": alias, "version": str(version), "reason": reason}
         self._call("POST", "/api/2.0/mlflow/registered-models/alias", json=body)
 
     def delete_alias(self, model: str, alias: str) -> None:
         self._call("DELETE", "/api/2.0/mlflow/registered-models/alias", json={"name": model, "alias": alias})
 
-    def change_split(self, name: str, shares_bp: dict[str, int], *, reshuffle: bool = False) -> dict[str, Any]:
+    def change_split(
+        self, name: str, shares_bp: dict[str, int], *, reshuffle: bool = False, reason: str | None = None
+    ) -> dict[str, Any]:
         path = f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/split"
-        return self._call("PUT", path, json={"shares_bp": shares_bp, "reshuffle": reshuffle})
+        body = {"shares_bp": shares_bp, "reshuffle": reshuffle}
+        return self._call("PUT", path, json=body if reason is None else body | {"reason": reason})
 
     def roll_back(self, name: str, *, expected_version: int | None = None) -> dict[str, Any]:
         params = {} if expected_version is None else {"expected_version": expected_version}

@@ -42,3 +42,7 @@ def server_option(function: Decorated) -> Decorated:
         metavar="URL",
         help="The running Titlebout to talk to.",
     )(function)
+
+
+def reason_option(function: Decorated) -> Decorated:
+    return click.option("--reason", metavar="TEXT", help="Why, for the history.")(function)

@@ -193,7 +193,8 @@ def test_a_history_is_verified_piece_by_piece(session):
     first = history.verify(session, limit=2)
     assert first.seq == 2
     assert history.verify(session, after=first, limit=100) == history.head(session)
-    assert history.verify(session, after=Link(2, "0" * 64), limit=1).seq == 3
+    assert history.verify(session, after=Link(2, "0" * 64), limit=1) == Break(2, "isn't what was noted")
+    assert history.verify(session, after=Link(6, history.head(session).hash), limit=1).seq == 6
 
 
 ENTRIES = st.lists(

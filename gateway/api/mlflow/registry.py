@@ -39,6 +39,7 @@ from gateway.api.mlflow.registry_wire import (
 from gateway.auth import needs
 from gateway.settings import Settings
 from registry import aliases, announcements, models, search, versions
+from registry.entities import Meaning
 from registry.names import read_version
 from registry.search import Query
 from registry.sources import Claim, SourcePolicy
@@ -200,8 +201,16 @@ def set_alias(
 ) -> Empty:
     version = read_version(data.version)
     with database.writing() as session:
-        author = caller_of(session).name
-        aliases.set_alias(session, data.name, data.alias, version, author=author, now_ms=_now_ms(clock))
+        aliases.set_alias(
+            session,
+            data.name,
+            data.alias,
+            version,
+            author=caller_of(session).name,
+            now_ms=_now_ms(clock),
+            reason=data.reason,
+            expected=_expected(data.expected_version),
+        )
         announcements.alias_was_set(session, data.name, data.alias, version)
     return Empty()
 
@@ -230,6 +239,12 @@ def delete_alias(
         aliases.delete_alias(session, data.name, data.alias, author=caller_of(session).name, now_ms=_now_ms(clock))
         announcements.alias_was_deleted(session, data.name, data.alias)
     return Empty()
+
+
+def _expected(version: str | None) -> Meaning | None:
+    if version is None:
+        return None
+    return Meaning(read_version(version) if version else None)
 
 
 # --- model versions

@@ -65,6 +65,10 @@ class SetAlias(msgspec.Struct):
     name: str
     alias: str
     version: str
+    reason: str | None = None
+    """Ours: what the history says of why."""
+    expected_version: str | None = None
+    """Ours: what the alias must mean now, or nothing is changed; the empty text is for one that isn't there."""
 
 
 class DeleteAlias(msgspec.Struct):

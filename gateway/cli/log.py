@@ -1,0 +1,119 @@
+"""`titlebout log`."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+
+from gateway.cli.access_tables import show
+from gateway.cli.client import Client
+from gateway.cli.options import server_option
+from registry.chain import BEGINNING
+from registry.entities import Action
+from tracking.errors import ErrorCode, ServingError
+
+_PAGE = 1_000
+
+
+class HistoryAltered(ServingError):
+    """What was written isn't what is there."""
+
+    code = ErrorCode.INTERNAL_ERROR
+
+    def __init__(self, seq: int, what: str) -> None:
+        super().__init__(f"Entry {seq} {what}: the history was altered.")
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.argument("alias", required=False)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most entries to show.")
+@click.option("--verify", is_flag=True, help="Follow the chain of all entries instead; status 1 where it is broken.")
+@click.option(
+    "--noted",
+    metavar="SEQ:HASH",
+    help="With --verify: what an earlier one printed, and must be a part of this one.",
+)
+@server_option
+def command(*, model: str | None, alias: str | None, limit: int, verify: bool, noted: str | None, server: str) -> None:
+    """Show who changed what of MODEL is served, when and why; with ALIAS, what that meant and when.
+
+    Every alias move, split, stop, pin, rename and deletion is in it, whichever way it came. Each entry is chained to
+    the one before by its hash; `titlebout log --verify` follows the chain and names the first entry that was altered.
+    """
+    client = Client(server)
+    if verify:
+        _verify(client, noted)
+        return
+    if model is None:
+        raise click.UsageError("Say a MODEL, or --verify.")
+    entries = list(_entries(client, model.removeprefix("models:/"), alias, limit))
+    rows = [(_second(entry["at_ms"]), entry["author"], words(entry), entry["reason"] or "") for entry in entries]
+    show(("WHEN (UTC)", "WHO", "WHAT", "WHY"), rows)
+
+
+def words(entry: dict[str, Any]) -> str:
+    """What an entry of the history says was done."""
+    alias, version, details = entry["alias"], entry["version"], entry["details"]
+    match entry["action"]:
+        case Action.ALIAS_SET:
+            before = f" (was version {details['before']})" if "before" in details else ""
+            return f"{alias} is version {version}{before}"
+        case Action.ALIAS_DELETED:
+            return f"{alias} deleted (was version {details['before']})"
+        case Action.SPLIT_CHANGED:
+            shares = sorted(details["shares_bp"].items(), key=lambda share: (-share[1], share[0]))
+            return "split: " + ", ".join(f"{arm} {share / 100:g} %" for arm, share in shares)
+        case Action.ENDPOINT_RENAMED:
+            return f"endpoint {details['from']} renamed to {details['endpoint']}"
+        case Action.ENDPOINT_STOPPED | Action.ENDPOINT_STARTED as action:
+            return f"endpoint {details['endpoint']} {action.removeprefix('endpoint_')}"
+        case Action.MODEL_RENAMED:
+            return f"renamed to {details['to']}" if "to" in details else f"renamed from {details['from']}"
+        case action if version is not None:
+            return f"version {version} {str(action).removeprefix('version_')}"
+        case action:
+            return str(action).replace("_", " ")
+
+
+def _entries(client: Client, model: str, alias: str | None, limit: int) -> Iterator[dict[str, Any]]:
+    token, left = None, limit
+    while left:
+        page = client.history(model, alias=alias, max_results=min(left, _PAGE), page_token=token)
+        yield from page["entries"]
+        left -= len(page["entries"])
+        token = page["next_page_token"]
+        if token is None:
+            return
+
+
+def _verify(client: Client, noted: str | None) -> None:
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    found = _follow(client, 0, BEGINNING)
+    if noted:
+        _follow(client, *_read(noted))
+    console.print(f"{found['seq']} entries, and each follows from the one before.")
+    console.print(f"Note this to compare with later: {found['seq']}:{found['hash']}")
+
+
+def _follow(client: Client, seq: int, digest: str) -> dict[str, Any]:
+    while True:
+        found = client.check_history(seq, digest)
+        if found["broken_seq"] is not None:
+            raise HistoryAltered(found["broken_seq"], found["broken"])
+        if found["is_whole"]:
+            return found
+        seq, digest = found["seq"], found["hash"]
+
+
+def _read(noted: str) -> tuple[int, str]:
+    seq, _, digest = noted.partition(":")
+    if not seq.isdecimal() or not digest:
+        raise click.BadParameter(f"{noted!r}: expected SEQ:HASH.", param_hint="--noted")
+    return int(seq), digest
+
+
+def _second(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
