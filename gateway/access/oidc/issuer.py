@@ -174,7 +174,9 @@ class Issuer:
         try:
             answer = msgspec.json.decode(answered, type=_TokenAnswer)
         except (msgspec.MsgspecError, RecursionError):
-            raise IssuerAway(f"its answer for the code, {status}, can't be read") from None
+            raise IssuerAway(f"a code is answered by {status}, and nothing that can be read") from None
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise IssuerAway(f"a code is answered by {status}")
         if answer.error or status != httpx.codes.OK:
             raise _refusal(answer.error or str(status), answer.error_description)
         if not answer.id_token:
