@@ -22,8 +22,11 @@ PASSWORD = "correct horse battery"
 def test_somebody_signs_in_makes_a_token_and_signs_out(serve):
     server = serve(environment={"TITLEBOUT_ACCESS": "required", "TITLEBOUT_ADMIN_TOKEN": ADMIN})
     added = {"name": "ann", "grants": ["publisher"], "password": PASSWORD}
-    api = f"{server.url}/api/1.0/titlebout"
-    assert httpx.post(f"{api}/users", json=added, headers={"Authorization": f"Bearer {ADMIN}"}).is_success
+    api, admin = f"{server.url}/api/1.0/titlebout", {"Authorization": f"Bearer {ADMIN}"}
+    assert httpx.post(f"{api}/users", json=added, headers=admin).is_success
+    # No proxy is listed, so nobody on this machine is believed to be one.
+    page = httpx.get(f"{server.url}/account", headers={**admin, "Accept": "text/html", "X-Forwarded-Proto": "https"})
+    assert "https://" not in page.text
     complaints, asked = [], []
     with (
         sync_playwright() as playwright,
