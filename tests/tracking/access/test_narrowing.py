@@ -1,9 +1,12 @@
 """What of the experiments the caller of a session sees and may change."""
 
+import json
+
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from tracking import evaluation_datasets, logged_models, runs
 from tracking.access import narrowing
 from tracking.access.caller import LOCAL, Caller, set_caller
 from tracking.access.grants import Grant, Scope, scope_of
@@ -12,6 +15,7 @@ from tracking.access.permissions import Permission
 from tracking.artifact_owners import may_change, may_read, shown_in
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_stores import open_store
+from tracking.entities import Metric, ModelOutput
 from tracking.experiments import (
     ExperimentNotFound,
     create_experiment,
@@ -85,6 +89,27 @@ def test_who_reads_everything_may_still_change_only_what_is_granted(session):
     number = search_experiments(session, filter_text="name = 'ab'").items[0].experiment_id
     with pytest.raises(NotGranted, match=f"change the experiment {number}"):
         rename_experiment(session, number, "a", now_ms=1)
+
+
+def test_what_is_granted_is_locked_and_changed_on_both_databases(session):
+    numbers = dict(session.execute(select(ExperimentRow.name, ExperimentRow.experiment_id)).all())
+    own, other = str(numbers["ab"]), str(numbers["a"])
+    set_caller(session, caller("publisher:experiment:ab", "viewer:experiment:a-*"))
+    run_id = runs.create_run(session, own, start_time_ms=1).info.run_id
+    model = logged_models.create_logged_model(session, own, now_ms=1)
+    point = Metric(key="loss", value=1.0, timestamp_ms=1, step=1, model_id=model.model_id)
+    runs.log_batch(session, run_id, metrics=[point], tags=[("k", "v")])
+    runs.log_outputs(session, run_id, [ModelOutput(model_id=model.model_id, step=1)])
+    described = {"artifact_path": "m", "flavors": {}, "utc_time_created": "now", "run_id": run_id}
+    runs.record_model(session, run_id, json.dumps(described))
+    dataset = evaluation_datasets.create_dataset(session, "d", now_ms=1, experiment_ids=[own])
+    evaluation_datasets.set_tags(session, dataset.dataset_id, {"k": "v"})
+    assert runs.get_run(session, run_id).model_outputs == (ModelOutput(model_id=model.model_id, step=1),)
+    assert logged_models.get_logged_model(session, model.model_id).metrics[0].run_id == run_id
+    with pytest.raises(ExperimentNotFound):
+        runs.create_run(session, other, start_time_ms=1)
+    with pytest.raises(NotGranted):
+        runs.create_run(session, str(numbers["a-b"]), start_time_ms=1)
 
 
 def test_a_hidden_experiment_is_none(session):
