@@ -40,8 +40,9 @@ class Replica:
 class Browser:
     """Keeps cookies as browsers do: Secure ones for HTTPS, which the proxy says it is, Strict ones from our pages."""
 
-    def __init__(self, replica):
+    def __init__(self, replica, base=f"https://{HOST}"):
         self.replica = replica
+        self.base = base
         self.cookies = {}
         self.address = next(ADDRESSES)
 
@@ -50,7 +51,7 @@ class Browser:
             name: value for name, (value, site) in self.cookies.items() if not (from_elsewhere and site == "Strict")
         }
         headers = {
-            "Host": HOST,
+            "Host": self.base.partition("://")[2],
             "Accept": "text/html",
             "X-Forwarded-For": self.address,
             "X-Forwarded-Proto": "https",
@@ -78,8 +79,8 @@ class Browser:
         there = self.get(f"/signin/oidc?{urlencode(query)}")
         assert there.status_code == 303, there.text
         back = httpx.get(there.headers["Location"]).headers["Location"]
-        assert back.startswith(f"{BACK}?")
-        return back.removeprefix(f"https://{HOST}")
+        assert back.startswith(f"{self.base}/signin/oidc/callback?")
+        return back.removeprefix(self.base)
 
     def come_back(self, path):
         return self.get(path, from_elsewhere=True)
@@ -438,6 +439,28 @@ def test_while_the_issuer_is_away_nobody_signs_in_by_it_and_nothing_else_changes
     assert "can't be asked: a code is answered by 503" in said(answer)
     assert browser.get("/signin").status_code == 200
     assert browser.get("/health").status_code == 200
+
+
+@pytest.mark.e2e
+def test_a_server_starts_without_its_issuer_and_lets_people_in_by_it_once_it_is_there(serve, issuer):
+    issuer.away = {"/.well-known/openid-configuration"}
+    given = {
+        "TITLEBOUT_OIDC_ISSUER": issuer.url,
+        "TITLEBOUT_OIDC_CLIENT_ID": CLIENT_ID,
+        "TITLEBOUT_OIDC_CLIENT_SECRET": CLIENT_SECRET,
+        "TITLEBOUT_DEFAULT_GRANTS": "viewer",
+    }
+    server = serve("--workers", "2", environment=given)
+    browser = Browser(server, base=server.url)
+    refused = browser.get("/signin/oidc")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    issuer.be_honest()
+    # On loopback, too, an issuer has everybody sign in.
+    assert browser.get("/api/1.0/titlebout/me").status_code == 401
+    assert browser.sign_in().status_code == 200
+    for _ in range(5):
+        assert browser.get("/api/1.0/titlebout/me").json() == {"name": ANN, "grants": ["viewer"], "scoring_key": False}
+    assert "signed_in" in server.log
 
 
 def test_where_no_issuer_is_set_there_is_no_way_in_by_one(api_server):

@@ -14,6 +14,7 @@ from gateway.access.oidc.attempt import LIFE_S, Attempt
 from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.access.oidc.errors import IssuerAway, IssuerRefuses, TokenRefused
 from gateway.cli import cli
+from gateway.main import check_surroundings
 from gateway.settings import Settings
 from tests.gateway.access.oidc_issuer import ABSENT, CLIENT_ID, CLIENT_SECRET, running_issuer
 from tracking.errors import Exhausted, InvalidParameter
@@ -434,6 +435,11 @@ def test_settings_that_cant_be_used_are_named(changes, said):
     ensure_oidc_usable(Settings(**given))
     with pytest.raises(InvalidParameter, match=said):
         ensure_oidc_usable(Settings(**{**given, **changes}))
+
+
+def test_a_server_whose_issuer_cant_be_used_doesnt_start(tmp_path):
+    with pytest.raises(InvalidParameter, match="TITLEBOUT_OIDC_CLIENT_ID"):
+        check_surroundings(Settings(data=str(tmp_path), oidc_issuer="https://issuer.example.org"))
 
 
 def test_without_the_extra_an_issuer_cant_be_set(monkeypatch):
