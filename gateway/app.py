@@ -45,7 +45,7 @@ from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from gateway.transfers import Transfers
-from gateway.web import account, model_page, signin
+from gateway.web import account, model_page, oidc, signin
 from gateway.web.pages import Pages
 from gateway.webhooks.requests import WebhookSender
 from tracking.access.permissions import Permission
@@ -75,6 +75,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     v1_models,
     model_page,
     signin,
+    oidc,
     account,
 )
 
@@ -120,6 +121,7 @@ def create_app(
     """
     gate = gate or Gatekeeper(is_open=True, clock=clock)
     pages = Pages()
+    oidc_sign_in = oidc.OidcSignIn(settings, clock=clock)
     transfers = Transfers(settings.artifact_threads)
     webhook_sender = WebhookSender(allow_private=settings.webhook_allow_private, timeout_s=settings.webhook_timeout_s)
     dependencies: dict[str, Any] = {
@@ -132,8 +134,8 @@ def create_app(
         "readiness": readiness,
         "all_metrics": all_metrics or AllMetrics(MetricsFolder(settings.data_dir / "metrics"), lambda: None),
         "pages": pages,
-        # Ways to sign in besides a password, as `gateway.web.signin.SignInLink`.
-        "sign_in_links": (),
+        "oidc": oidc_sign_in,
+        "sign_in_links": oidc_sign_in.links,
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
         "gate": gate,
@@ -176,6 +178,7 @@ def create_app(
             *map(_shutting_down, {executor, *lanes}),
             transfers.close,
             webhook_sender.close,
+            oidc_sign_in.close,
         ],
         logging_config=None,
     )

@@ -236,7 +236,7 @@ def answering(settings: Settings, database: Database, gate: Gatekeeper | None = 
         settings, database=database, artifact_store=store, readiness=AlwaysReady(), clock=time.time, gate=gate, **parts
     )
     listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", proxy_headers=False))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:

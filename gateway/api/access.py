@@ -183,7 +183,7 @@ def add_user(
 @get(f"{_ROOT}/users/{{name:str}}", sync_to_thread=True, opt=needs(Permission.ACCESS_READ))
 def get_user(name: FromPath[str], database: NamedDependency[Database]) -> UserAnswer:
     with database.reading() as session:
-        return _user(users.get_managed_user(session, name, current_identity().grants))
+        return _user(users.get_managed_user(session, name, current_identity().grants, Permission.ACCESS_READ))
 
 
 @patch(f"{_ROOT}/users/{{name:str}}", sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
@@ -214,7 +214,7 @@ def change_user(
         if data.oidc is not None:
             subjects.set_oidc(session, name, awaited=data.oidc, own=identity.grants)
             sessions.revoke_sessions(session, name)
-        user = users.get_managed_user(session, name, identity.grants)
+        user = users.get_managed_user(session, name, identity.grants, Permission.ACCESS_WRITE)
     facts = {"grants": _texts(user.grants), "is_disabled": user.is_disabled, "author": identity.name}
     _log.info("user_changed", extra={"user": name, **facts})
     return _user(user)
@@ -238,7 +238,7 @@ def list_tokens(database: NamedDependency[Database], user: FromQuery[str | None]
     identity = current_identity()
     owner = _owner(identity, user, Permission.ACCESS_READ)
     with database.reading() as session:
-        _ensure_managed(session, identity, owner)
+        _ensure_managed(session, identity, owner, Permission.ACCESS_READ)
         return Tokens(tokens=[_token(token) for token in tokens.list_tokens(session, owner)])
 
 
@@ -250,7 +250,7 @@ def add_token(
     identity = current_identity()
     owner = _owner(identity, data.user, Permission.ACCESS_WRITE)
     with database.writing() as session:
-        _ensure_managed(session, identity, owner)
+        _ensure_managed(session, identity, owner, Permission.ACCESS_WRITE)
         made = tokens.create_token(
             session,
             owner,
@@ -333,12 +333,12 @@ def _owner(identity: Identity, user: str | None, permission: Permission) -> str:
     return users.ADMIN if identity is LOCAL else identity.name
 
 
-def _ensure_managed(session: Session, identity: Identity, user: str) -> None:
-    """Raise `UserNotFound` for a user who is neither *identity* nor theirs to manage."""
+def _ensure_managed(session: Session, identity: Identity, user: str, permission: Permission) -> None:
+    """Raise `UserNotFound` for a user who is neither *identity* nor theirs to manage, as *permission* says."""
     if user == identity.name:
         users.get_user(session, user)
     else:
-        users.get_managed_user(session, user, identity.grants)
+        users.get_managed_user(session, user, identity.grants, permission)
 
 
 def _scope(session: Session, identity: Identity, owner: str, scope: list[str] | None) -> list[Grant] | None:
@@ -361,7 +361,7 @@ def _ensure_own(session: Session, identity: Identity, token_id: str) -> None:
         return
     try:
         identity.caller(Permission.ACCESS_WRITE)
-        users.get_managed_user(session, token.user, identity.grants)
+        users.get_managed_user(session, token.user, identity.grants, Permission.ACCESS_WRITE)
     except (NotPermitted, users.UserNotFound):
         raise tokens.TokenNotFound(token_id) from None
 

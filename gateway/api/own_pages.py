@@ -4,6 +4,7 @@ Browsers add a cookie to whatever a page makes them send. SameSite keeps most of
 comes from; the proof is worth something where a browser gets one of them wrong.
 """
 
+import re
 from collections.abc import Mapping
 
 from litestar.types import HTTPScope
@@ -14,6 +15,8 @@ from tracking.errors import PermissionDenied
 FORM = b"application/x-www-form-urlencoded"
 """The one type in which forms of ours are sent."""
 _READS = {"GET", "HEAD", "OPTIONS"}
+# No dots: nothing that leads elsewhere.
+_OWN_FORMS = re.compile(r"/signin|/signout|/account/[\w/]+", re.ASCII)
 
 
 class OriginMissing(PermissionDenied):
@@ -70,7 +73,7 @@ def ensure_own_page(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> None:
 
 def is_own_form(method: str, path: str) -> bool:
     """Whether a form of our own pages may be sent there."""
-    return method == "POST" and (path in {"/signin", "/signout"} or path.startswith("/account/"))
+    return method == "POST" and _OWN_FORMS.fullmatch(path) is not None
 
 
 def is_form(headers: Mapping[bytes, bytes]) -> bool:

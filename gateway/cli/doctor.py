@@ -1,5 +1,6 @@
 """`titlebout doctor`: is everything there that `titlebout serve` needs?"""
 
+import asyncio
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ import click
 from rich.console import Console
 from sqlalchemy import text
 
+from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.artifact_access import open_artifact_store
 from gateway.cli.openings import find_openings
 from gateway.cli.options import store_options
@@ -26,7 +28,7 @@ _DAY_MS = 24 * 3600 * 1000
 @click.command()
 @store_options
 def command(**options: Any) -> None:
-    """Check the database, the artifact store and the trusted keys, and say what is open.
+    """Check the database, the artifact store, the trusted keys and the OIDC issuer, and say what is open.
 
     A line each; status 1 if a check fails. What is open is no failure: it may be meant.
     """
@@ -37,6 +39,7 @@ def command(**options: Any) -> None:
         ("database", _check_database(settings)),
         ("artifacts", _check_artifacts(settings)),
         ("keys", _check_keys(settings)),
+        ("issuer", _check_issuer(settings)),
     ):
         for step in steps:
             healthy = healthy and step.ok
@@ -82,6 +85,31 @@ def _check_keys(settings: Settings) -> Iterator[CheckStep]:
         yield CheckStep("read", ok=False, detail=sentence)
     if not trusted.by_id:
         yield CheckStep("trusted", ok=False, detail="no key is trusted, so no model that runs code can load")
+
+
+def _check_issuer(settings: Settings) -> Iterator[CheckStep]:
+    """Whether somebody could sign in by the issuer, where one is set."""
+    if settings.oidc_issuer:
+        usable = _step("settings", lambda: _issuer_settings(settings))
+        yield usable
+        if usable.ok:
+            yield _step("answers", lambda: asyncio.run(_ask_issuer(settings)))
+
+
+def _issuer_settings(settings: Settings) -> str:
+    ensure_oidc_usable(settings)
+    return f"users are called by {settings.oidc_user_claim!r}"
+
+
+async def _ask_issuer(settings: Settings) -> str:
+    from gateway.access.oidc.issuer import Issuer  # noqa: PLC0415  (an extra)
+
+    issuer = Issuer(settings, clock=time.time)
+    try:
+        keys = await issuer.keys()
+    finally:
+        await issuer.close()
+    return f"as {settings.oidc_issuer} (keys that are accepted: {len(keys)})"
 
 
 def _reach(database: Database) -> str:

@@ -57,7 +57,7 @@ def _at_the_door(settings: Settings) -> Iterator[Opening]:
     if settings.default_grants.strip():
         yield Opening(
             "users",
-            f"whoever the proxy lets through may do this, though nobody has added them: {settings.default_grants}",
+            f"whoever {_who_vouches(settings)} may do this, though nobody has added them: {settings.default_grants}",
             "leave TITLEBOUT_DEFAULT_GRANTS empty and add users by `titlebout user add`",
         )
     if "*" in settings.allowed_hosts.split(","):
@@ -72,6 +72,10 @@ def _at_the_door(settings: Settings) -> Iterator[Opening]:
             "whoever may make a webhook can have this server call private addresses",
             "leave TITLEBOUT_WEBHOOK_ALLOW_PRIVATE out once receivers are public, or bound what the server may reach",
         )
+
+
+def _who_vouches(settings: Settings) -> str:
+    return "signs in by the issuer" if settings.oidc_issuer else "the proxy lets through"
 
 
 def _to_models(settings: Settings, kept_from: Callable[[], list[str]]) -> Iterator[Opening]:

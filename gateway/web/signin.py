@@ -115,6 +115,10 @@ async def sign_in(
     try:
         form = await read_form(request)
     except CsrfTokenWrong:
+        identity = IDENTITY.get()
+        if identity is not None and identity.is_session:
+            # Signed in meanwhile, in another window.
+            return lead_to(HOME)
         return _signin_page(request, pages, sign_in_links, problem=_TOO_OLD, status_code=HTTP_403_FORBIDDEN)
     next_path, name = local_path(form.text("next"), HOME), form.text("name").strip()
     life_s = settings.session_hours * _HOUR_S

@@ -39,6 +39,7 @@ IN_SETTINGS = [
     "MLFLOW_TRACKING_TOKEN",
     "MLFLOW_TRACKING_PASSWORD",
     "HF_TOKEN",
+    "OIDC client secret",
 ]
 IN_REQUESTS = [
     "bearer token",
@@ -60,6 +61,8 @@ def environment(database_host):
         f"?sslpassword={s['database key password']}",
         "TITLEBOUT_ADMIN_TOKEN": s["admin token"],
         "TITLEBOUT_WEBHOOK_ALLOW_PRIVATE": "true",
+        # Without the issuer, for whom nobody would get in here; what is sent to it is looked at in access/test_oidc.py.
+        "TITLEBOUT_OIDC_CLIENT_SECRET": s["OIDC client secret"],
         "TITLEBOUT_WEBHOOK_TRIES_MAX": "1",
         "AWS_ENDPOINT_URL_S3": f"http://somebody:{s['S3 endpoint password']}@{NOBODY}",
         "AWS_DEFAULT_REGION": "us-east-1",

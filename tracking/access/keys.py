@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from tracking.access.changes import raise_change_number
 from tracking.access.entities import ScoringKey
-from tracking.access.grants import Grant, Kind, beyond
+from tracking.access.grants import Grant, Kind
 from tracking.access.permissions import Permission
 from tracking.access.schema import NAME_LENGTH_MAX, ScoringKeyRow
 from tracking.access.secrets import SecretKind, beginning_of, digest_of, new_secret
-from tracking.access.users import GrantsTooMuch, is_managed
+from tracking.access.users import GrantsTooMuch, may_manage, not_to_give
 from tracking.errors import AlreadyExists, Exhausted, InvalidParameter, NotFound
 from tracking.names import check_text
 
@@ -68,7 +68,7 @@ def create_key(
         raise InvalidParameter("A key lives for some time, or without an end.")
     for endpoint in endpoints:
         check_text(endpoint, "endpoint", NAME_LENGTH_MAX)
-    if too_much := beyond(_grants(endpoints, says_who=may_force or may_pin), own):
+    if too_much := not_to_give(_grants(endpoints, says_who=may_force or may_pin), own):
         raise GrantsTooMuch(too_much)
     raise_change_number(session)
     if session.scalar(select(ScoringKeyRow.id).where(ScoringKeyRow.name == check_text(name, "name", NAME_LENGTH_MAX))):
@@ -95,27 +95,27 @@ def create_key(
 
 
 def list_keys(session: Session, own: Collection[Grant]) -> list[ScoringKey]:
-    """All keys that whoever has *own* may manage, by name."""
+    """All keys that whoever has *own* sees, by name."""
     keys = (_key(row) for row in session.scalars(select(ScoringKeyRow).order_by(ScoringKeyRow.name)))
-    return [key for key in keys if _is_managed(key, own)]
+    return [key for key in keys if _may_manage(key, own, Permission.ACCESS_READ)]
 
 
 def revoke_key(session: Session, name: str, own: Collection[Grant]) -> None:
     """Take a key back, on all replicas within seconds.
 
     Raises:
-        KeyNotFound: if there is none, or none that whoever has *own* may manage.
+        KeyNotFound: if there is none, or none that whoever has *own* has to do with.
     """
     raise_change_number(session)
     row = session.scalar(select(ScoringKeyRow).where(ScoringKeyRow.name == name))
-    if row is None or not _is_managed(_key(row), own):
+    if row is None or not _may_manage(_key(row), own, Permission.ACCESS_WRITE):
         raise KeyNotFound(name)
     session.delete(row)
     session.flush()
 
 
-def _is_managed(key: ScoringKey, own: Collection[Grant]) -> bool:
-    return is_managed(_grants(key.endpoints, says_who=key.may_force or key.may_pin), own)
+def _may_manage(key: ScoringKey, own: Collection[Grant], permission: Permission) -> bool:
+    return may_manage(_grants(key.endpoints, says_who=key.may_force or key.may_pin), own, permission)
 
 
 def _grants(endpoints: Iterable[str], *, says_who: bool) -> list[Grant]:

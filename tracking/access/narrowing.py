@@ -63,9 +63,13 @@ def no_hidden_model(session: Session, model_id: Column) -> list[ColumnElement[bo
 
 
 def narrowed(session: Session, statement: _Statement, experiment_id: Column) -> _Statement:
-    """*statement*, whose rows name their experiment in *experiment_id*, less what isn't seen."""
-    conditions = in_sight(session, experiment_id)
-    return statement.where(*conditions) if conditions else statement
+    """*statement*, which finds few rows by their ids, less what isn't seen by their experiment in *experiment_id*."""
+    names = caller_of(session).reading.experiments
+    if names.all:
+        return statement
+    # Asked of each row: of the names of all experiments a list would be made first, as for a search.
+    own = exists().where(_EXPERIMENTS.c.experiment_id == experiment_id, names.holds(_EXPERIMENTS.c.name))
+    return statement.where(own.correlate_except(_EXPERIMENTS))
 
 
 def seen_runs(session: Session, run_ids: Sequence[str]) -> Sequence[str]:

@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from tracking.access.changes import raise_change_number
 from tracking.access.entities import User
-from tracking.access.grants import Grant, beyond
+from tracking.access.grants import Grant
 from tracking.access.schema import UserRow
-from tracking.access.users import GrantsTooMuch, check_user_name, create_user, get_managed_user, get_user
+from tracking.access.users import check_user_name, create_user, get_user, managed_row
 from tracking.errors import PermissionDenied
 
 _AUTHOR = "oidc"
@@ -75,9 +75,7 @@ def set_oidc(session: Session, name: str, *, awaited: bool, own: Collection[Gran
         GrantsTooMuch: if they may more than *own*, which whoever the issuer sends would then have.
     """
     raise_change_number(session)
-    if too_much := beyond(get_managed_user(session, name, own).grants, own):
-        raise GrantsTooMuch(too_much)
-    row = session.get_one(UserRow, name)
+    row = managed_row(session, name, own)
     row.oidc_subject, row.oidc_awaited = None, awaited
     session.flush()
     return get_user(session, name)

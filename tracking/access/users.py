@@ -93,36 +93,48 @@ def get_user(session: Session, name: str) -> User:
     return _user(_row(session, name), _grants_of(session, name))
 
 
-def get_managed_user(session: Session, name: str, own: Collection[Grant]) -> User:
-    """The user *name*, for whoever may manage access by *own*.
+def get_managed_user(session: Session, name: str, own: Collection[Grant], permission: Permission) -> User:
+    """The user *name*, for whoever may see or give access by *own*, which is what *permission* says.
 
     Raises:
-        UserNotFound: if there is none, or none that they may manage.
+        UserNotFound: if there is none, or none that they have to do with.
     """
     user = get_user(session, name)
-    if not is_managed(user.grants, own):
+    if not may_manage(user.grants, own, permission):
         raise UserNotFound(name)
     return user
 
 
-def is_managed(grants: Collection[Grant], own: Collection[Grant]) -> bool:
-    """Whether whoever may manage access by *own* has to do with somebody who has *grants*.
+def may_manage(grants: Collection[Grant], own: Collection[Grant], permission: Permission) -> bool:
+    """Whether whoever has *own* has, by *permission*, to do with somebody who has *grants*.
 
-    Who manages access for some models or experiments does so for those who have nothing beyond that. Those who have
-    nothing at all, and may be given anything, are for who manages access for everything.
+    Who sees or gives access for some models or experiments does so for those who have nothing beyond these, and nothing
+    beyond *own*. Who has nothing at all, and may be given anything, is for those who do it for everything.
     """
-    if scope_of(own, Permission.ACCESS_READ).everything or scope_of(own, Permission.ACCESS_WRITE).everything:
+    if scope_of(own, permission).everything:
         return True
-    return bool(grants) and not beyond(grants, own)
+    return bool(grants) and not beyond([*grants, *_as(permission, grants)], own)
+
+
+def not_to_give(grants: Collection[Grant], own: Collection[Grant]) -> list[Grant]:
+    """Those of *grants* that whoever has *own* can't give: more than they have, or for what they give no access to."""
+    gives = scope_of(own, Permission.ACCESS_WRITE)
+    is_for_some = bool(gives) and not gives.everything
+    return beyond([*grants, *(_as(Permission.ACCESS_WRITE, grants) if is_for_some else [])], own)
+
+
+def _as(permission: Permission, grants: Iterable[Grant]) -> list[Grant]:
+    """*permission*, for all that *grants* are for."""
+    return [Grant(permission.value, grant.kind, grant.name, grant.is_prefix) for grant in grants]
 
 
 def list_users(session: Session, own: Collection[Grant]) -> list[User]:
-    """All users whom whoever has *own* may manage, by name."""
+    """All users whom whoever has *own* sees, by name."""
     granted: dict[str, list[Grant]] = {}
     for row in session.scalars(select(GrantRow)):
         granted.setdefault(row.user_name, []).append(Grant.parse(row.grant))
     users = (_user(row, granted.get(row.name, ())) for row in session.scalars(select(UserRow).order_by(UserRow.name)))
-    return [user for user in users if is_managed(user.grants, own)]
+    return [user for user in users if may_manage(user.grants, own, Permission.ACCESS_READ)]
 
 
 def set_grants(
@@ -137,7 +149,7 @@ def set_grants(
     """
     raise_change_number(session)
     had_admin = has_admin(session)
-    _managed_row(session, name, own)
+    managed_row(session, name, own)
     session.execute(delete(GrantRow).where(GrantRow.user_name == name))
     _grant(session, name, grants, author=author, own=own, now_ms=now_ms)
     _ensure_an_admin(session, had_admin=had_admin)
@@ -152,7 +164,7 @@ def set_password(session: Session, name: str, password_hash: str | None, *, own:
         GrantsTooMuch: if they may more than *own*, which whoever knows the password would then have.
     """
     raise_change_number(session)
-    _managed_row(session, name, own).password_hash = password_hash
+    managed_row(session, name, own).password_hash = password_hash
 
 
 def set_disabled(session: Session, name: str, *, disabled: bool, own: Collection[Grant]) -> User:
@@ -165,7 +177,7 @@ def set_disabled(session: Session, name: str, *, disabled: bool, own: Collection
     """
     raise_change_number(session)
     had_admin = has_admin(session)
-    _managed_row(session, name, own).is_disabled = disabled
+    managed_row(session, name, own).is_disabled = disabled
     session.flush()
     _ensure_an_admin(session, had_admin=had_admin)
     return get_user(session, name)
@@ -181,7 +193,7 @@ def delete_user(session: Session, name: str, *, own: Collection[Grant]) -> None:
     """
     raise_change_number(session)
     had_admin = has_admin(session)
-    session.delete(_managed_row(session, name, own))
+    session.delete(managed_row(session, name, own))
     session.flush()
     _ensure_an_admin(session, had_admin=had_admin)
 
@@ -203,16 +215,18 @@ def _row(session: Session, name: str) -> UserRow:
     return row
 
 
-def _managed_row(session: Session, name: str, own: Collection[Grant]) -> UserRow:
+def managed_row(session: Session, name: str, own: Collection[Grant]) -> UserRow:
     """The row of somebody who is to be changed by whoever has *own*.
 
     Raises:
-        UserNotFound: if there is none that they may manage.
-        GrantsTooMuch: if they see everybody, and this one may more than they.
+        UserNotFound: if there is none that they have to do with.
+        GrantsTooMuch, NobodysUser: if they see this one, and can't give what they have.
     """
-    granted = get_managed_user(session, name, own).grants
-    _ensure_within(granted, own)
-    return _row(session, name)
+    row, granted = _row(session, name), _grants_of(session, name)
+    if not any(may_manage(granted, own, one) for one in (Permission.ACCESS_READ, Permission.ACCESS_WRITE)):
+        raise UserNotFound(name)
+    _ensure_givable(granted, own)
+    return row
 
 
 def _grants_of(session: Session, name: str) -> list[Grant]:
@@ -225,18 +239,18 @@ def _grant(
 ) -> None:
     if len(grants) > _GRANTS_MAX:
         raise InvalidParameter(f"A user has at most {_GRANTS_MAX} grants.")
-    _ensure_within(grants, own)
-    if not is_managed(grants, own):
-        raise NobodysUser
+    _ensure_givable(grants, own)
     session.add_all(
         GrantRow(user_name=name, grant=text, author=author, created_ms=now_ms) for text in sorted(set(map(str, grants)))
     )
     session.flush()
 
 
-def _ensure_within(grants: Collection[Grant], own: Collection[Grant]) -> None:
-    if too_much := beyond(grants, own):
+def _ensure_givable(grants: Collection[Grant], own: Collection[Grant]) -> None:
+    if too_much := not_to_give(grants, own):
         raise GrantsTooMuch(too_much)
+    if not may_manage(grants, own, Permission.ACCESS_WRITE) and not grants:
+        raise NobodysUser
 
 
 def _ensure_an_admin(session: Session, *, had_admin: bool) -> None:

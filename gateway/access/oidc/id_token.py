@@ -65,6 +65,8 @@ def read_keys(document: bytes) -> dict[str, Key]:
         if key is not None:
             key.ensure_kid()
             keys.setdefault(str(key.kid), key)
+    if not keys:
+        raise TokenRefused("its issuer publishes no key that is accepted")
     return keys
 
 

@@ -101,14 +101,14 @@ class Issuer:
         if "_client" in self.__dict__:
             await self._client.aclose()
 
-    async def metadata(self) -> Metadata:
-        """What the issuer says of itself.
+    async def keys(self) -> Mapping[str, Key]:
+        """Those by which the issuer signs, as far as they are accepted here.
 
         Raises:
-            IssuerAway: if it doesn't, or is another one than the settings name.
+            IssuerAway: if it can't be asked, or is another one than the settings name.
         """
         async with self._in_time():
-            return await self._metadata.get()
+            return await self._keys.get()
 
     async def authorization_url(self, attempt: Attempt, redirect_uri: str) -> str:
         """Where the browser of *attempt* is sent.
@@ -117,7 +117,8 @@ class Issuer:
             IssuerAway: if the issuer can't be asked.
             TooManySignIns: if too many are asked for at once.
         """
-        metadata = await self.metadata()
+        async with self._in_time():
+            metadata = await self._metadata.get()
         url: str = prepare_grant_uri(
             metadata.authorization_endpoint,
             client_id=self._settings.oidc_client_id,
@@ -174,7 +175,9 @@ class Issuer:
         try:
             answer = msgspec.json.decode(answered, type=_TokenAnswer)
         except (msgspec.MsgspecError, RecursionError):
-            raise IssuerAway(f"its answer for the code, {status}, can't be read") from None
+            raise IssuerAway(f"a code is answered by {status}, and nothing that can be read") from None
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise IssuerAway(f"a code is answered by {status}")
         if answer.error or status != httpx.codes.OK:
             raise _refusal(answer.error or str(status), answer.error_description)
         if not answer.id_token:

@@ -96,6 +96,7 @@ def test_what_a_page_of_ours_asks_for_is_meant_and_reading_always_is():
             [ORIGIN, (b"x-csrf-token", csrf_token("tbs_other").encode())], "/x", CsrfTokenWrong, id="another session's"
         ),
         pytest.param([ORIGIN, FORM_TYPE], "/x", CsrfTokenWrong, id="a form where none belongs"),
+        pytest.param([ORIGIN, FORM_TYPE], "/account/../x", CsrfTokenWrong, id="a form that leads elsewhere"),
         pytest.param([ORIGIN], "/account/tokens", CsrfTokenWrong, id="no form where one belongs"),
         pytest.param([FORM_TYPE], "/account/tokens", OriginMissing, id="a form without origin"),
     ],

@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from gateway.access.oidc.attempt import LIFE_S, Attempt
 from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.access.oidc.errors import IssuerAway, IssuerRefuses, TokenRefused
+from gateway.cli import cli
+from gateway.main import check_surroundings
 from gateway.settings import Settings
 from tests.gateway.access.oidc_issuer import ABSENT, CLIENT_ID, CLIENT_SECRET, running_issuer
 from tracking.errors import Exhausted, InvalidParameter
@@ -324,7 +328,7 @@ def test_a_key_that_was_taken_back_is_gone_within_an_hour(there, clock):
 def test_an_issuer_that_cant_be_asked_is_waited_for_briefly(there, clock, how, path):
     setattr(there, how, {path})
     began = time.monotonic()
-    with pytest.raises(IssuerAway if (how, path) != ("away", "/token") else (IssuerAway, IssuerRefuses)):
+    with pytest.raises(IssuerAway):
         identified(there, clock, wait_s=0.3 if how == "slow" else 5.0)
     assert time.monotonic() - began < 3
     there.release.set()
@@ -365,6 +369,23 @@ def test_so_many_are_asked_for_at_once_and_no_more(there, clock):
     there.release.set()
     assert kinds.count(IssuerAway) == 16
     assert sum(issubclass(kind, Exhausted) for kind in kinds) == 24
+
+
+def test_doctor_says_whether_the_issuer_answers_and_is_the_one_that_is_set(there, tmp_path):
+    def doctor(issuer):
+        given = {"TITLEBOUT_OIDC_ISSUER": issuer, "TITLEBOUT_OIDC_CLIENT_ID": "titlebout"}
+        told = CliRunner().invoke(cli, ["doctor", "--data", str(tmp_path)], env=given).output
+        return [line for line in told.splitlines() if "issuer  " in line]
+
+    usable, answers = doctor(there.url)
+    assert "'email'" in usable
+    assert re.match(rf"ok +issuer +answers +as {there.url} \(keys that are accepted: 1\)", answers)
+    (refused,) = doctor("http://issuer.example.org")
+    assert re.match("FAIL +issuer +settings .*https", refused)
+    assert doctor("http://127.0.0.1:1")[1].startswith("FAIL")
+    slash = doctor(there.url + "/")[1]
+    assert slash.startswith("FAIL")
+    assert f"it calls itself '{there.url}'" in slash
 
 
 # --- what the browser keeps
@@ -414,6 +435,11 @@ def test_settings_that_cant_be_used_are_named(changes, said):
     ensure_oidc_usable(Settings(**given))
     with pytest.raises(InvalidParameter, match=said):
         ensure_oidc_usable(Settings(**{**given, **changes}))
+
+
+def test_a_server_whose_issuer_cant_be_used_doesnt_start(tmp_path):
+    with pytest.raises(InvalidParameter, match="TITLEBOUT_OIDC_CLIENT_ID"):
+        check_surroundings(Settings(data=str(tmp_path), oidc_issuer="https://issuer.example.org"))
 
 
 def test_without_the_extra_an_issuer_cant_be_set(monkeypatch):

@@ -125,7 +125,7 @@ def _make(client: httpx.Client, number: int, name: str) -> Thing:
         run_id=run_id,
         model_id=model["model_id"],
         dataset_id=dataset["dataset_id"],
-        folder=run["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/").removesuffix(f"/{run_id}/artifacts"),
+        folder=PLACES.get(name, experiment_id).removeprefix("mlflow-artifacts:/"),
     )
     _fill(client, thing)
     return thing

@@ -6,10 +6,11 @@ import pytest
 
 from tracking.access import first_admin, keys, subjects, users
 from tracking.access.grants import Grant
+from tracking.access.permissions import Permission
 from tracking.errors import Conflict, NotFound
 
 ADMIN = (Grant("admin"), Grant("scorer"))
-MANAGER = tuple(map(Grant.parse, ("admin:model:iris-*", "viewer:experiment:iris")))
+MANAGER = tuple(map(Grant.parse, ("admin:model:iris-*", "admin:experiment:iris", "viewer:model:near")))
 
 
 def add(session, name, *grants, own=ADMIN):
@@ -28,6 +29,8 @@ def others(session):
     add(session, "ann", Grant.parse("viewer:model:iris-1"), Grant.parse("viewer:experiment:iris"))
     add(session, "bob", Grant.parse("viewer:model:iris-1"), Grant.parse("viewer:model:wine"))
     add(session, "eve", Grant("viewer"))
+    # Who may see a model may not have others see it.
+    add(session, "fay", Grant.parse("viewer:model:near"))
     add(session, "new")
     for name, endpoints in (("near", ["iris-1", "iris-a*"]), ("far", ["iris-1", "wine"]), ("wide", ["*"])):
         keys.create_key(session, name, endpoints=endpoints, author="admin", own=ADMIN, now_ms=1)
@@ -36,14 +39,14 @@ def others(session):
 def test_who_manages_access_for_some_names_sees_those_who_have_nothing_else(session, others):
     assert [user.name for user in users.list_users(session, MANAGER)] == ["ann"]
     assert [key.name for key in keys.list_keys(session, MANAGER)] == ["near"]
-    assert len(users.list_users(session, (Grant("access:read"),))) == 5
+    assert len(users.list_users(session, (Grant("access:read"),))) == 6
     assert len(keys.list_keys(session, (Grant("access:read"),))) == 3
 
 
 def test_all_others_are_to_them_as_if_they_were_not_there(session, others):
-    for name in ("bob", "eve", "new", "admin", "nobody"):
+    for name in ("bob", "eve", "fay", "new", "admin", "nobody"):
         for change in (
-            lambda name: users.get_managed_user(session, name, MANAGER),
+            lambda name: users.get_managed_user(session, name, MANAGER, Permission.ACCESS_READ),
             lambda name: users.set_grants(session, name, MANAGER, author="m", own=MANAGER, now_ms=2),
             lambda name: users.set_password(session, name, "x", own=MANAGER),
             lambda name: users.set_disabled(session, name, disabled=True, own=MANAGER),
@@ -59,11 +62,29 @@ def test_all_others_are_to_them_as_if_they_were_not_there(session, others):
     users.delete_user(session, "ann", own=MANAGER)
 
 
+def test_whom_they_see_and_may_not_give_access_is_refused_by_name(session, others):
+    own = (Grant("access:read"), *MANAGER)
+    for name in ("bob", "eve", "admin"):
+        with pytest.raises(users.GrantsTooMuch):
+            users.set_disabled(session, name, disabled=True, own=own)
+    with pytest.raises(users.NobodysUser):
+        users.set_disabled(session, "new", disabled=True, own=own)
+    assert users.set_disabled(session, "ann", disabled=True, own=own).is_disabled
+
+
 def test_they_give_what_they_have_and_no_user_without_a_grant(session):
     add(session, "ann", Grant.parse("publisher:model:iris-1"), own=MANAGER)
-    for beyond in ("viewer", "viewer:model:iri*", "viewer:model:wine", "publisher:experiment:iris"):
+    for beyond in (
+        "viewer",
+        "viewer:model:iri*",
+        "viewer:model:wine",
+        "viewer:experiment:i",
+        "access:write:model:near",
+    ):
         with pytest.raises(users.GrantsTooMuch, match=re.escape(beyond)), session.begin_nested():
             add(session, "bob", Grant.parse(beyond), own=MANAGER)
+    with pytest.raises(users.GrantsTooMuch, match="access:write:model:near"), session.begin_nested():
+        add(session, "bob", Grant.parse("viewer:model:near"), own=MANAGER)
     with pytest.raises(users.NobodysUser), session.begin_nested():
         add(session, "cat", own=MANAGER)
     with pytest.raises(users.NobodysUser), session.begin_nested():

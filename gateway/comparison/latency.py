@@ -1,0 +1,78 @@
+"""Latency by histograms that merge, and quantiles of them that hold at any time.
+
+The bounds lie 9 % apart, so that a limit of 1.2 times the champion's can be told from one of 1.1 times.
+"""
+
+from bisect import bisect_left
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.comparison.confidence_sequences import bounded_sums, empirical_bernstein
+from gateway.comparison.sums import Floats
+
+_PER_OCTAVE = 8
+_OCTAVES = 20
+BOUNDS_S: Floats = 0.0001 * 2.0 ** (np.arange(_PER_OCTAVE * _OCTAVES + 1) / _PER_OCTAVE)
+"""Upper bounds of the buckets, 0.1 ms to 105 s; there is one more above them."""
+_BOUNDS = tuple(BOUNDS_S.tolist())
+
+Counts = NDArray[np.int64]
+"""Requests in each bucket, shape (162,). Those of two workers add up."""
+
+
+def no_requests() -> Counts:
+    return np.zeros(len(_BOUNDS) + 1, dtype=np.int64)
+
+
+def bucket_of(seconds: float) -> int:
+    """The place in `Counts` of a request that took so long."""
+    return bisect_left(_BOUNDS, seconds)
+
+
+def quantile_s(counts: Counts, share: float) -> float:
+    """The time within which *share* of the requests were answered, to 9 %: the upper bound of its bucket.
+
+    NaN if there were none, infinite if it lies above the last bound.
+    """
+    if not counts.sum():
+        return float("nan")
+    bucket = int(np.searchsorted(counts.cumsum(), share * counts.sum()))
+    return _BOUNDS[bucket] if bucket < len(_BOUNDS) else float("inf")
+
+
+class Quantile(msgspec.Struct, frozen=True):
+    """Between which times a quantile lies, whenever one looks."""
+
+    lower_s: float
+    upper_s: float
+
+
+def quantile_sequence(counts: Counts, share: float, *, alpha: float, design_effect: float = 1.0) -> Quantile:
+    """The time within which *share* of such requests are answered, as an interval that holds at any time.
+
+    How many are within a bound is a share like any other, so the quantile is above every bound within which too few
+    are, and below every one within which enough are. Only the bound at the true quantile has to be right for that, so
+    that nothing is paid for looking at all of them (Howard and Ramdas, Bernoulli 28(3), 2022).
+    """
+    within = np.cumsum(counts[:-1]).astype(np.float64)
+    n = np.full_like(within, counts.sum())
+    lower, upper = empirical_bernstein(bounded_sums(n, within, within).shrunk(design_effect), alpha=alpha)
+    too_few, enough = np.flatnonzero(upper < share), np.flatnonzero(lower >= share)
+    return Quantile(
+        lower_s=_BOUNDS[too_few[-1]] if too_few.size else 0.0,
+        upper_s=_BOUNDS[enough[0]] if enough.size else float("inf"),
+    )
+
+
+def quantile_ratio(champion: Counts, challenger: Counts, share: float, *, alpha: float) -> tuple[float, float]:
+    """How many times the champion's quantile the challenger's is, as an interval that holds at any time.
+
+    A guard `p99=1.2x` is broken once the lower end is above 1.2, and kept once the upper end isn't. Each arm gets half
+    of the error: latencies of one machine move together, so nothing is assumed of one arm given the other.
+    """
+    ours, theirs = (quantile_sequence(counts, share, alpha=alpha / 2) for counts in (challenger, champion))
+    lower = ours.lower_s / theirs.upper_s if np.isfinite(theirs.upper_s) else 0.0
+    upper = ours.upper_s / theirs.lower_s if theirs.lower_s > 0 else float("inf")
+    return lower, upper

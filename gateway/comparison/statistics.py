@@ -1,0 +1,264 @@
+"""Is the challenger better than the champion? Begin reading here.
+
+The way from sums to a conclusion, all of it functions of values:
+
+1. `estimate`: one arm in one period. A metric's value, and how far each cluster pulls it: `gateway.comparison.metrics`
+   says which sums it is made of, `gateway.comparison.sums` how they are kept.
+2. `pool`: challenger minus champion within each period, averaged over periods by inverse variance. Only arms that were
+   asked at the same time are ever compared, so that a ramp doesn't take a better month for a better model.
+3. `interval_of`: an interval for that difference that holds at any time (`gateway.comparison.confidence_sequences`).
+4. `gateway.comparison.verdict`: better, worse or not yet, unless `gateway.comparison.sample_ratio` says that the arms
+   weren't given what the split says. `gateway.comparison.planner` says beforehand how long it takes.
+
+**Time.** Requests go on coming to the same clusters, so there is no row of independent observations to count. What a
+sequence needs is less: that the estimate, on the scale of its information (one over its variance), goes about like a
+Brownian motion, which is what estimates that gather information do (Jennison and Turnbull, Group Sequential Methods,
+chapter 11). So the n of the formulas is not a number of requests but that of independent requests, evenly split, that
+would say as much.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+
+from gateway.comparison.confidence_sequences import (
+    Arms,
+    BoundedSums,
+    asymptotic_half_width,
+    asymptotic_log_evidence,
+    empirical_bernstein_difference,
+)
+from gateway.comparison.metrics import Metric, combine
+from gateway.comparison.sums import Floats
+
+ALPHA = 0.05
+"""How often an interval may miss at all, over all looks at one comparison together."""
+CLUSTERS_MIN = 20
+"""Of each arm, with anything in them, below which no variance by cluster is believed."""
+INFORMATION_MIN = 50.0
+"""Below which bounded metrics are judged by empirical Bernstein: of the scarcer arm, its number of independent requests
+times the variance of one on the scale of the bounds. 50 failures where they are rare; 200 labels at an accuracy of
+a half.
+"""
+
+
+class Method(StrEnum):
+    ASYMPTOTIC = "asymptotic"
+    EMPIRICAL_BERNSTEIN = "empirical_bernstein"
+    NONE = "none"
+    """Too few clusters to say anything."""
+
+
+class Estimate(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A metric of one arm in one period. All but *pulls* have the leading shape of the sums: () or (runs,)."""
+
+    value: Floats
+    """NaN where nothing was counted."""
+    pulls: Floats
+    """How far each cluster pulls the value from its expectation, shape (..., clusters): they add up to 0, and their
+    squares to the variance of the value."""
+    n: Floats
+    """What the quotient is taken over: labels, requests."""
+    spread: Floats
+    """The variance of one of them, as if each were of a cluster of its own, times n."""
+    clusters: Floats
+    """How many clusters have anything in them."""
+
+
+def estimate(metric: Metric, sums: Floats) -> Estimate:
+    """*metric* of one arm in one period, by linearisation (the delta method over cluster totals).
+
+    *sums* has the shape (..., columns of the metric's layout, clusters). The quotient `R = Y / X` errs as
+    `sum(y_c - R x_c) / X` does (Cochran, Sampling Techniques, section 6.4); with C clusters times C / (C - 1).
+    """
+    above, below = combine(metric.above, sums, metric.layout), combine(metric.below, sums, metric.layout)
+    y, x = above.sum(axis=-1), below.sum(axis=-1)
+    squares, products, below_squares = (
+        combine(part, sums, metric.layout).sum(axis=-1)
+        for part in (metric.squares, metric.products, metric.below_squares)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = y / x
+        # A sum of squares, but for rounding.
+        spread = np.maximum(squares - 2 * mean * products + mean**2 * below_squares, 0.0)
+        pulls = (above - mean[..., None] * below) / x[..., None]
+    return _finished(metric, mean, np.nan_to_num(pulls), x, np.nan_to_num(spread), (below != 0).sum(axis=-1))
+
+
+def _finished(metric: Metric, mean: Floats, pulls: Floats, n: Floats, spread: Floats, clusters: Floats) -> Estimate:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correction = np.where(clusters > 1, np.sqrt(clusters / (clusters - 1)), 1.0)
+        # The slope of the root, where the metric is one.
+        slope = np.nan_to_num(1 / (2 * np.sqrt(mean)), posinf=0.0) if metric.root else np.ones_like(mean)
+    return Estimate(
+        value=np.sqrt(mean) if metric.root else mean,
+        pulls=pulls * (correction * slope)[..., None],
+        n=n,
+        spread=spread * slope**2,
+        clusters=clusters,
+    )
+
+
+class Difference(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Challenger minus champion over all periods; all of one shape, () or (runs,)."""
+
+    value: Floats
+    """NaN where there is no period in which both were asked."""
+    variance: Floats
+    """By cluster. Never less than what requests that are all independent would have."""
+    design_effect: Floats
+    """How many times more that is than if they were."""
+    s2: Floats
+    """The variance of the difference for one request, were they independent and evenly split."""
+    n: Floats
+    """`s2 / variance`: so many such requests would say as much."""
+    clusters: Floats
+    """Clusters of the arm that has fewer, over the periods the most that any had."""
+
+
+Period = tuple[Estimate, Estimate]
+"""Champion and challenger between two changes of the split."""
+
+
+def pool(periods: Sequence[Period]) -> Difference:
+    """The difference within each period, averaged with weights by inverse variance.
+
+    The weights take the variance of one request to be an arm's own over all periods: taken period by period, one with
+    few requests that happen to agree would weigh most. The variance of the average is then taken by cluster over all
+    periods at once, as a unit that was asked in two of them is the same unit.
+    """
+    champions, challengers = zip(*periods, strict=True)
+    spreads = [_common_spread(estimates) for estimates in (champions, challengers)]
+    variances = np.stack([_independent_variance(period, spreads) for period in periods])
+    informations = np.where(np.isfinite(variances), 1 / np.where(variances > 0, variances, np.inf), 0.0)
+    # Where no request differs from another there is nothing to go by but their number.
+    informations = np.where(informations.sum(axis=0) > 0, informations, _evenness(periods))
+    total = informations.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = informations / total
+        values = np.stack([challenger.value - champion.value for champion, challenger in periods])
+        value = np.where(total > 0, np.nansum(weights * values, axis=0), np.nan)
+    weights = np.nan_to_num(weights)
+    pulls = sum(
+        weight[..., None] * (challenger.pulls - champion.pulls)
+        for weight, (champion, challenger) in zip(weights, periods, strict=True)
+    )
+    independent = sum(
+        weight**2 * sum(each.spread / np.maximum(each.n, 1) ** 2 for each in period)
+        for weight, period in zip(weights, periods, strict=True)
+    )
+    independent = np.where(total > 0, independent, np.inf)
+    variance = np.maximum((np.asarray(pulls) ** 2).sum(axis=-1), independent)
+    return _difference(periods, value, variance, independent, s2=2 * (spreads[0] + spreads[1]))
+
+
+def _common_spread(estimates: Sequence[Estimate]) -> Floats:
+    """The variance of one request of an arm, over all its periods."""
+    n = np.sum([each.n for each in estimates], axis=0)
+    common: Floats = np.sum([each.spread for each in estimates], axis=0) / np.maximum(n, 1)
+    return common
+
+
+def _independent_variance(period: Period, spreads: Sequence[Floats]) -> Floats:
+    """Of a period's difference, were all requests independent; infinite where one of the arms has none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = sum(spread / each.n for spread, each in zip(spreads, period, strict=True))
+    both = (period[0].n > 0) & (period[1].n > 0)
+    return np.where(both, variance, np.inf)
+
+
+def _evenness(periods: Sequence[Period]) -> Floats:
+    """The arms' numbers multiplied, over their sum: what a period's difference is worth, whatever is counted."""
+    return np.stack([a.n * b.n / np.maximum(a.n + b.n, 1) for a, b in periods])
+
+
+def _difference(
+    periods: Sequence[Period], value: Floats, variance: Floats, independent: Floats, *, s2: Floats
+) -> Difference:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = np.where(independent > 0, variance / independent, 1.0)
+        n = np.where(variance > 0, s2 / variance, 0.0)
+    champions, challengers = (np.max([each.clusters for each in arm], axis=0) for arm in zip(*periods, strict=True))
+    return Difference(
+        value=value,
+        variance=variance,
+        design_effect=np.where(np.isfinite(effect), effect, 1.0),
+        s2=s2,
+        n=n,
+        clusters=np.minimum(champions, challengers),
+    )
+
+
+class Interval(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Where the difference lies, whenever one looks: wrong at any look in at most *alpha* of the comparisons."""
+
+    lower: Floats
+    upper: Floats
+    alpha: float
+    method: Method
+
+
+def asymptotic_interval(difference: Difference, *, alpha: float = ALPHA) -> Interval:
+    """By the asymptotic confidence sequence; of the difference's shape, infinite where clusters are too few."""
+    half = asymptotic_half_width(difference.s2, difference.n, alpha=alpha)
+    half = np.where((difference.clusters >= CLUSTERS_MIN) & np.isfinite(difference.value), half, np.inf)
+    value = np.nan_to_num(difference.value)
+    return Interval(lower=value - half, upper=value + half, alpha=alpha, method=Method.ASYMPTOTIC)
+
+
+def p_value(difference: Difference, *, alpha: float = ALPHA) -> Floats:
+    """Of "there is no difference", at any time; below *alpha* exactly where 0 is outside the asymptotic interval."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.nan_to_num(difference.value / np.sqrt(difference.variance))
+    p: Floats = np.exp(-np.maximum(asymptotic_log_evidence(z, difference.n, alpha=alpha), 0.0))
+    return np.where(difference.clusters >= CLUSTERS_MIN, p, 1.0)
+
+
+def interval_of(metric: Metric, periods: Sequence[tuple[Floats, Floats]], *, alpha: float = ALPHA) -> Interval:
+    """The interval for the challenger's *metric* minus the champion's, by whichever sequence suits how much there is.
+
+    *periods* has each period's sums of champion and challenger, each of shape (columns of the metric's layout,
+    clusters). Bounded metrics are judged by empirical Bernstein until there is information enough (`INFORMATION_MIN`),
+    as counts of clusters or of rare events are no bell curve before.
+    """
+    difference = pool([(estimate(metric, champion), estimate(metric, challenger)) for champion, challenger in periods])
+    if metric.bounds is not None and _scarcest_information(metric, periods, difference) < INFORMATION_MIN:
+        return _bernstein_interval(metric, periods, difference, alpha=alpha)
+    interval = asymptotic_interval(difference, alpha=alpha)
+    enough = bool(np.isfinite(interval.lower))
+    return interval if enough else msgspec.structs.replace(interval, method=Method.NONE)
+
+
+def _scarcest_information(metric: Metric, periods: Sequence[tuple[Floats, Floats]], difference: Difference) -> float:
+    """Of the arm that has less: the sum of squared deviations on the scale of the bounds, in independent requests."""
+    assert metric.bounds is not None  # noqa: S101  (for mypy: asked where there are bounds)
+    width = metric.bounds[1] - metric.bounds[0]
+    deviations = (sum(float(estimate(metric, sums).spread) for sums in arm) for arm in zip(*periods, strict=True))
+    return min(deviations) / width**2 / float(difference.design_effect)
+
+
+def _bernstein_interval(
+    metric: Metric, periods: Sequence[tuple[Floats, Floats]], difference: Difference, *, alpha: float
+) -> Interval:
+    assert metric.bounds is not None  # noqa: S101  (for mypy: asked where there are bounds)
+    width = metric.bounds[1] - metric.bounds[0]
+    arms: list[Arms] = [
+        (_bounded(metric, champion, difference.design_effect), _bounded(metric, challenger, difference.design_effect))
+        for champion, challenger in periods
+    ]
+    lower, upper = empirical_bernstein_difference(arms, alpha=alpha)
+    return Interval(lower=lower * width, upper=upper * width, alpha=alpha, method=Method.EMPIRICAL_BERNSTEIN)
+
+
+def _bounded(metric: Metric, sums: Floats, design_effect: Floats) -> BoundedSums:
+    """An arm's sums brought to [0, 1], and to as many requests as they are worth."""
+    assert metric.bounds is not None  # noqa: S101  (for mypy: asked where there are bounds)
+    low, high = metric.bounds
+    n, total, squares = (
+        combine(part, sums, metric.layout).sum(axis=-1) for part in (metric.below, metric.above, metric.squares)
+    )
+    scaled = (total - low * n) / (high - low)
+    scaled_squares = (squares - 2 * low * total + low**2 * n) / (high - low) ** 2
+    return BoundedSums(n, scaled, scaled_squares).shrunk(design_effect)
