@@ -98,9 +98,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: Annotated[
         str, Meta(description="Addresses or networks of proxies that say who is calling, by comma.")
     ] = ""
-    user_header: Annotated[str, Meta(min_length=1, description="Header in which such a proxy names the user.")] = (
-        "X-Forwarded-User"
-    )
+    user_header: Annotated[
+        str,
+        Meta(description="Header in which such a proxy names the user; empty: X-Forwarded-User, with an issuer none."),
+    ] = ""
     default_grants: Annotated[
         str,
         Meta(description="What users may do whom a proxy or an issuer vouches for and nobody has added, by comma."),
@@ -263,6 +264,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def artifacts(self) -> str:
         return self.artifact_root or str(self.data_dir / "artifacts")
+
+    @property
+    def proxy_user_header(self) -> str:
+        """In which proxies name users, if they do.
+
+        A proxy that is listed for its certificate alone may hand on whatever callers say in it: where users sign in by
+        an issuer it counts only if somebody has set it.
+        """
+        return self.user_header or ("" if self.oidc_issuer else "X-Forwarded-User")
 
     @property
     def switch_lead_ms(self) -> int:

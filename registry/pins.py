@@ -8,7 +8,7 @@ from registry.entities import Action, Pin
 from registry.errors import ModelVersionNotFound
 from registry.granted import ensure_may_change, in_sight, may_see
 from registry.names import check_model_name
-from registry.rows import get_version_row
+from registry.rows import get_model_row, get_version_row
 from registry.schema import PinRow
 
 
@@ -34,6 +34,18 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
         session.add(PinRow(model=model, version=version, author=author, created_ms=now_ms))
         history.record(session, Action.PINNED, model, author=author, now_ms=now_ms, version=version)
     serving.raise_generation(session)
+
+
+def unpin_all(session: Session, model: str, *, author: str, now_ms: int) -> None:
+    """Take back all wishes about *model*.
+
+    Raises:
+        RegisteredModelNotFound: if there is no such model that the caller may see.
+        NotGranted: if they may not change it.
+    """
+    get_model_row(session, model, lock=True)
+    for version in session.scalars(select(PinRow.version).where(PinRow.model == model).order_by(PinRow.version)).all():
+        unpin(session, model, version, author=author, now_ms=now_ms)
 
 
 def unpin(session: Session, model: str, version: int, *, author: str, now_ms: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from tracking.access.caller import caller_of
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import DELETED_AT_ONCE, ArtifactStore, Upload
 from tracking.errors import Conflict
@@ -104,7 +105,9 @@ def _raise_if_frozen(session: Session, path: ArtifactPath, touched: ColumnElemen
     query = select(FrozenFolderRow.folder, FrozenFolderRow.label).where(touched).order_by(FrozenFolderRow.label)
     found = session.execute(query.limit(1)).first()
     if found is not None:
-        raise ArtifactFrozen(path, found.folder, found.label)
+        # The label names a model, and perhaps one that is hidden.
+        label = found.label if caller_of(session).reading.models.all else "registered"
+        raise ArtifactFrozen(path, found.folder, label)
 
 
 def record_file(session: Session, path: ArtifactPath, digest: FileDigest, now_ms: int) -> None:

@@ -7,13 +7,14 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, CursorResult, String, Table, and_, case, delete, exists, or_, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import Session
 
+from tracking.access.caller import caller_of
 from tracking.access.narrowing import ensure_may_change, in_sight, narrowed, runs_in_sight
 from tracking.entities import LifecycleStage, LoggedModel, LoggedModelStatus, Metric
 from tracking.errors import InvalidParameter, NotFound
@@ -68,6 +69,15 @@ class LoggedModelParamChanged(InvalidParameter):
             f"Changing param values is not allowed. Param with key={key!r} was already logged with value={known!r} "
             f"for model ID={model_id!r}. Attempted logging new value {given!r}."
         )
+
+
+class _Seen(NamedTuple):
+    """Conditions on what belongs to a logged model and may be of others: none for whoever sees everything."""
+
+    points: Sequence[ColumnElement[bool]]
+    """What runs of hidden experiments logged about it is theirs."""
+    tags: Sequence[ColumnElement[bool]]
+    """Where it is registered may be hidden; `_shown_tags` has that in parts."""
 
 
 class DatasetFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,19 +268,19 @@ def search_logged_models(
     _check_listed("order_by fields", order_by, ORDERINGS_MAX)
     _check_dataset_names(datasets, order_by)
     comparisons = parse_filter(filter_text, _VOCABULARY)
-    seen_points = runs_in_sight(session, _METRICS.c.run_id)
+    seen = _seen(session)
     conditions = [
         _COLUMNS.experiment_id.in_([parse_experiment_id(one) for one in experiment_ids]),
         *in_sight(session, _COLUMNS.experiment_id),
         _COLUMNS.lifecycle_stage == LifecycleStage.ACTIVE,
-        *(_condition(one, datasets, seen_points) for one in comparisons),
+        *(_condition(one, datasets, seen) for one in comparisons),
     ]
     if datasets and not any(one.field.entity is Entity.METRIC for one in comparisons):
-        conditions.append(_measured(seen_points, datasets))
+        conditions.append(_measured(seen.points, datasets))
     page = read_page(
         session,
         list(_COLUMNS),
-        [Turn(_MODELS, conditions, _order(order_by, seen_points))],
+        [Turn(_MODELS, conditions, _order(order_by, seen.points))],
         search_key=(sorted(experiment_ids), filter_text or "", list(datasets), list(order_by)),
         max_results=max_results,
         token=page_token,
@@ -319,18 +329,25 @@ _VOCABULARY = Vocabulary(
 )
 
 
-def _condition(
-    comparison: Comparison, datasets: Sequence[DatasetFilter], seen_points: Sequence[ColumnElement[bool]]
-) -> ColumnElement[bool]:
+def _seen(session: Session) -> _Seen:
+    sees_models = caller_of(session).reading.models.all
+    return _Seen(
+        points=runs_in_sight(session, _METRICS.c.run_id),
+        tags=[] if sees_models else [_VALUES[Entity.TAG].c.key != VERSIONS_TAG],
+    )
+
+
+def _condition(comparison: Comparison, datasets: Sequence[DatasetFilter], seen: _Seen) -> ColumnElement[bool]:
     field = comparison.field
     if field.entity is Entity.ATTRIBUTE:
         return compares(_ATTRIBUTES[field.key], comparison)
     if field.entity is Entity.METRIC:
         points = _METRICS.c
         meets = [points.key == field.key, points.is_nan.is_(False), compares(points.value, comparison)]
-        return _measured([*meets, *seen_points], datasets)
+        return _measured([*meets, *seen.points], datasets)
     values = _VALUES[field.entity].c
     owned = [values.model_id == _COLUMNS.model_id, values.key == field.key]
+    owned += seen.tags if field.entity is Entity.TAG else []
     if comparison.value is None:
         has_it = exists().where(*owned).correlate(_MODELS)
         return ~has_it if comparison.comparator is Comparator.IS_NULL else has_it
@@ -449,11 +466,23 @@ def _load(session: Session, rows: Sequence[Any]) -> list[LoggedModel]:
             created_ms=row.created_ms,
             updated_ms=row.updated_ms,
             params=params[row.model_id],
-            tags=tags[row.model_id],
+            tags=_shown_tags(session, tags[row.model_id]),
             metrics=tuple(metrics[row.model_id]),
         )
         for row in rows
     ]
+
+
+def _shown_tags(session: Session, tags: dict[str, str]) -> dict[str, str]:
+    """*tags*, where that of the versions names those alone whose model the caller sees."""
+    names = caller_of(session).reading.models
+    if names.all or VERSIONS_TAG not in tags:
+        return tags
+    noted = _read_versions(tags[VERSIONS_TAG]) or []
+    shown = [entry for entry in noted if isinstance(entry, dict) and str(entry.get("name")) in names]
+    return {key: value for key, value in tags.items() if key != VERSIONS_TAG} | (
+        {VERSIONS_TAG: json.dumps(shown)} if shown else {}
+    )
 
 
 def _values_of(
@@ -470,9 +499,8 @@ def _metrics_of(session: Session, model_ids: list[str]) -> dict[str, list[Metric
     metrics: dict[str, list[Metric]] = {model_id: [] for model_id in model_ids}
     points = _METRICS.c
     in_order = (points.model_id, points.key, points.timestamp_ms, points.step, points.run_id)
-    # What runs of hidden experiments logged about the model is theirs.
-    seen = [points.model_id.in_(model_ids), *runs_in_sight(session, points.run_id)]
-    for row in session.execute(select(_METRICS).where(*seen).order_by(*in_order)):
+    of_models = [points.model_id.in_(model_ids), *_seen(session).points]
+    for row in session.execute(select(_METRICS).where(*of_models).order_by(*in_order)):
         point = Metric(
             key=row.key,
             value=math.nan if row.is_nan else row.value,

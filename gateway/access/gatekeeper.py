@@ -31,7 +31,7 @@ _FORWARDED_PROTO = b"x-forwarded-proto"
 _SESSION_WAIT_S = 2.5
 _SESSION_LOOK_S = 0.05
 _SESSIONS_AWAITED_MAX = 64
-_FOREIGN_SESSIONS_MAX = 1_000
+_SESSIONS_OVER_MAX = 1_000
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -111,11 +111,13 @@ class Gatekeeper:
         self._workers = workers
         self._session_wait_s = session_wait_s
         self._sessions_awaited = 0
-        # Cookies that were waited for in vain: nobody waits twice for a session that is over.
-        self._foreign_sessions: OrderedDict[str, None] = OrderedDict()
+        # Those that were waited for in vain, or known before: nobody waits for a session that is over.
+        self._over: OrderedDict[str, None] = OrderedDict()
 
     def take(self, book: Book) -> None:
         """Know what *book* says, and nothing of what the one before said."""
+        for digest in self.book.tokens.keys() - book.tokens.keys():
+            self._note_over(digest)
         self.book = book
         self._identities = {}
         self._right.clear()
@@ -223,11 +225,7 @@ class Gatekeeper:
         if secret is None or not secret.startswith(SecretKind.SESSION):
             return None
         digest = digest_of(secret)
-        if (
-            digest in self.book.tokens
-            or digest in self._foreign_sessions
-            or self._sessions_awaited >= _SESSIONS_AWAITED_MAX
-        ):
+        if digest in self.book.tokens or digest in self._over or self._sessions_awaited >= _SESSIONS_AWAITED_MAX:
             return self._of_session(digest)
         return self._await_session(digest)
 
@@ -247,10 +245,13 @@ class Gatekeeper:
         finally:
             self._sessions_awaited -= 1
         if digest not in self.book.tokens:
-            self._foreign_sessions[digest] = None
-            while len(self._foreign_sessions) > _FOREIGN_SESSIONS_MAX:
-                self._foreign_sessions.popitem(last=False)
+            self._note_over(digest)
         return self._of_session(digest)
+
+    def _note_over(self, digest: str) -> None:
+        self._over[digest] = None
+        while len(self._over) > _SESSIONS_OVER_MAX:
+            self._over.popitem(last=False)
 
     # --- passwords
 

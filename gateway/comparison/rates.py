@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from gateway.comparison.sums import Floats
+from gateway.comparison.metrics import FAILURE_RATE
+from gateway.comparison.statistics import PeriodSums, estimate, likeness_bound, pool
+from gateway.comparison.sums import SERVING, Column, Floats
 
 # From a millionth to a million times as often; beyond, nobody asks by how much.
 _LOG_RATIOS = np.linspace(-14.0, 14.0, 113)
@@ -25,6 +27,25 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
     challenger: float
     champion_requests: float
     challenger_requests: float
+
+
+def failure_ratio(periods: Sequence[PeriodSums], *, alpha: float) -> tuple[float, float]:
+    """`rate_ratio_sequence` of sums of the layout SERVING, by cluster: one caller who always fails is one caller."""
+    difference = pool([(estimate(FAILURE_RATE, a), estimate(FAILURE_RATE, b)) for a, b in periods])
+    effect = likeness_bound(FAILURE_RATE, periods, difference)
+    requests, failures = SERVING.index(Column.REQUESTS), SERVING.index(Column.FAILURES)
+    return rate_ratio_sequence(
+        [
+            Failures(
+                champion=float(champion[failures].sum()) / effect,
+                challenger=float(challenger[failures].sum()) / effect,
+                champion_requests=float(champion[requests].sum()),
+                challenger_requests=float(challenger[requests].sum()),
+            )
+            for champion, challenger in periods
+        ],
+        alpha=alpha,
+    )
 
 
 def rate_ratio_sequence(periods: Sequence[Failures], *, alpha: float) -> tuple[float, float]:

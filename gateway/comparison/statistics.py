@@ -6,7 +6,8 @@ The way from sums to a conclusion, all of it functions of values:
    says which sums it is made of, `gateway.comparison.sums` how they are kept.
 2. `pool`: challenger minus champion within each period, averaged over periods by inverse variance. Only arms that were
    asked at the same time are ever compared, so that a ramp doesn't take a better month for a better model.
-3. `interval_of`: an interval for that difference that holds at any time (`gateway.comparison.confidence_sequences`).
+3. `compare`: all of that for one metric, with an interval that holds at any time
+   (`gateway.comparison.confidence_sequences`).
 4. `gateway.comparison.verdict`: better, worse or not yet, unless `gateway.comparison.sample_ratio` says that the arms
    weren't given what the split says. `gateway.comparison.planner` says beforehand how long it takes.
 
@@ -129,29 +130,32 @@ def pool(periods: Sequence[Period]) -> Difference:
     few requests that happen to agree would weigh most. The variance of the average is then taken by cluster over all
     periods at once, as a unit that was asked in two of them is the same unit.
     """
-    champions, challengers = zip(*periods, strict=True)
-    spreads = [_common_spread(estimates) for estimates in (champions, challengers)]
-    variances = np.stack([_independent_variance(period, spreads) for period in periods])
-    informations = np.where(np.isfinite(variances), 1 / np.where(variances > 0, variances, np.inf), 0.0)
-    # Where no request differs from another there is nothing to go by but their number.
-    informations = np.where(informations.sum(axis=0) > 0, informations, _evenness(periods))
-    total = informations.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weights = informations / total
-        values = np.stack([challenger.value - champion.value for champion, challenger in periods])
-        value = np.where(total > 0, np.nansum(weights * values, axis=0), np.nan)
-    weights = np.nan_to_num(weights)
-    pulls = sum(
-        weight[..., None] * (challenger.pulls - champion.pulls)
-        for weight, (champion, challenger) in zip(weights, periods, strict=True)
-    )
+    spreads = [_common_spread(arm) for arm in zip(*periods, strict=True)]
+    weights = _weights(periods, spreads)
+    comparable = weights.sum(axis=0) > 0
+    value = sum(weight * np.nan_to_num(b.value - a.value) for weight, (a, b) in zip(weights, periods, strict=True))
+    pulls = sum(weight[..., None] * (b.pulls - a.pulls) for weight, (a, b) in zip(weights, periods, strict=True))
     independent = sum(
         weight**2 * sum(each.spread / np.maximum(each.n, 1) ** 2 for each in period)
         for weight, period in zip(weights, periods, strict=True)
     )
-    independent = np.where(total > 0, independent, np.inf)
-    variance = np.maximum((np.asarray(pulls) ** 2).sum(axis=-1), independent)
-    return _difference(periods, value, variance, independent, s2=2 * (spreads[0] + spreads[1]))
+    return _difference(
+        periods,
+        value=np.where(comparable, value, np.nan),
+        variance=np.where(comparable, np.maximum((np.asarray(pulls) ** 2).sum(axis=-1), independent), np.inf),
+        independent=np.asarray(independent),
+        s2=2 * (spreads[0] + spreads[1]),
+    )
+
+
+def _weights(periods: Sequence[Period], spreads: Sequence[Floats]) -> Floats:
+    """Of each period, shape (periods, ...): they add up to 1, or are 0 where there is nothing to compare."""
+    variances = np.stack([_independent_variance(period, spreads) for period in periods])
+    informations = np.where(variances > 0, 1 / np.where(variances > 0, variances, 1.0), 0.0)
+    # Where no request differs from another there is nothing to go by but their number.
+    informations = np.where(informations.sum(axis=0) > 0, informations, _evenness(periods))
+    total = informations.sum(axis=0)
+    return informations / np.where(total > 0, total, 1.0)
 
 
 def _common_spread(estimates: Sequence[Estimate]) -> Floats:
@@ -175,18 +179,16 @@ def _evenness(periods: Sequence[Period]) -> Floats:
 
 
 def _difference(
-    periods: Sequence[Period], value: Floats, variance: Floats, independent: Floats, *, s2: Floats
+    periods: Sequence[Period], *, value: Floats, variance: Floats, independent: Floats, s2: Floats
 ) -> Difference:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effect = np.where(independent > 0, variance / independent, 1.0)
-        n = np.where(variance > 0, s2 / variance, 0.0)
     champions, challengers = (np.max([each.clusters for each in arm], axis=0) for arm in zip(*periods, strict=True))
+    known = np.isfinite(variance) & (independent > 0)
     return Difference(
         value=value,
         variance=variance,
-        design_effect=np.where(np.isfinite(effect), effect, 1.0),
+        design_effect=np.where(known, variance, 1.0) / np.where(known, independent, 1.0),
         s2=s2,
-        n=n,
+        n=np.where(variance > 0, s2 / np.where(variance > 0, variance, 1.0), 0.0),
         clusters=np.minimum(champions, challengers),
     )
 
@@ -216,49 +218,100 @@ def p_value(difference: Difference, *, alpha: float = ALPHA) -> Floats:
     return np.where(difference.clusters >= CLUSTERS_MIN, p, 1.0)
 
 
-def interval_of(metric: Metric, periods: Sequence[tuple[Floats, Floats]], *, alpha: float = ALPHA) -> Interval:
-    """The interval for the challenger's *metric* minus the champion's, by whichever sequence suits how much there is.
+class Comparison(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """One metric of champion and challenger, for people to see and for `gateway.comparison.verdict` to judge."""
 
-    *periods* has each period's sums of champion and challenger, each of shape (columns of the metric's layout,
-    clusters). Bounded metrics are judged by empirical Bernstein until there is information enough (`INFORMATION_MIN`),
-    as counts of clusters or of rare events are no bell curve before.
+    metric: str
+    champion: float
+    """Over all periods, as is `challenger`; NaN where there is nothing. Not to be subtracted: see `difference`."""
+    challenger: float
+    champion_n: float
+    challenger_n: float
+    difference: float
+    """Within periods, pooled."""
+    interval: Interval
+    p_value: float
+    """By the asymptotic sequence; 1 while another one judges."""
+    design_effect: float
+    clusters: int
+
+
+PeriodSums = tuple[Floats, Floats]
+"""Sums of champion and challenger, each of shape (columns of a metric's layout, clusters)."""
+
+
+def compare(metric: Metric, periods: Sequence[PeriodSums], *, alpha: float = ALPHA) -> Comparison:
+    """Compare by *metric* over all *periods*, of which there must be one at least.
+
+    Bounded metrics are judged by empirical Bernstein until there is information enough (`INFORMATION_MIN`), as counts
+    of clusters or of rare events are no bell curve before.
     """
-    difference = pool([(estimate(metric, champion), estimate(metric, challenger)) for champion, challenger in periods])
-    if metric.bounds is not None and _scarcest_information(metric, periods, difference) < INFORMATION_MIN:
-        return _bernstein_interval(metric, periods, difference, alpha=alpha)
+    estimates = [(estimate(metric, champion), estimate(metric, challenger)) for champion, challenger in periods]
+    difference = pool(estimates)
+    overall = [estimate(metric, np.sum(arm, axis=0)) for arm in zip(*periods, strict=True)]
+    interval = _interval(metric, periods, estimates, difference, alpha=alpha)
+    judged = interval.method is Method.ASYMPTOTIC
+    return Comparison(
+        metric=metric.name,
+        champion=float(overall[0].value),
+        challenger=float(overall[1].value),
+        champion_n=float(overall[0].n),
+        challenger_n=float(overall[1].n),
+        difference=float(difference.value),
+        interval=interval,
+        p_value=float(p_value(difference, alpha=alpha)) if judged else 1.0,
+        design_effect=float(difference.design_effect),
+        clusters=int(difference.clusters),
+    )
+
+
+def _interval(
+    metric: Metric, periods: Sequence[PeriodSums], estimates: Sequence[Period], difference: Difference, *, alpha: float
+) -> Interval:
+    if metric.bounds is not None and _scarcest_information(metric.bounds, estimates, difference) < INFORMATION_MIN:
+        return _bernstein_interval(metric, metric.bounds, periods, difference, alpha=alpha)
     interval = asymptotic_interval(difference, alpha=alpha)
-    enough = bool(np.isfinite(interval.lower))
-    return interval if enough else msgspec.structs.replace(interval, method=Method.NONE)
+    return interval if np.isfinite(interval.lower) else msgspec.structs.replace(interval, method=Method.NONE)
 
 
-def _scarcest_information(metric: Metric, periods: Sequence[tuple[Floats, Floats]], difference: Difference) -> float:
+Bounds = tuple[float, float]
+
+
+def _scarcest_information(bounds: Bounds, estimates: Sequence[Period], difference: Difference) -> float:
     """Of the arm that has less: the sum of squared deviations on the scale of the bounds, in independent requests."""
-    assert metric.bounds is not None  # noqa: S101  (for mypy: asked where there are bounds)
-    width = metric.bounds[1] - metric.bounds[0]
-    deviations = (sum(float(estimate(metric, sums).spread) for sums in arm) for arm in zip(*periods, strict=True))
-    return min(deviations) / width**2 / float(difference.design_effect)
+    deviations = (sum(float(each.spread) for each in arm) for arm in zip(*estimates, strict=True))
+    return min(deviations) / (bounds[1] - bounds[0]) ** 2 / float(difference.design_effect)
 
 
 def _bernstein_interval(
-    metric: Metric, periods: Sequence[tuple[Floats, Floats]], difference: Difference, *, alpha: float
+    metric: Metric, bounds: Bounds, periods: Sequence[PeriodSums], difference: Difference, *, alpha: float
 ) -> Interval:
-    assert metric.bounds is not None  # noqa: S101  (for mypy: asked where there are bounds)
-    width = metric.bounds[1] - metric.bounds[0]
+    width = bounds[1] - bounds[0]
+    effect = likeness_bound(metric, periods, difference)
     arms: list[Arms] = [
-        (_bounded(metric, champion, difference.design_effect), _bounded(metric, challenger, difference.design_effect))
+        (_bounded(metric, bounds, champion).shrunk(effect), _bounded(metric, bounds, challenger).shrunk(effect))
         for champion, challenger in periods
     ]
     lower, upper = empirical_bernstein_difference(arms, alpha=alpha)
     return Interval(lower=lower * width, upper=upper * width, alpha=alpha, method=Method.EMPIRICAL_BERNSTEIN)
 
 
-def _bounded(metric: Metric, sums: Floats, design_effect: Floats) -> BoundedSums:
-    """An arm's sums brought to [0, 1], and to as many requests as they are worth."""
-    assert metric.bounds is not None  # noqa: S101  (for mypy: asked where there are bounds)
-    low, high = metric.bounds
+def likeness_bound(metric: Metric, periods: Sequence[PeriodSums], difference: Difference) -> float:
+    """By how much to divide the counts of requests that come in clusters: the design effect.
+
+    Where an arm has too few clusters to tell by, all requests of a cluster are taken to say one thing.
+    """
+    if difference.clusters >= CLUSTERS_MIN:
+        return float(difference.design_effect)
+    asked = [combine(metric.below, np.sum(arm, axis=0), metric.layout) for arm in zip(*periods, strict=True)]
+    alike = [float(counts.sum()) / max(int(np.count_nonzero(counts)), 1) for counts in asked]
+    return max(*alike, float(difference.design_effect))
+
+
+def _bounded(metric: Metric, bounds: Bounds, sums: Floats) -> BoundedSums:
+    """An arm's sums, with its values brought to [0, 1]."""
+    low, width = bounds[0], bounds[1] - bounds[0]
     n, total, squares = (
         combine(part, sums, metric.layout).sum(axis=-1) for part in (metric.below, metric.above, metric.squares)
     )
-    scaled = (total - low * n) / (high - low)
-    scaled_squares = (squares - 2 * low * total + low**2 * n) / (high - low) ** 2
-    return BoundedSums(n, scaled, scaled_squares).shrunk(design_effect)
+    return BoundedSums(n, (total - low * n) / width, (squares - 2 * low * total + low**2 * n) / width**2)

@@ -5,15 +5,19 @@ from collections.abc import Collection
 import msgspec
 
 from tracking.access.grants import Grant, Kind, beyond
-from tracking.access.permissions import Role
+from tracking.access.permissions import Permission, Role
 
-_MAY = {
+_MAY: dict[str, str] = {
     Role.VIEWER: "see runs, models, artifacts and metrics",
     Role.SCORER: "ask for predictions",
-    Role.PUBLISHER: "log runs, upload artifacts and register versions, and see all that is there",
-    Role.PROMOTER: "move aliases, change splits and pin versions, and see all that is there",
+    Role.PUBLISHER: "log runs, upload artifacts and register versions, and see what is there",
+    Role.PROMOTER: "move aliases, change splits and pin versions, and see what is there",
     Role.ADMIN: "do everything, and give others access",
+    Permission.ALIAS_WRITE: "move aliases",
+    Permission.SPLIT_WRITE: "change splits",
+    Permission.GATE_WRITE: "change what must hold before an alias moves",
 }
+"""Other permissions are seldom given by themselves, and say what they are by their names."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -37,6 +41,6 @@ def choices_within(own: Collection[Grant]) -> list[Choice]:
 
 
 def _words(grant: Grant) -> str:
-    may = _MAY[Role(grant.may)] if grant.may in set(Role) else f"{grant.may} alone"
+    may = f"{grant.may}: {_MAY[grant.may]}" if grant.may in _MAY else grant.may
     where = f"{grant.kind.value}s whose name begins with" if grant.is_prefix else f"the {grant.kind.value}"
-    return f"{grant.may}: {may}" if grant.kind is Kind.EVERYTHING else f"{grant.may}: {may}, for {where} {grant.name}"
+    return may if grant.kind is Kind.EVERYTHING else f"{may}, for {where} {grant.name}"

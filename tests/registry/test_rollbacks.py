@@ -2,11 +2,16 @@
 
 import pytest
 
-from registry import aliases, endpoints, epochs, models, rollbacks, serving
+from registry import aliases, endpoints, epochs, models, rollbacks, serving, versions
 from registry.endpoints import EndpointNotFound
 from registry.entities import SlotStatus
+from registry.sources import Claim, SourcePolicy
+from tracking.access.caller import PROGRAM, Caller, set_caller
+from tracking.access.grants import NOTHING, Names, Scope
 
 NOW = 1_700_000_000_000
+SOURCE = "s3://shared-models/wine"
+POLICY = SourcePolicy(locate=lambda _: None, prefixes=("s3://shared-models",))
 
 
 @pytest.fixture
@@ -60,6 +65,26 @@ def test_one_epoch_goes_back_to_the_champion_before_and_the_alias_with_it(promot
     assert aliases.get_version_by_alias(promoted, "iris", "champion").version == 1
     # Nothing is left that would flip it forward again.
     assert commit(promoted) is None
+
+
+def test_who_may_see_one_model_takes_no_other_out_of_service(promoted):
+    models.create_model(promoted, "wine", now_ms=NOW)
+    versions.create_version(promoted, "wine", Claim(source=SOURCE), policy=POLICY, now_ms=NOW)
+    slots = [SlotStatus(model=model, version=number, state="READY") for model, number in [("iris", 1), ("iris", 2),
+             ("wine", 1)]]  # fmt: skip
+    serving.heartbeat(promoted, "a", slots=slots, epoch=0, now_ms=NOW, lease_ms=5_000)
+    aliases.set_alias(promoted, "wine", "champion", 1, author="ann", now_ms=NOW)
+    commit(promoted)
+    of_iris = Scope(Names(exact=frozenset({"iris"})), Names())
+    for reading in (of_iris, NOTHING):
+        set_alias(promoted, "champion", 2)
+        commit(promoted)
+        set_caller(promoted, Caller("bob", acting=of_iris, reading=reading))
+        assert roll_back(promoted).version == 1
+        assert [route.name for route in serving.newest_table(promoted).routes] == ["iris", "wine"]
+        with pytest.raises(EndpointNotFound):
+            rollbacks.roll_back(promoted, "wine", author="bob", now_ms=NOW, lead_ms=200)
+        set_caller(promoted, PROGRAM)
 
 
 def test_it_is_recorded_with_its_author_as_the_beginning_of_a_period(promoted):

@@ -20,6 +20,7 @@ from tracking.names import check_text
 KEYS_MAX = 10_000
 _ENDPOINTS_MAX = 100
 _RATE_MAX = 1e6
+_SEEING = (Permission.ACCESS_READ, Permission.ACCESS_WRITE)
 
 
 class KeyNotFound(NotFound):
@@ -105,17 +106,25 @@ def revoke_key(session: Session, name: str, own: Collection[Grant]) -> None:
 
     Raises:
         KeyNotFound: if there is none, or none that whoever has *own* has to do with.
+        GrantsTooMuch: if they see this one, and couldn't have made it.
     """
     raise_change_number(session)
     row = session.scalar(select(ScoringKeyRow).where(ScoringKeyRow.name == name))
-    if row is None or not _may_manage(_key(row), own, Permission.ACCESS_WRITE):
+    if row is None or not any(_may_manage(_key(row), own, one) for one in _SEEING):
         raise KeyNotFound(name)
+    key = _key(row)
+    if not _may_manage(key, own, Permission.ACCESS_WRITE):
+        raise GrantsTooMuch(not_to_give(_as_granted(key), own))
     session.delete(row)
     session.flush()
 
 
 def _may_manage(key: ScoringKey, own: Collection[Grant], permission: Permission) -> bool:
-    return may_manage(_grants(key.endpoints, says_who=key.may_force or key.may_pin), own, permission)
+    return may_manage(_as_granted(key), own, permission)
+
+
+def _as_granted(key: ScoringKey) -> list[Grant]:
+    return _grants(key.endpoints, says_who=key.may_force or key.may_pin)
 
 
 def _grants(endpoints: Iterable[str], *, says_who: bool) -> list[Grant]:

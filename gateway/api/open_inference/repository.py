@@ -175,13 +175,11 @@ def _pin(database: Database, name: str, version: int | None, now_ms: int) -> Ver
 def _unpin(database: Database, name: str, version: int | None, now_ms: int) -> None:
     with database.writing() as session:
         reference = parse_model_uri(name, lambda text: models.find_model(session, text) is not None)
+        author = caller_of(session).name
         if version is None and reference.version is None and reference.alias is None:
-            model = models.get_model(session, reference.name).name
-            keys = [(pin.model, pin.version) for pin in pins.list_pins(session) if pin.model == model]
+            pins.unpin_all(session, reference.name, author=author, now_ms=now_ms)
         else:
-            keys = [_version_meant(session, name, version)]
-        for key in keys:
-            pins.unpin(session, *key, author=caller_of(session).name, now_ms=now_ms)
+            pins.unpin(session, *_version_meant(session, name, version), author=author, now_ms=now_ms)
 
 
 def _version_meant(session: Session, name: str, version: int | None) -> VersionKey:

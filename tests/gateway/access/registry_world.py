@@ -1,6 +1,6 @@
 """Registered models whose names trip prefixes, each with one of everything, and in all of it a text of its own."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,21 +52,21 @@ ABSENT = Thing("ab", "mark-of-none")
 THINGS = [Thing(name, f"mark{number:03d}secret") for number, name in enumerate(NAMES)]
 
 
-def build(database: Database) -> str:
+def build(database: Database, things: Sequence[Thing] = THINGS) -> str:
     """Make everything; gives the id of a webhook that tells of it."""
     with database.writing() as session:
         # Over the access of some names lies that of all.
         users.create_user(session, "boss", grants=ALL, password_hash=None, author="boss", own=ALL, now_ms=1)
-    for thing in THINGS:
+    for thing in things:
         _make(database, thing)
     with database.writing() as session:
         now_ms = database.now_ms(session)
-        slots = [slot for thing in THINGS for slot in _slots(thing)]
+        slots = [slot for thing in things for slot in _slots(thing)]
         serving.heartbeat(session, "replica", slots=slots, epoch=1, now_ms=now_ms, lease_ms=LEASE_MS)
         epochs.commit_epoch(session, now_ms=now_ms, lead_ms=0)
         hook = WebhookChanges(
             name="hook",
-            url=f"https://example.org/{'/'.join(thing.mark for thing in THINGS)}",
+            url=f"https://example.org/{'/'.join(thing.mark for thing in things)}",
             events=[WebhookEvent.MODEL_VERSION_CREATED],
         )
         return webhooks.create_webhook(session, hook, now_ms=1).webhook_id
@@ -89,7 +89,7 @@ def _make(database: Database, thing: Thing) -> None:
             )
         for alias, number in (("champion", 1), ("challenger", 2), ("x", 2)):
             aliases.set_alias(session, name, alias, number, author=mark, now_ms=NOW_MS)
-        endpoints.rename_endpoint(session, name, thing.endpoint)
+        endpoints.rename_endpoint(session, name, thing.endpoint, author=mark, now_ms=NOW_MS)
         session.add(VersionSignatureRow(name=name, version=1, key_id="k", bundle=mark, author=mark, created_ms=1))
         own = [Grant("viewer", Kind.MODEL, name)]
         users.create_user(session, thing.user, grants=own, password_hash=None, author=mark, own=ALL, now_ms=1)

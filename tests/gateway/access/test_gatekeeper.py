@@ -137,6 +137,9 @@ def test_a_session_that_was_just_begun_elsewhere_is_waited_for(book, clock):
         return await asked
 
     assert asyncio.run(asked_before_it_is_known()).name == "ann"
+    # And one that was known and is over is not.
+    gate.take(Book(number=2))
+    assert gate.identify(PEER, cookie("tbs_good"), b"") is None
     gate.close()
 
 
@@ -159,6 +162,12 @@ def test_a_new_book_takes_back_at_once_what_the_old_one_gave(gate):
     for headers in (bearer("good"), bearer("key"), basic("ann", PASSWORD)):
         with pytest.raises(Unauthenticated):
             identify(gate, headers)
+
+
+def test_without_a_header_for_it_no_proxy_names_users(clock):
+    gate = Gatekeeper(is_open=False, clock=clock, trusted_proxies="10.0.0.0/8")
+    assert identify(gate, [(b"x-forwarded-user", b"ann")], peer="10.1.2.3") is None
+    gate.close()
 
 
 def test_only_listed_proxies_name_users(gate):

@@ -316,6 +316,7 @@ def test_no_way_of_asking_shows_what_is_not_granted(server, grants):
     read_all(server, grants)
 
 
+@pytest.mark.slow
 def test_postgresql_shows_the_same(postgres_server):
     read_all(postgres_server, [Grant.parse("viewer:experiment:a_*"), Grant.parse("viewer:experiment:A")])
 
@@ -380,3 +381,34 @@ def test_a_folder_shows_what_is_granted_and_the_way_there(server):
     let_in(server.gate, admin=ADMIN, ann=[Grant.parse("viewer:experiment:a_b")])
     assert listed("teams/x") == sorted([by_name["a_b"].run_id, "models"])
     assert listed("teams/x/inner") == []
+
+
+def test_what_is_registered_of_an_experiment_is_named_to_who_sees_the_model(server):
+    thing = next(thing for thing in server.world.things if thing.name == "a-b")
+    source = {"source": f"models:/{thing.model_id}", "model_id": thing.model_id}
+    folder = f"{FILES}/{thing.folder}/models/{thing.model_id}/artifacts"
+    let_in(server.gate, admin=ADMIN)
+    server.admin.put(f"{folder}/MLmodel", content=b"flavors: {}").raise_for_status()
+    for name in ("churn", "unseen"):
+        server.admin.post(f"{API}/registered-models/create", json={"name": name}).raise_for_status()
+        server.admin.post(f"{API}/model-versions/create", json={"name": name, **source}).raise_for_status()
+
+    def asked() -> list[httpx.Response]:
+        wanted = {"experiment_ids": [thing.experiment_id], "filter": "tags.`mlflow.modelVersions` LIKE '%unseen%'"}
+        return [
+            server.ann.get(f"{API}/logged-models/{thing.model_id}"),
+            server.ann.post(f"{API}/logged-models/search", json=wanted),
+            server.ann.put(f"{folder}/more", content=b"x"),
+        ]
+
+    let_in(server.gate, ann=[Grant.parse("publisher:experiment:a-b"), Grant.parse("viewer:model:churn")])
+    got, found, frozen = asked()
+    assert [answer.status_code for answer in (got, found, frozen)] == [200, 200, 409]
+    assert not any("unseen" in answer.text for answer in (got, found, frozen))
+    assert "churn" in got.text
+    assert found.json()["models"] == []
+    let_in(server.gate, ann=[Grant("publisher")])
+    got, found, frozen = asked()
+    assert "unseen" in got.text
+    assert len(found.json()["models"]) == 1
+    assert "churn" in frozen.text

@@ -17,11 +17,12 @@ from gateway.comparison.metrics import (
     metric_named,
     reward_within,
 )
+from gateway.comparison.rates import failure_ratio
 from gateway.comparison.statistics import (
     Method,
     asymptotic_interval,
+    compare,
     estimate,
-    interval_of,
     p_value,
     pool,
 )
@@ -119,7 +120,7 @@ def test_metrics_are_what_they_are_called():
 def test_a_metric_of_nothing_is_no_number_and_says_nothing(metric):
     nothing = ClusterSums(metric.layout).values
     assert np.isnan(estimate(metric, nothing).value)
-    interval = interval_of(metric, [(nothing, nothing)])
+    interval = compare(metric, [(nothing, nothing)]).interval
     assert interval.lower <= -1
     assert interval.upper >= 1
 
@@ -181,12 +182,34 @@ def test_few_clusters_say_nothing():
     difference = difference_of(LOG_LOSS, (few, many))
     assert float(asymptotic_interval(difference).lower) == -math.inf
     assert float(p_value(difference)) == 1
-    assert interval_of(LOG_LOSS, [(few, many)]).method is Method.NONE
+    assert compare(LOG_LOSS, [(few, many)]).interval.method is Method.NONE
 
 
 def test_little_is_judged_by_empirical_bernstein_and_much_by_the_asymptotic_sequence():
-    assert interval_of(ACCURACY, [(answers(30, 60), answers(50, 60))]).method is Method.EMPIRICAL_BERNSTEIN
-    assert interval_of(ACCURACY, [(answers(300, 600), answers(500, 600))]).method is Method.ASYMPTOTIC
+    assert compare(ACCURACY, [(answers(30, 60), answers(50, 60))]).interval.method is Method.EMPIRICAL_BERNSTEIN
+    assert compare(ACCURACY, [(answers(300, 600), answers(500, 600))]).interval.method is Method.ASYMPTOTIC
+
+
+def test_one_caller_is_no_evidence_however_often_it_asks():
+    def requests(clusters, *, failed):
+        sums = sums_of(SERVING, np.arange(2_000) % clusters, requests=np.ones(2_000))
+        sums[2] = sums[0] * failed
+        return sums
+
+    champion = requests(1_000, failed=0)
+    assert compare(FAILURE_RATE, [(champion, requests(1, failed=1))]).interval.lower < 0
+    assert failure_ratio([(champion, requests(1, failed=1))], alpha=0.05)[0] < 1
+    assert compare(FAILURE_RATE, [(champion, requests(100, failed=1))]).interval.lower > 0.5
+    assert failure_ratio([(champion, requests(100, failed=1))], alpha=0.05)[0] > 10
+
+
+def test_a_comparison_says_what_it_was_made_of():
+    found = compare(ACCURACY, [(answers(800, 1_000), answers(170, 200))])
+    assert (found.champion, found.challenger) == (0.8, 0.85)
+    assert (found.champion_n, found.challenger_n) == (1_000, 200)
+    assert found.difference == pytest.approx(0.05)
+    assert found.interval.lower < 0.05 < found.interval.upper
+    assert (found.metric, found.clusters) == ("accuracy", 200)
 
 
 def test_rare_failures_are_little_however_many_requests_there_are():
@@ -194,7 +217,7 @@ def test_rare_failures_are_little_however_many_requests_there_are():
         failures = (np.arange(100_000) < failed).astype(float)
         return sums_of(SERVING, np.arange(100_000) % 1_000, requests=np.ones(100_000), failures=failures)
 
-    interval = interval_of(FAILURE_RATE, [(requests(0), requests(3))])
+    interval = compare(FAILURE_RATE, [(requests(0), requests(3))]).interval
     assert interval.method is Method.EMPIRICAL_BERNSTEIN
     assert interval.lower < 0.00003 < interval.upper < 0.0005
 
@@ -202,6 +225,6 @@ def test_rare_failures_are_little_however_many_requests_there_are():
 def test_rewards_within_bounds_are_judged_on_their_own_scale():
     rewards = np.full(60, -5.0), np.full(60, 5.0)
     sums = [sums_of(REWARDS, range(60), labels=np.ones(60), rewards=each, reward_squares=each**2) for each in rewards]
-    interval = interval_of(reward_within(-10, 10), [(sums[0], sums[1])])
+    interval = compare(reward_within(-10, 10), [(sums[0], sums[1])]).interval
     assert interval.method is Method.EMPIRICAL_BERNSTEIN
     assert 0 < interval.lower < 10 < interval.upper <= 20
