@@ -27,6 +27,7 @@ HOST = "titlebout.example.org"
 BACK = f"https://{HOST}/signin/oidc/callback"
 SESSION, ATTEMPT = "__Host-titlebout-session", "__Host-titlebout-oidc"
 ANN = "ann@example.org"
+CHROMIUM = shutil.which("chromium")
 ADDRESSES = (f"192.0.2.{number}" for number in itertools.count(1))
 
 
@@ -461,6 +462,25 @@ def test_a_server_starts_without_its_issuer_and_lets_people_in_by_it_once_it_is_
     for _ in range(5):
         assert browser.get("/api/1.0/titlebout/me").json() == {"name": ANN, "grants": ["viewer"], "scoring_key": False}
     assert "signed_in" in server.log
+    if CHROMIUM is not None:
+        assert_a_real_browser_signs_in(server.url.replace("127.0.0.1", "localhost"))
+
+
+def assert_a_real_browser_signs_in(url):
+    """By *url*, which is of another site than the issuer is: localhost, and not 127.0.0.1."""
+    from playwright.sync_api import sync_playwright
+
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]) as chromium,
+    ):
+        context = chromium.new_context()
+        page = context.new_page()
+        page.goto(f"{url}/account?x=1")
+        page.click("text='Sign in with single sign-on'")
+        page.wait_for_url(f"{url}/account?x=1")
+        assert page.inner_text("h1") == ANN
+        assert [cookie["name"] for cookie in context.cookies() if "form" not in cookie["name"]] == [SESSION]
 
 
 def test_where_no_issuer_is_set_there_is_no_way_in_by_one(api_server):
