@@ -18,7 +18,7 @@ from gateway.access.identity import LOCAL, Identity, NotPermitted, current_ident
 from gateway.auth import needs
 from tracking.access import keys, sessions, subjects, tokens, users
 from tracking.access.entities import ScoringKey, Token, User
-from tracking.access.grants import Grant, Kind, beyond
+from tracking.access.grants import Grant, beyond
 from tracking.access.permissions import Permission, Role
 from tracking.access.tokens import DAY_MS
 from tracking.database import Database
@@ -31,11 +31,6 @@ _DAYS = 90
 _DAYS_MAX = 36_600
 
 Clock = Callable[[], float]
-
-
-class NamedGrantsNotYet(InvalidParameter):
-    def __init__(self, grant: Grant) -> None:
-        super().__init__(f"{str(grant)!r}: grants for single models and experiments aren't kept apart in lists yet.")
 
 
 class Me(msgspec.Struct, kw_only=True):
@@ -367,11 +362,7 @@ def _ensure_own(session: Session, identity: Identity, token_id: str) -> None:
 
 
 def _grants(texts: Collection[str]) -> list[Grant]:
-    grants = [Grant.parse(text) for text in texts]
-    for grant in grants:
-        if grant.kind is not Kind.EVERYTHING:
-            raise NamedGrantsNotYet(grant)
-    return grants
+    return [Grant.parse(text) for text in texts]
 
 
 def _texts(grants: Collection[Grant]) -> list[str]:

@@ -40,6 +40,14 @@ def test_users_are_linked_to_an_issuer_and_parted_from_it(titlebout):
     assert re.search(r"ann +viewer +awaits oidc, token", titlebout("user", "list"))
 
 
+def test_grants_may_be_for_names(titlebout):
+    added = titlebout("user", "add", "ann", "viewer:model:iris-*", "publisher:experiment:iris-*")
+    assert added.startswith("ann is added and may: publisher:experiment:iris-*, viewer:model:iris-*.")
+    assert "viewer:model:iris-*" in titlebout("user", "list")
+    titlebout("token", "create", "ci", "--user", "ann", "--may", "viewer:model:iris-1")
+    assert "viewer:model:iris-1" in titlebout("token", "list", "--user", "ann")
+
+
 def test_tokens_are_shown_once_listed_by_their_beginning_and_revoked(titlebout):
     titlebout("user", "add", "ann", "publisher")
     secret = re.search(r"tbt_[\w-]+", titlebout("token", "create", "ci", "--user", "ann", "--may", "viewer"))[0]
