@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.gatekeeper import Gatekeeper
@@ -309,10 +309,14 @@ GRANTS = st.one_of(
 )
 
 
-@settings(max_examples=2, deadline=None)
-@given(st.lists(GRANTS, max_size=3))
-@example([Grant("viewer", Kind.EXPERIMENT, "a%", is_prefix=True), Grant("viewer", Kind.EXPERIMENT, "a_b")])
-def test_no_way_of_asking_shows_what_is_not_granted(server, grants):
+def test_no_way_of_asking_shows_what_is_not_granted(server):
+    read_all(server, [Grant.parse("viewer:experiment:a%*"), Grant.parse("viewer:experiment:a_b")])
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(st.lists(GRANTS, min_size=1, max_size=3))
+def test_whatever_is_granted_nothing_else_is_shown(server, grants):
     read_all(server, grants)
 
 
@@ -328,7 +332,7 @@ def test_whoever_is_granted_everything_sees_everything(server):
 def test_hidden_is_answered_as_what_never_was(server):
     let_in(server.gate, admin=ADMIN, ann=[Grant.parse("viewer:experiment:a")])
     for reading in READING.values():
-        for thing in server.world.things:
+        for thing in server.world.things[:3]:
             if thing.name != "a":
                 asked = zip(reading.of_one(thing, server.world), reading.of_one(ABSENT, server.world), strict=True)
                 for hidden, absent in asked:
