@@ -12,8 +12,8 @@ def command() -> None:
     """Who may sign in, and what they may do.
 
     GRANTS are roles: viewer (sees everything), scorer (asks endpoints), publisher (logs and registers), promoter (moves
-    aliases and splits), admin. A permission alone, such as alias:write, may stand for a role. Each is for everything, or
-    for names: viewer:model:iris-1, publisher:experiment:iris-* for all that begin so.
+    aliases and splits), admin. A permission alone, such as alias:write, may stand for a role. Each is for everything,
+    or for names: viewer:model:iris-1, publisher:experiment:iris-* for all that begin so.
     """
 
 

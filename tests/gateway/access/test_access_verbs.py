@@ -45,7 +45,7 @@ def test_grants_may_be_for_names(titlebout):
     assert added.startswith("ann is added and may: publisher:experiment:iris-*, viewer:model:iris-*.")
     assert "viewer:model:iris-*" in titlebout("user", "list")
     titlebout("token", "create", "ci", "--user", "ann", "--may", "viewer:model:iris-1")
-    assert "viewer:model:iris-1" in titlebout("token", "list", "--user", "ann")
+    assert "viewer:model:iris-1" in titlebout("token", "list", "--user", "ann", env={"COLUMNS": "160"})
 
 
 def test_tokens_are_shown_once_listed_by_their_beginning_and_revoked(titlebout):
