@@ -7,7 +7,6 @@ replica somebody comes back to.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from litestar import MediaType, Response, get
@@ -52,11 +51,11 @@ Clock = Callable[[], float]
 
 
 class OidcSignIn:
-    """The way in by the issuer of *settings*, if they name one; what it takes is imported when somebody takes it."""
+    """The way in by the issuer of *settings*, if they name one."""
 
     def __init__(self, settings: Settings, *, clock: Clock) -> None:
         self._settings = settings
-        self._clock = clock
+        self._issuer = _open_issuer(settings, clock) if settings.oidc_issuer else None
         self.tries = Throttle(_PAUSE_MAX_S)
         """Those that failed, by where they came from."""
 
@@ -65,25 +64,30 @@ class OidcSignIn:
         """For the page where people sign in."""
         return (SignInLink(self._settings.oidc_name, _BEGIN),) if self._settings.oidc_issuer else ()
 
-    @cached_property
+    @property
     def issuer(self) -> "Issuer":
         """The issuer.
 
         Raises:
             NotFoundException: if there is none.
         """
-        if not self._settings.oidc_issuer:
+        if self._issuer is None:
             raise NotFoundException
-        from gateway.access.oidc.issuer import Issuer  # noqa: PLC0415  (an extra, and 10 MB)
-
-        return Issuer(self._settings, clock=self._clock)
+        return self._issuer
 
     def subject_key(self, subject: str) -> str:
         return subjects.subject_key(self._settings.oidc_issuer, subject)
 
     async def close(self) -> None:
-        if "issuer" in self.__dict__:
-            await self.issuer.close()
+        if self._issuer is not None:
+            await self._issuer.close()
+
+
+def _open_issuer(settings: Settings, clock: Clock) -> "Issuer":
+    # An extra, and 20 MB. At the start, since at the first sign-in predictions would wait 0.2 s for it.
+    from gateway.access.oidc.issuer import Issuer  # noqa: PLC0415
+
+    return Issuer(settings, clock=clock)
 
 
 @get(
@@ -146,6 +150,7 @@ async def end_sign_in(
         if isinstance(error, SignInRefused):
             oidc.tries.failed(source, now_s)
         return _without_attempt(_refused(request, pages, error))
+    oidc.tries.succeeded(source)
     _log.info("signed_in", extra={"user": user})
     return _without_attempt(pages.go_on(attempt.next, cookie=session_cookie(secret, life_s)))
 

@@ -15,6 +15,8 @@ from typing import Self
 import msgspec
 
 LIFE_S = 600
+# Whoever begins on one replica may come back to another, whose clock is behind.
+_LEEWAY_S = 60
 _NEXT_LENGTH_MAX = 1024
 _COOKIE = re.compile(r"(\d{1,12})\.([\w-]{43})\.([\w-]*)", re.ASCII)
 
@@ -42,7 +44,7 @@ class Attempt(msgspec.Struct, frozen=True):
             next_path = base64.urlsafe_b64decode(match[3] + "=" * (-len(match[3]) % 4)).decode()
         except (binascii.Error, UnicodeDecodeError):
             return None
-        return cls(began_s, match[2], next_path) if 0 <= now_s - began_s < LIFE_S else None
+        return cls(began_s, match[2], next_path) if -_LEEWAY_S <= now_s - began_s < LIFE_S else None
 
     def __repr__(self) -> str:
         return f"Attempt({self.began_s})"

@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import cached_property
 from typing import Generic, TypeVar
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import httpx
 import msgspec
@@ -83,6 +82,8 @@ class Issuer:
     def __init__(self, settings: Settings, *, clock: Callable[[], float], wait_s: float = WAIT_S) -> None:
         self._settings = settings
         self._wait_s = wait_s
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        self._client = httpx.AsyncClient(timeout=wait_s, headers=headers)
         self._clock = clock
         self._metadata = _Kept(self._fetch_metadata, clock)
         self._keys = _Kept(self._fetch_keys, clock)
@@ -90,16 +91,8 @@ class Issuer:
         self._looking = asyncio.Lock()
         self._asking = 0
 
-    @cached_property
-    def _client(self) -> httpx.AsyncClient:
-        # Made when somebody signs in: reading the system's certificates costs more than a worker's whole start may.
-        return httpx.AsyncClient(
-            timeout=self._wait_s, headers={"Accept": "application/json", "Accept-Encoding": "identity"}
-        )
-
     async def close(self) -> None:
-        if "_client" in self.__dict__:
-            await self._client.aclose()
+        await self._client.aclose()
 
     async def keys(self) -> Mapping[str, Key]:
         """Those by which the issuer signs, as far as they are accepted here.
@@ -232,8 +225,9 @@ class Issuer:
             raise IssuerAway(
                 f"it calls itself {metadata.issuer!r}, and TITLEBOUT_OIDC_ISSUER must be that to the letter"
             )
+        schemes = {"https", urlsplit(self._settings.oidc_issuer).scheme}
         for url in (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri):
-            if not is_usable_url(url):
+            if not is_usable_url(url) or urlsplit(url).scheme not in schemes:
                 raise IssuerAway("it names an address without https")
         return metadata
 

@@ -348,6 +348,7 @@ def test_an_issuer_that_isnt_there_is_away(there, clock):
         {"jwks_uri": "file:///etc/passwd"},
         {"authorization_endpoint": "javascript:alert(1)"},
         {"jwks_uri": 7},
+        {"token_endpoint": "https://issuer.example.org/\r\nX: y"},
     ],
 )
 def test_an_issuer_that_isnt_the_one_of_the_settings_is_not_asked(there, clock, lies):
@@ -410,7 +411,9 @@ def test_what_is_no_attempt_is_none(cookie):
 def test_an_attempt_is_over_after_ten_minutes():
     attempt = Attempt.begin("/", 1000)
     assert Attempt.find(attempt.cookie, 1000 + LIFE_S) is None
-    assert Attempt.find(attempt.cookie, 999) is None
+    # Clocks of replicas differ, if not by much.
+    assert Attempt.find(attempt.cookie, 990) == attempt
+    assert Attempt.find(attempt.cookie, 900) is None
     assert Attempt.begin("/" + "x" * 5000, 1000).next == "/"
 
 
@@ -425,6 +428,7 @@ def test_an_attempt_is_over_after_ten_minutes():
         ({"oidc_issuer": "https://issuer.example.org/?a=b"}, "host and a path"),
         ({"oidc_issuer": "https://a:b@issuer.example.org"}, "host and a path"),
         ({"oidc_issuer": "https://[::1"}, "https"),
+        ({"oidc_issuer": "https://issuer.example.org/a b"}, "https"),
         ({"oidc_issuer": "https://issuer.example.org/" + "x" * 600}, "https"),
         ({"oidc_client_id": ""}, "TITLEBOUT_OIDC_CLIENT_ID"),
         ({"oidc_scopes": "profile email"}, "TITLEBOUT_OIDC_SCOPES"),
