@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Row, Table, and_, insert, or_, select
 from sqlalchemy.orm import Session
 
 from registry import serving
@@ -66,21 +66,8 @@ def record(
         hash="",
     )
     entry = msgspec.structs.replace(entry, hash=link_hash(before.hash, entry))
-    session.add(
-        HistoryRow(
-            seq=entry.seq,
-            at_ms=entry.at_ms,
-            author=entry.author,
-            action=entry.action,
-            model=entry.model,
-            alias=entry.alias,
-            version=entry.version,
-            reason=entry.reason,
-            details=canonical(entry.details),
-            hash=entry.hash,
-        )
-    )
-    session.flush()
+    said = msgspec.structs.asdict(entry) | {"details": canonical(entry.details)}
+    session.connection().execute(_ADDED, said)
     return entry
 
 
@@ -104,6 +91,8 @@ def head(session: Session) -> Link:
     return FIRST if row is None else Link(row.seq, row.hash)
 
 
+# Built once, as every alias write runs them.
+_ADDED = insert(_TABLE)
 _HEAD = select(HistoryRow.seq, HistoryRow.hash).order_by(HistoryRow.seq.desc()).limit(1)
 
 
