@@ -2,6 +2,7 @@
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -39,38 +40,41 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def reachable_s3(s3_environment, monkeypatch) -> dict[str, str]:
-    for name, value in s3_environment.items():
-        monkeypatch.setenv(name, value)
-    return s3_environment
+@pytest.fixture(scope="module")
+def reachable_s3(s3_environment) -> Iterator[dict[str, str]]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment.items():
+            patch.setenv(name, value)
+        yield s3_environment
 
 
-@pytest.fixture
-def settings(tmp_path, reachable_s3) -> Settings:
-    return Settings(data=str(tmp_path / "data"), artifact_root=f"s3://titlebout-test/{tmp_path.name}", presigned=True)
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory, reachable_s3) -> Settings:
+    """Of one server for all tests here, each of which has a run or a folder of its own."""
+    data = tmp_path_factory.mktemp("signed") / "data"
+    return Settings(data=str(data), artifact_root=f"s3://titlebout-test/{uuid.uuid4().hex}", presigned=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store(settings) -> S3ArtifactStore:
     store = open_store(settings.artifacts)
     assert isinstance(store, S3ArtifactStore)
     return store
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url(settings) -> Iterator[str]:
     with running_api(settings) as url:
         yield url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(url) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=url) as client:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database(settings, url) -> Iterator[Database]:
     database = Database(settings.database)
     yield database
