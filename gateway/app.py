@@ -14,7 +14,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.access.gatekeeper import Gatekeeper
-from gateway.api import access, health, history, metrics, signatures, titlebout
+from gateway.api import access, gates, health, history, metrics, signatures, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
@@ -58,6 +58,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     metrics,
     titlebout,
     history,
+    gates,
     signatures,
     databricks_scoring,
     mlflow_tracking,

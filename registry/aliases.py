@@ -7,9 +7,10 @@ of them meets an error.
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from registry import endpoints, history, models
+from registry import endpoints, gates, history, models
 from registry.entities import Action, Meaning, ModelVersion
 from registry.errors import AliasMoved, AliasNotFound, ModelVersionNotFound
+from registry.gates import Override
 from registry.history import REASON_LENGTH_MAX
 from registry.names import LATEST, check_alias, check_alias_may_be_set
 from registry.rows import ensure_model_seen, ensure_version, get_model_row, lock_model, to_version
@@ -28,12 +29,16 @@ def set_alias(
     now_ms: int,
     reason: str | None = None,
     expected: Meaning | None = None,
+    override: Override | None = None,
+    is_gated: bool = True,
 ) -> None:
     """Let *alias* mean *version* from now on; *reason* is for the history.
 
-    With *expected* nothing happens unless the alias means that: of two who promote at once, one finds out.
+    With *expected* nothing happens unless the alias means that: of two who promote at once, one finds out. With
+    *is_gated* false no gate is asked, since it goes back to what was served.
 
     Raises:
+        GatesNotMet: if a gate keeps this version out, and there is no *override*.
         RegisteredModelNotFound, ModelVersionNotFound: if there is nothing to point at.
         AliasMoved: if it doesn't mean what was *expected*.
         Conflict: if something that runs on the model's endpoint rules it out.
@@ -46,6 +51,9 @@ def set_alias(
     if expected is not None and before != expected.version:
         mover = history.last_mover(session, name, alias)
         raise AliasMoved(name, alias, means=before, expected=expected.version, mover=mover)
+    if before != version and is_gated:
+        share_bp = endpoints.share_of(session, name, alias)
+        gates.ensure_alias_may_mean(session, name, alias, version, share_bp=share_bp, override=override)
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
     if before != version:
         history.record(

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from registry import history, serving
+from registry import gates, history, serving
 from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Split
+from registry.gates import Override
 from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_see
 from registry.history import REASON_LENGTH_MAX
 from registry.names import check_model_name
@@ -75,6 +76,18 @@ def get_endpoint(session: Session, name: str) -> Endpoint:
     return to_endpoint(row)
 
 
+def model_of(session: Session, name: str) -> str:
+    """The model behind endpoint *name*, and nothing that would be remembered of it when it is locked later.
+
+    Raises:
+        EndpointNotFound: if there is none that the caller may see.
+    """
+    model = session.scalar(select(EndpointRow.model).where(EndpointRow.name == name))
+    if model is None or not may_see(session, model):
+        raise EndpointNotFound(name)
+    return model
+
+
 def list_endpoints(session: Session) -> list[Endpoint]:
     """The endpoints of all models that the caller may see."""
     shown = select(EndpointRow).where(*in_sight(session, EndpointRow.model))
@@ -84,6 +97,14 @@ def list_endpoints(session: Session) -> list[Endpoint]:
 def get_split(session: Session, endpoint_id: str) -> Split:
     """The split of the present period."""
     return to_split(_newest_split(session, endpoint_id))
+
+
+def share_of(session: Session, model: str, arm: str) -> int:
+    """Basis points that *arm* of *model* has, or would have as the first champion."""
+    endpoint_id = session.scalar(select(EndpointRow.id).where(EndpointRow.model == model))
+    if endpoint_id is None:
+        return BUCKETS if arm == CHAMPION else 0
+    return _newest_split(session, endpoint_id).shares_bp.get(arm, 0)
 
 
 def desired_routes(session: Session) -> list[DesiredRoute]:
@@ -130,6 +151,7 @@ def change_split(
     now_ms: int,
     reason: str = "split changed",
     reshuffle: bool = False,
+    override: Override | None = None,
 ) -> Split:
     """Begin a period in which the arms of endpoint *name* have *shares_bp*; arms not named stay, dark.
 
@@ -139,6 +161,7 @@ def change_split(
         EndpointNotFound: if there is no such endpoint.
         SharesDoNotAddUp: if they aren't 10,000 basis points.
         ArmWithoutAlias: if an arm isn't an alias of the model.
+        GatesNotMet: if a gate keeps an arm's version from a share that grows, and there is no *override*.
     """
     endpoint = _lock_endpoint(session, name)
     check_shares(shares_bp)
@@ -148,6 +171,10 @@ def change_split(
         if arm not in aliases and arm != CHAMPION:
             raise ArmWithoutAlias(endpoint.model, arm, list(aliases))
     before = _newest_split(session, endpoint.id)
+    for arm, share_bp in shares_bp.items():
+        if arm in aliases and share_bp > before.shares_bp.get(arm, 0):
+            version = aliases[arm]
+            gates.ensure_share_may_be(session, endpoint.model, arm, version, share_bp=share_bp, override=override)
     shares = {**dict.fromkeys(before.shares_bp, 0), **shares_bp}
     dormant = {arm: share for arm, share in before.dormant_bp.items() if arm not in shares_bp}
     if reshuffle:

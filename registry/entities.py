@@ -1,7 +1,7 @@
 """The values that come out of the registry: frozen, compared by ``==``, free of any session."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,9 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     run_link: str | None = None
     model_id: str | None = None
     user_id: str | None = None
+    """Whom the client named."""
+    author: str | None = None
+    """Who registered it, as they had signed in; None of what was there before that was kept."""
     description: str | None = None
     stage: str = "None"
     status: str = "READY"
@@ -196,6 +199,11 @@ class Action(StrEnum):
     ENDPOINT_STARTED = "endpoint_started"
     PINNED = "pinned"
     UNPINNED = "unpinned"
+    GATE_SET = "gate_set"
+    GATE_REMOVED = "gate_removed"
+    GATES_OVERRIDDEN = "gates_overridden"
+    APPROVED = "approved"
+    APPROVAL_WITHDRAWN = "approval_withdrawn"
     MODEL_RENAMED = "model_renamed"
     MODEL_DELETED = "model_deleted"
     VERSION_DELETED = "version_deleted"
@@ -217,3 +225,38 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     details: dict[str, Any]
     hash: str
+
+
+Comparator = Literal[">=", ">", "<=", "<"]
+
+
+class MetricNeeded(msgspec.Struct, frozen=True, tag="metric", tag_field="kind", forbid_unknown_fields=True):
+    """The newest value of a metric of the version's run compares so."""
+
+    metric: str
+    comparator: Comparator
+    value: float
+
+
+class ApprovalNeeded(msgspec.Struct, frozen=True, tag="approval", tag_field="kind", forbid_unknown_fields=True):
+    """So many have approved the version who didn't register it."""
+
+    count: int = 1
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must hold of a version before one of *aliases* means it, or an arm of it has more than *share_over_bp*."""
+
+    name: str
+    needs: MetricNeeded | ApprovalNeeded
+    aliases: tuple[str, ...] = (CHAMPION,)
+    share_over_bp: int | None = None
+    """In basis points; None: shares don't matter."""
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody's word for a version."""
+
+    author: str
+    reason: str | None = None
+    created_ms: int

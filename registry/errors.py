@@ -1,6 +1,8 @@
 """What can be so in the registry and stand in a caller's way."""
 
-from tracking.errors import AlreadyExists, Conflict, InvalidParameter, NotFound
+from collections.abc import Mapping
+
+from tracking.errors import AlreadyExists, Conflict, InvalidParameter, NotFound, PermissionDenied
 
 
 class RegisteredModelNotFound(NotFound):
@@ -19,6 +21,19 @@ class AliasNotFound(InvalidParameter):
 
     def __init__(self, alias: str) -> None:
         super().__init__(f"Registered model alias {alias} not found.")
+
+
+class GateNotFound(NotFound):
+    def __init__(self, model: str, name: str) -> None:
+        super().__init__(f"There is no gate {name[:100]!r} of {model!r}.")
+
+
+class GatesNotMet(PermissionDenied):
+    """403, which MLflow's client raises at once and doesn't try again."""
+
+    def __init__(self, model: str, alias: str, version: int, unmet: Mapping[str, str]) -> None:
+        said = "; ".join(f"gate {name!r} {why}" for name, why in sorted(unmet.items()))
+        super().__init__(f"Version {version} of {model!r} may not be {alias!r} so far: {said}. Nothing was changed.")
 
 
 class AliasMoved(Conflict):

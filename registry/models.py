@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry import endpoints, history, manifests
+from registry import endpoints, gates, history, manifests
 from registry.entities import Action, ModelVersion, RegisteredModel
 from registry.errors import NameTaken
 from registry.granted import ensure_may_name, in_sight, may_see
@@ -120,6 +120,7 @@ def rename_model(session: Session, name: str, new_name: str, *, author: str, now
         NotGranted: if the caller may change no model *name*, or may have none of the new name, taken or not.
         NameTaken: if another has *new_name*.
         NameInService: if another had it until just now, and is still answered from under it.
+        GatesNotMet: if the new name has gates that keep out what an alias means.
     """
     check_model_name(new_name, "new_name")
     get_model_row(session, name, lock=True)
@@ -139,6 +140,7 @@ def rename_model(session: Session, name: str, new_name: str, *, author: str, now
         endpoints.model_was_renamed(session, name, new_name)
         manifests.rename_all(session, name, new_name)
         history.record_rename(session, name, new_name, author=author, now_ms=now_ms)
+        _pass_gates(session, name, new_name, author=author, now_ms=now_ms)
     row = get_model_row(session, new_name)
     row.updated_ms = now_ms
     session.execute(update(ModelVersionRow).where(ModelVersionRow.name == new_name).values(updated_ms=now_ms))
@@ -175,6 +177,14 @@ def delete_tag(session: Session, name: str, key: str) -> None:
     get_model_row(session, name, lock=True)
     matching = (RegisteredModelTagRow.name == name) & (RegisteredModelTagRow.key == key)
     session.execute(delete(RegisteredModelTagRow).where(matching))
+
+
+def _pass_gates(session: Session, old: str, new: str, *, author: str, now_ms: int) -> None:
+    """Ask the gates that wait under the *new* name of what the aliases mean already; then those of *old* come along."""
+    for alias, version in to_model(session, get_model_row(session, new)).aliases.items():
+        share_bp = endpoints.share_of(session, new, alias)
+        gates.ensure_alias_may_mean(session, new, alias, version, share_bp=share_bp)
+    gates.follow_rename(session, old, new, author=author, now_ms=now_ms)
 
 
 def _ensure_free(session: Session, name: str, *, wanted_for_prompt: bool, renamed_from: str | None = None) -> None:

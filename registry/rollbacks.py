@@ -67,7 +67,9 @@ def roll_back(
     is_switch = left == served
     version = _former_champion(session, endpoint, served, now_ms=now_ms) if is_switch else served
     reason = f"rolled back from version {left} to version {version}"
-    aliases.set_alias(session, endpoint.model, CHAMPION, version, author=author, now_ms=now_ms, reason=reason)
+    aliases.set_alias(
+        session, endpoint.model, CHAMPION, version, author=author, now_ms=now_ms, reason=reason, is_gated=False
+    )
     endpoints.begin_period(session, endpoint.id, author=author, now_ms=now_ms, reason=reason)
     table = epochs.commit_epoch(session, now_ms=now_ms, lead_ms=lead_ms) or serving.newest_table(session)
     if is_switch:

@@ -171,6 +171,7 @@ def _version(row: ModelVersionRow | Row[Any], tags: dict[str, str], aliases: tup
         run_link=row.run_link,
         model_id=row.model_id,
         user_id=row.user_id,
+        author=row.author,
         description=row.description,
         stage=row.stage,
         status=row.status,

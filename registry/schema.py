@@ -60,6 +60,8 @@ class ModelVersionRow(Base):
     run_link: Mapped[str | None] = mapped_column(Text)
     model_id: Mapped[str | None] = mapped_column(String(64))
     user_id: Mapped[str | None] = mapped_column(String(256))
+    # Who registered it, as they had signed in; `user_id` is whom the client named.
+    author: Mapped[str | None] = mapped_column(String(256))
     description: Mapped[str | None] = mapped_column(Text)
     stage: Mapped[str] = mapped_column(String(20), default="None")
     status: Mapped[str] = mapped_column(String(20), default="READY")
@@ -204,6 +206,40 @@ class GenerationRow(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger)
+
+
+class GateRow(Base):
+    """What must hold before an alias moves. Without a foreign key: a gate outlives its model."""
+
+    __tablename__ = "gates"
+
+    model: Mapped[str] = mapped_column(String(256), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    # `entities.Gate` as JSON.
+    spec: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(String(256))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class ApprovalRow(Base):
+    """Somebody's word for a version, which goes with the version."""
+
+    __tablename__ = "approvals"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    author: Mapped[str] = mapped_column(String(256), primary_key=True)
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+    )
 
 
 class HistoryRow(Base):

@@ -26,6 +26,7 @@ from registry.rows import (
 from registry.schema import ModelVersionRow, ModelVersionTagRow
 from registry.sources import PROMPT_SOURCES, Claim, Origin, SourcePolicy, trace
 from tracking import logged_models
+from tracking.access.caller import caller_of
 from tracking.errors import InvalidParameter
 from tracking.manifest import Manifest
 from tracking.names import check_text
@@ -70,6 +71,7 @@ def create_version(
         run_link=run_link,
         model_id=origin.model_id,
         user_id=user_id,
+        author=caller_of(session).name,
         description=description,
         stage="None",
         status="READY",

@@ -13,6 +13,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 from sqlalchemy.orm import Session
 
+from gateway.api.gates import override_of
 from gateway.auth import needs
 from gateway.settings import Settings
 from registry import announcements, endpoints, models, pins, rollbacks, serving
@@ -100,6 +101,8 @@ class ChangeSplit(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = "split changed"
     reshuffle: bool = False
     """Draw a new salt, so that every unit is assigned anew."""
+    override: str | None = None
+    """Why gates that aren't met are passed by, for who may."""
 
 
 class RenameEndpoint(msgspec.Struct, forbid_unknown_fields=True):
@@ -169,15 +172,20 @@ def change_split(
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
 ) -> SplitAnswer:
+    now_ms = int(clock() * 1000)
     with database.writing() as session:
+        override = None
+        if data.override is not None:
+            override = override_of(endpoints.model_of(session, name), data.override, now_ms)
         split = endpoints.change_split(
             session,
             name,
             data.shares_bp,
             author=caller_of(session).name,
-            now_ms=int(clock() * 1000),
+            now_ms=now_ms,
             reason=data.reason,
             reshuffle=data.reshuffle,
+            override=override,
         )
     return SplitAnswer(endpoint=name, period=split.period, shares_bp=split.shares_bp)
 

@@ -90,25 +90,49 @@ class Client:
     def history(self, model: str, **options: Any) -> dict[str, Any]:
         """A page of what was done to *model*; *options* are those of the route."""
         params = {name: value for name, value in options.items() if value is not None}
-        return self._call("GET", f"{_OURS}/models/{quote(model, safe='')}/history", params=params)
+        return self._call("GET", f"{_model_path(model)}/history", params=params)
 
     def check_history(self, after_seq: int, after_hash: str) -> dict[str, Any]:
         params: dict[str, str | int] = {"after_seq": after_seq, "after_hash": after_hash}
         return self._call("GET", f"{_OURS}/history/check", params=params)
 
-    def set_alias(self, model: str, alias: str, version: int, *, reason: str | None = None) -> None:
-        body = {"name": model, "alias": alias, "version": str(version), "reason": reason}
+    def set_alias(
+        self, model: str, alias: str, version: int, *, reason: str | None = None, override: str | None = None
+    ) -> None:
+        body = {"name": model, "alias": alias, "version": str(version), "reason": reason, "override": override}
         self._call("POST", "/api/2.0/mlflow/registered-models/alias", json=body)
 
     def delete_alias(self, model: str, alias: str) -> None:
         self._call("DELETE", "/api/2.0/mlflow/registered-models/alias", json={"name": model, "alias": alias})
 
     def change_split(
-        self, name: str, shares_bp: dict[str, int], *, reshuffle: bool = False, reason: str | None = None
+        self,
+        name: str,
+        shares_bp: dict[str, int],
+        *,
+        reshuffle: bool = False,
+        reason: str | None = None,
+        override: str | None = None,
     ) -> dict[str, Any]:
         path = f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/split"
-        body = {"shares_bp": shares_bp, "reshuffle": reshuffle}
+        body = {"shares_bp": shares_bp, "reshuffle": reshuffle, "override": override}
         return self._call("PUT", path, json=body if reason is None else body | {"reason": reason})
+
+    def gates(self, model: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_model_path(model)}/gates")["gates"]
+        return found
+
+    def set_gate(self, model: str, name: str, gate: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PUT", f"{_model_path(model)}/gates/{quote(name, safe='')}", json=gate)
+
+    def remove_gate(self, model: str, name: str) -> None:
+        self._call("DELETE", f"{_model_path(model)}/gates/{quote(name, safe='')}")
+
+    def approve(self, model: str, version: int, reason: str | None) -> dict[str, Any]:
+        return self._call("PUT", f"{_version_path(model, version)}/approvals", json={"reason": reason})
+
+    def withdraw_approval(self, model: str, version: int) -> None:
+        self._call("DELETE", f"{_version_path(model, version)}/approvals")
 
     def roll_back(self, name: str, *, expected_version: int | None = None) -> dict[str, Any]:
         params = {} if expected_version is None else {"expected_version": expected_version}
@@ -179,5 +203,9 @@ class Client:
             raise Refused(f"{method} {path} answered {answer.status_code}; is this a Titlebout?") from None
 
 
+def _model_path(model: str) -> str:
+    return f"{_OURS}/models/{quote(model, safe='')}"
+
+
 def _version_path(model: str, version: int) -> str:
-    return f"/api/1.0/titlebout/models/{quote(model, safe='')}/versions/{version}"
+    return f"{_model_path(model)}/versions/{version}"

@@ -70,6 +70,12 @@ def words(entry: dict[str, Any]) -> str:
             return f"endpoint {details['from']} renamed to {details['endpoint']}"
         case Action.ENDPOINT_STOPPED | Action.ENDPOINT_STARTED as action:
             return f"endpoint {details['endpoint']} {action.removeprefix('endpoint_')}"
+        case Action.GATE_SET | Action.GATE_REMOVED as action:
+            return f"gate {details['name']} {action.removeprefix('gate_')}"
+        case Action.GATES_OVERRIDDEN:
+            return f"{alias} is version {version} past " + "; ".join(
+                f"{k}, which {v}" for k, v in details["unmet"].items()
+            )
         case Action.MODEL_RENAMED:
             return f"renamed to {details['to']}" if "to" in details else f"renamed from {details['from']}"
         case action if version is not None:

@@ -46,3 +46,9 @@ def server_option(function: Decorated) -> Decorated:
 
 def reason_option(function: Decorated) -> Decorated:
     return click.option("--reason", metavar="TEXT", help="Why, for the history.")(function)
+
+
+def override_option(function: Decorated) -> Decorated:
+    return click.option(
+        "--override", metavar="REASON", help="Pass by gates that aren't met, if you may; the reason is kept."
+    )(function)

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from gateway.cli.client import Client, Refused
 from gateway.cli.following import Flip, failures_so_far, follow
-from gateway.cli.options import reason_option, server_option
+from gateway.cli.options import override_option, reason_option, server_option
 from registry.entities import CHALLENGER, CHAMPION
 from tracking.errors import InvalidParameter, NotFound
 
@@ -40,9 +40,18 @@ class NothingThere(NotFound):
     help="Longest wait.",
 )
 @reason_option
+@override_option
 @server_option
 def command(
-    *, model: str, alias: str, version: str, wait: bool, timeout_s: float, reason: str | None, server: str
+    *,
+    model: str,
+    alias: str,
+    version: str,
+    wait: bool,
+    timeout_s: float,
+    reason: str | None,
+    override: str | None,
+    server: str,
 ) -> None:
     """Let ALIAS of MODEL mean VERSION: a number, or @ALIAS for what that alias means.
 
@@ -61,7 +70,7 @@ def command(
     name = endpoint["name"] if endpoint else model
     flip = Flip(endpoint=name, model=model, arm=alias, version=number)
     known = failures_so_far(client, flip) if wait and endpoint else frozenset()
-    client.set_alias(model, alias, number, reason=reason)
+    client.set_alias(model, alias, number, reason=reason, override=override)
     console.print(f"{model}@{alias} is version {number}.")
     if not is_arm:
         console.print(f"It is no arm ({', '.join(arms) or 'there is no endpoint yet'}), so no traffic moves.")

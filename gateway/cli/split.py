@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 import click
 
 from gateway.cli.client import Client
-from gateway.cli.options import reason_option, server_option
+from gateway.cli.options import override_option, reason_option, server_option
 
 
 @click.command()
@@ -13,14 +13,24 @@ from gateway.cli.options import reason_option, server_option
 @click.argument("shares", metavar="ARM=PERCENT...", nargs=-1, required=True)
 @click.option("--reshuffle", is_flag=True, help="Assign every unit anew.")
 @reason_option
+@override_option
 @server_option
-def command(*, endpoint: str, shares: tuple[str, ...], reshuffle: bool, reason: str | None, server: str) -> None:
+def command(
+    *,
+    endpoint: str,
+    shares: tuple[str, ...],
+    reshuffle: bool,
+    reason: str | None,
+    override: str | None,
+    server: str,
+) -> None:
     """Share MODEL's traffic: `titlebout split iris-classifier champion=90 challenger=10`.
 
     Percentages add up to 100 and may have two decimals; an arm that isn't named gets nothing. As few units as possible
     move, and only from arms that shrink to arms that grow.
     """
-    answer = Client(server).change_split(endpoint, _basis_points(shares), reshuffle=reshuffle, reason=reason)
+    client = Client(server)
+    answer = client.change_split(endpoint, _basis_points(shares), reshuffle=reshuffle, reason=reason, override=override)
     said = ", ".join(f"{arm} {share / 100:g} %" for arm, share in answer["shares_bp"].items())
     click.echo(f"{endpoint}: {said} (period {answer['period']})")
 

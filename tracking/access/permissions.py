@@ -27,6 +27,10 @@ class Permission(StrEnum):
     SPLIT_WRITE = "split:write"
     GATE_WRITE = "gate:write"
     """Change what must hold before an alias moves."""
+    GATE_OVERRIDE = "gate:override"
+    """Move an alias, or a share, though a gate isn't met; with a reason, which is kept."""
+    VERSION_APPROVE = "version:approve"
+    """Vouch for versions that others have registered, where a gate asks for it."""
     ACCESS_READ = "access:read"
     ACCESS_WRITE = "access:write"
     """Give others access, up to one's own."""
@@ -48,7 +52,8 @@ PERMISSIONS_OF: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWING,
     Role.SCORER: frozenset({Permission.SCORE}),
     Role.PUBLISHER: _VIEWING | {Permission.TRACKING_WRITE, Permission.ARTIFACT_WRITE, Permission.REGISTRY_WRITE},
-    Role.PROMOTER: _VIEWING | {Permission.ALIAS_WRITE, Permission.SPLIT_WRITE, Permission.SCORE_FORCED},
+    Role.PROMOTER: _VIEWING
+    | {Permission.ALIAS_WRITE, Permission.SPLIT_WRITE, Permission.SCORE_FORCED, Permission.VERSION_APPROVE},
     Role.ADMIN: frozenset(Permission) - {Permission.PUBLIC, Permission.SELF},
 }
 """What a role may do, within what it is granted for. `PUBLIC` and `SELF` need no grant."""
@@ -60,6 +65,8 @@ READING_OF: dict[Permission, Permission] = {
     Permission.ALIAS_WRITE: Permission.REGISTRY_READ,
     Permission.SPLIT_WRITE: Permission.REGISTRY_READ,
     Permission.GATE_WRITE: Permission.REGISTRY_READ,
+    Permission.GATE_OVERRIDE: Permission.REGISTRY_READ,
+    Permission.VERSION_APPROVE: Permission.REGISTRY_READ,
     Permission.WEBHOOK_WRITE: Permission.WEBHOOK_READ,
     Permission.ACCESS_WRITE: Permission.ACCESS_READ,
 }

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from gateway.api.gates import override_of
 from gateway.api.mlflow.registry_wire import (
     CreateModelVersion,
     CreateRegisteredModel,
@@ -200,6 +201,8 @@ def set_alias(
     clock: NamedDependency[Clock],
 ) -> Empty:
     version = read_version(data.version)
+    now_ms = _now_ms(clock)
+    override = override_of(data.name, data.override, now_ms)
     with database.writing() as session:
         aliases.set_alias(
             session,
@@ -207,9 +210,10 @@ def set_alias(
             data.alias,
             version,
             author=caller_of(session).name,
-            now_ms=_now_ms(clock),
+            now_ms=now_ms,
             reason=data.reason,
             expected=_expected(data.expected_version),
+            override=override,
         )
         announcements.alias_was_set(session, data.name, data.alias, version)
     return Empty()

@@ -67,6 +67,8 @@ class SetAlias(msgspec.Struct):
     version: str
     reason: str | None = None
     """Ours: what the history says of why."""
+    override: str | None = None
+    """Ours: why gates that aren't met are passed by, for who may."""
     expected_version: str | None = None
     """Ours: what the alias must mean now, or nothing is changed; the empty text is for one that isn't there."""
 
