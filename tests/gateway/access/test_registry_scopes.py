@@ -135,6 +135,7 @@ READING: dict[str, Reading] = {
     f"{OURS}/status": _all(f"{OURS}/status", listed="endpoints"),
     f"{OURS}/endpoints/{{name:str}}": by_path(f"{OURS}/endpoints/{{endpoint}}"),
     f"{OURS}/endpoints/{{name:str}}/progress": by_path(f"{OURS}/endpoints/{{endpoint}}/progress"),
+    f"{OURS}/endpoints/{{name:str}}/assignment": by_path(f"{OURS}/endpoints/{{endpoint}}/assignment"),
     # Here no version is in any memory; `test_registry_scopes_served` asks where they are.
     "/endpoints/{name:str}/openapi.json": by_path("/endpoints/{endpoint}/openapi.json", status=LOADING),
     "/endpoints/{name:str}/docs": by_path("/endpoints/{endpoint}/docs", status=LOADING),

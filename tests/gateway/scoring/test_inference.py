@@ -19,6 +19,7 @@ from gateway.scoring.inference import (
     Target,
     VersionNotInMemory,
 )
+from gateway.scoring.routing import bucket_of
 from registry.entities import Route, RoutingTable
 
 
@@ -57,6 +58,15 @@ def test_a_target_is_answered_by(inference, target, arm, version):
 def test_champion_in_a_name_is_the_endpoint_split_and_all(inference):
     chosen = Counter(inference.choose(Target("iris@champion", unit=f"u{n}")).arm for n in range(2_000))
     assert 300 < chosen["challenger"] < 500
+
+
+def test_only_what_the_split_gave_to_an_arm_has_a_bucket(inference):
+    choice, bucket = inference.assign(Target("iris", unit="ann"))
+    assert bucket == bucket_of("id-iris", "s", "ann")
+    assert choice.arm == ("challenger" if bucket < 2_000 else "champion")
+    assert inference.assign(Target("iris"))[1] in range(10_000)
+    for named in (Target("iris", arm="challenger"), Target("iris@challenger"), Target("iris", version=4)):
+        assert inference.assign(named)[1] is None
 
 
 def test_a_unit_sticks_and_requests_without_one_spread(inference):
