@@ -75,6 +75,11 @@ ELSEWHERE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def grants(server) -> None:
+    let_in(server.gate, ann=ANN)
+
+
 class Server(NamedTuple):
     gate: Gatekeeper
     ann: httpx.Client
@@ -198,6 +203,21 @@ def test_a_name_of_ones_own_that_a_hidden_models_endpoint_has_tells_nothing_of_i
     assert refused.status_code == 409
     assert "belongs to another model" in refused.text
     assert "hidden" not in refused.text
+
+
+def test_who_may_write_and_not_read_writes_and_learns_what_became_of_it(server):
+    let_in(server.gate, ann=[Grant.parse("alias:write:model:mine"), Grant.parse("registry:write:model:mine*")])
+    for path, body in (
+        (f"{API}/registered-models/alias", {"name": "mine", "alias": "z", "version": "1"}),
+        ("/v2/repository/models/mine/versions/1/load", {}),
+        ("/v2/repository/models/mine/unload", {}),
+        (f"{API}/model-versions/create", {"name": "mine", "source": f"{PREFIX}/new"}),
+    ):
+        answer = server.ann.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+    copied = server.ann.post(f"{API}/model-versions/create", json={"name": "mine", "source": "models:/mine/1"})
+    assert copied.status_code == 404
+    assert server.ann.get(f"{API}/registered-models/get", params={"name": "mine"}).status_code == 403
 
 
 def test_a_version_is_made_of_what_its_maker_may_read(server):
