@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from gateway.access.identity import Identity, NotPermitted
 from gateway.observability.metrics import Metrics
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
@@ -21,6 +22,9 @@ from gateway.scoring.inference import (
 )
 from gateway.scoring.routing import bucket_of
 from registry.entities import Route, RoutingTable
+from tracking.access.book import KnownKey
+from tracking.access.grants import Grant
+from tracking.errors import PermissionDenied
 
 
 def route(name="iris", **arms):
@@ -83,6 +87,33 @@ def test_what_is_not_there_is_named(inference):
         inference.choose(Target("models:/iris/Production"))
     with pytest.raises(NoSuchArm, match="challenger, champion"):
         inference.choose(Target("iris", arm="third"))
+
+
+def identity(*grants, key=None):
+    return Identity("ann", tuple(map(Grant.parse, grants)), key=key, _callers={})
+
+
+SHOP = KnownKey("k", "shop", ("ir*",), may_force=False, may_pin=False, rate=None, expires_ms=None)
+
+
+@pytest.mark.parametrize(
+    "caller", [identity("scorer:model:iris"), identity(key=SHOP)], ids=["a token for its model", "a key for it"]
+)
+def test_to_whoever_may_ask_one_endpoint_it_is_the_only_one(inference, caller):
+    for _ in range(2):
+        assert inference.choose(Target(None), caller).endpoint == "iris"
+    # Whether they are there or not.
+    for name in ("a@b", "a", "other"):
+        with pytest.raises(PermissionDenied):
+            inference.choose(Target(name), caller)
+    with pytest.raises(EndpointNotServed, match=r"there are: iris\.$"):
+        inference.choose(Target("ir"), identity("scorer:model:ir*"))
+
+
+def test_whoever_may_ask_nothing_is_told_so(inference):
+    for target in (Target(None), Target("iris"), Target("other")):
+        with pytest.raises(NotPermitted, match="it takes score"):
+            inference.choose(target, identity("viewer"))
 
 
 async def _predict(inference, target):
