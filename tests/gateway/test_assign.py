@@ -9,9 +9,13 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from gateway.cli import cli
+from gateway.cli.client import Client
 from registry import serving
 from registry.entities import Route, RoutingTable
 from registry.schema import EndpointRow, EpochRow
+from tests.gateway.events import events
+from tests.gateway.test_serving import ask, wait_until, wait_until_served
+from tests.training import constant_classifier, register, set_alias
 from tracking.database import Database
 
 EPOCHS = {6: (("champion", 10_000),), 7: (("challenger", 4_500), ("champion", 5_500))}
@@ -100,3 +104,25 @@ def test_what_is_missing_is_said(arguments):
     done = CliRunner().invoke(cli, ["assign", *arguments])
     assert done.exit_code == 2
     assert "Usage" in done.output
+
+
+@pytest.mark.e2e
+def test_a_servers_own_log_agrees_with_it_over_a_change_of_split(serve):
+    server = serve()
+    for answer in (0, 1):
+        register(server.url, "iris", constant_classifier(answer))
+    set_alias(server.url, "iris", "champion", 1)
+    set_alias(server.url, "iris", "challenger", 2)
+    wait_until_served(server.url, "iris", champion=1, challenger=2)
+    client, met = Client(server.url), {}
+    for share in (3_000, 6_000):
+        period = client.change_split("iris", {"champion": 10_000 - share, "challenger": share})["period"]
+        wait_until(lambda period=period: client.endpoint("iris")["serving_period"] == period)
+        for number in range(25):
+            met[f"user-{number}"] = ask(server.url, X_Titlebout_Unit=f"user-{number}").headers["X-Titlebout-Arm"]
+        ask(server.url, X_Titlebout_Arm="challenger")
+    wait_until(lambda: len(events(server, "predicted")) == 52)
+    for unit in ("user-3", "user-4", "user-5"):
+        assert assign(server.url, "iris", unit).startswith(f"arm     {met[unit]},")
+    said = assign(server.url, "--replay", str(server.data / "serve.log"))
+    assert said.startswith("50 agree, 0 don't; 2 passed over")

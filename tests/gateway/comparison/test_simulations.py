@@ -77,7 +77,7 @@ def test_twice_the_latency_is_found_early_and_a_little_more_is_left_alone():
     assert latency_alarms(1.1, runs=20)[0] <= 0.05
     found, median = latency_alarms(2.0, runs=20)
     assert found == 1
-    assert median < 300
+    assert median < 500
 
 
 @pytest.mark.slow
