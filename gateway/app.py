@@ -14,7 +14,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.access.gatekeeper import Gatekeeper
-from gateway.api import access, gates, health, history, metrics, signatures, titlebout
+from gateway.api import access, assignment, gates, health, history, metrics, signatures, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
@@ -54,6 +54,7 @@ from tracking.database import Database
 
 _PROTOCOLS: tuple[Any, ...] = (
     access,
+    assignment,
     health,
     metrics,
     titlebout,

@@ -14,10 +14,12 @@ from scipy.stats import norm
 from gateway.comparison.confidence_sequences import (
     Floats,
     asymptotic_half_width,
+    bernoulli_sequence,
     bernstein_log_evidence,
     bounded_sums,
     empirical_bernstein,
 )
+from gateway.comparison.latency import BOUNDS_S, no_requests, quantile_ratio
 from gateway.comparison.metrics import ACCURACY
 from gateway.comparison.planner import Plan, plan_rates
 from gateway.comparison.rates import Failures, rate_ratio_sequence
@@ -125,6 +127,13 @@ def bernstein_misses(values: Floats, mean: float, *, every: int = 50) -> float:
     total, squares = (np.cumsum(each, axis=-1)[:, n - 1] for each in (values, values**2))
     lower, upper = empirical_bernstein(bounded_sums(np.broadcast_to(n, total.shape), total, squares), alpha=ALPHA)
     return float(((lower > mean) | (upper < mean)).any(axis=-1).mean())
+
+
+def bernoulli_misses(chance: float, *, n: int = 10_000, every: int = 50, runs: int = 1_000) -> float:
+    """How often the sequence for yes or no leaves the chance out."""
+    right = np.random.default_rng(SEED).binomial(every, chance, (runs, n // every)).cumsum(axis=-1)
+    lower, upper = bernoulli_sequence(np.arange(1, n // every + 1) * every, right, alpha=ALPHA)
+    return float(((lower > chance) | (upper < chance)).any(axis=-1).mean())
 
 
 # --- sticky units, clusters, ramps
@@ -295,6 +304,31 @@ def _first_alarm(asked: NDArray[np.int64], failed: NDArray[np.int64]) -> int | N
     return None
 
 
+# --- latency
+
+
+def latency_alarms(
+    times: float, *, limit: float = 1.2, share: float = 0.05, every: int = 500, looks: int = 60, runs: int = 200
+) -> tuple[float, float]:
+    """How often a challenger that takes *times* as long is surely over *limit* times the champion's p99, and when.
+
+    Latencies are log-normal with a spread of 0.5; when is a median of the challenger's requests.
+    """
+    rng = np.random.default_rng(SEED)
+    until = []
+    for _ in range(runs):
+        counts = np.zeros((2, no_requests().size), dtype=np.int64)
+        for _ in range(looks):
+            challenged = int(rng.binomial(every, share))
+            for arm, (n, factor) in enumerate(((every - challenged, 1.0), (challenged, times))):
+                seconds = 0.01 * factor * np.exp(0.5 * rng.standard_normal(n))
+                counts[arm] += np.bincount(np.searchsorted(BOUNDS_S, seconds), minlength=counts.shape[1])
+            if quantile_ratio(counts[0], counts[1], 0.99, alpha=ALPHA)[0] > limit:
+                until.append(counts[1].sum())
+                break
+    return len(until) / runs, float(np.median(until)) if until else float("nan")
+
+
 # --- the table
 
 
@@ -320,6 +354,8 @@ def _rows() -> Iterator[tuple[str, str, str]]:
         yield said, "5 %", f"{handover_alarms(rate):.1%}"
     for rate in (0.01, 0.2):
         yield f"no difference at {rate:g}, empirical Bernstein", "5 %", f"{bernstein_alarms(rate):.1%}"
+    for chance in (0.01, 0.5):
+        yield f"a chance of {chance:g}, by the sequence for yes or no", "5 %", f"{bernoulli_misses(chance):.1%}"
     yield from _clustered_rows()
     yield from _split_rows()
     yield from _failure_rows()
@@ -359,6 +395,11 @@ def _failure_rows() -> Iterator[tuple[str, str, str]]:
         said = f"failures {champion:.2%} against {challenger:.2%}, challenger's share 5 %, 20,000 requests"
         after = "" if champion == challenger else f", after {median:.0f} of the challenger's requests (median)"
         yield said, "5 %" if champion == challenger else "", f"{found:.1%}{after}"
+    for times in (1.0, 1.15, 2.0):
+        found, median = latency_alarms(times)
+        said = f"{times:g} times the latency, challenger's share 5 %, 30,000 requests: p99 over 1.2 times"
+        after = "" if times < 1.2 else f", after {median:.0f} of the challenger's requests (median)"
+        yield said, "5 %" if times < 1.2 else "", f"{found:.1%}{after}"
 
 
 if __name__ == "__main__":

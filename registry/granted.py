@@ -6,29 +6,37 @@ answered as if it weren't there. For whoever is granted everything there is no c
 
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, or_
 from sqlalchemy.orm import Session
 
 from tracking.access.caller import caller_of
-from tracking.access.grants import Names
 from tracking.access.narrowing import NotGranted
 from tracking.errors import ServingError
 
 
-def models_seen(session: Session) -> Names:
-    """What the caller may read. Who may change a model without that learns that it is there, and `may_see` it."""
-    return caller_of(session).reading.models
-
-
 def may_see(session: Session, model: str) -> bool:
+    """Whether the caller may learn that *model* is there, as whoever may change it does too."""
     caller = caller_of(session)
     return model in caller.reading.models or model in caller.acting.models
 
 
 def in_sight(session: Session, model: Any) -> list[ColumnElement[bool]]:
-    """The conditions under which rows are seen that name their model in the column *model*."""
-    names = models_seen(session)
-    return [] if names.all else [names.holds(model)]
+    """The same of rows that name their model in the column *model*: the conditions under which they are seen."""
+    caller = caller_of(session)
+    if caller.reading.models.all or caller.acting.models.all:
+        return []
+    # Mostly the same names, on routes that read.
+    return [or_(*(names.holds(model) for names in {caller.reading.models, caller.acting.models}))]
+
+
+def ensure_may_read(session: Session, model: str, missing: ServingError) -> None:
+    """Let nobody go on who may change *model* at most, and not read it.
+
+    Raises:
+        missing: to them.
+    """
+    if model not in caller_of(session).reading.models:
+        raise missing
 
 
 def ensure_may_change(session: Session, model: str, missing: ServingError) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Table, delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.entities import Replica, RoutingTable, SlotStatus
-from registry.granted import models_seen
+from registry.granted import may_see
 from registry.schema import EpochRow, GenerationRow, ReplicaRow
 
 _ONLY_ROW = 1
@@ -63,12 +63,11 @@ def forget_dead_replicas(session: Session, *, now_ms: int, older_than_ms: int) -
 
 def list_replicas(session: Session, *, now_ms: int) -> list[Replica]:
     """All replicas, with what they hold of the models that the caller may see."""
-    names = models_seen(session)
     return [
         Replica(
             id=row.id,
             live=row.lease_until_ms >= now_ms,
-            slots=tuple(slot for slot in msgspec.convert(row.slots, list[SlotStatus]) if slot.model in names),
+            slots=tuple(slot for slot in msgspec.convert(row.slots, list[SlotStatus]) if may_see(session, slot.model)),
             epoch=row.epoch,
         )
         for row in session.scalars(select(ReplicaRow).order_by(ReplicaRow.id))

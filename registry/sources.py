@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from registry import models
 from registry.entities import ModelVersion
 from registry.errors import PromptAsSource, RegisteredModelNotFound, SourceNotAllowed, SourceNotOwned
-from registry.granted import models_seen
+from registry.granted import ensure_may_read
 from registry.manifests import MLMODEL
 from registry.uri import SCHEME, resolve
 from tracking import artifact_records, logged_models, runs
@@ -155,8 +155,7 @@ def _from_logged_model(session: Session, model_id: str, claim: Claim, policy: So
 def _from_version(session: Session, claim: Claim) -> Origin:
     copied = resolve(session, claim.source)
     # Nobody gets at files by copying what they may change and not see.
-    if copied.name not in models_seen(session):
-        raise RegisteredModelNotFound(copied.name)
+    ensure_may_read(session, copied.name, RegisteredModelNotFound(copied.name))
     if models.says_prompt(copied.tags) or models.is_prompt(session, copied.name):
         raise PromptAsSource(claim.source)
     if claim.run_id and claim.run_id != copied.run_id:

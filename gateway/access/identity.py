@@ -70,17 +70,25 @@ class Identity(msgspec.Struct, eq=False):
             NotPermitted, NotForKey: if it isn't granted, in the same words whether the endpoint is there or not.
             RateExceeded: if the key has asked too often.
         """
+        if not self.may_ask(endpoint, model):
+            if self.key is None:
+                raise NotPermitted(self.name, Permission.SCORE)
+            raise NotForKey(f"The key {self.key.name!r} isn't for the endpoint {endpoint!r}.")
+        self.ensure_may_say(model, arm=arm, version=version, now_s=now_s)
+
+    def ensure_may_say(self, model: str, *, arm: str | None, version: int | None, now_s: float) -> None:
+        """The same, for an endpoint that this one may ask.
+
+        Raises:
+            NotPermitted, NotForKey: if they say which arm or version answers, and may not.
+            RateExceeded: as above.
+        """
         key = self.key
         if key is None:
-            is_forced = arm is not None or version is not None
-            needed = Permission.SCORE_FORCED if is_forced else Permission.SCORE
-            if model not in self.caller(Permission.SCORE).acting.models or (
-                is_forced and model not in self.caller(Permission.SCORE_FORCED).acting.models
-            ):
-                raise NotPermitted(self.name, needed)
+            is_said = arm is not None or version is not None
+            if is_said and model not in self.caller(Permission.SCORE_FORCED).acting.models:
+                raise NotPermitted(self.name, Permission.SCORE_FORCED)
             return
-        if not self.may_ask(endpoint, model):
-            raise NotForKey(f"The key {key.name!r} isn't for the endpoint {endpoint!r}.")
         if (arm is not None and not key.may_force) or (version is not None and not key.may_pin):
             what = "arm" if version is None else "version"
             raise NotForKey(f"The key {key.name!r} may not say which {what} answers.")

@@ -71,28 +71,30 @@ def list_gates(name: FromPath[str], database: NamedDependency[Database]) -> Gate
     return Gates(gates=found)
 
 
-@put(f"{_MODEL}/gates/{{gate:str}}", sync_to_thread=True, opt=needs(Permission.GATE_WRITE))
+@put(f"{_MODEL}/gates/{{gate_name:str}}", sync_to_thread=True, opt=needs(Permission.GATE_WRITE))
 def set_gate(
     name: FromPath[str],
-    gate: FromPath[str],
+    gate_name: FromPath[str],
     data: JSONBody[PutGate],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
 ) -> Gate:
     """Have a gate hold from now on. What an alias means already stays, and so do shares."""
-    made = Gate(name=gate, needs=data.needs, aliases=data.aliases, share_over_bp=data.share_over_bp)
+    made = Gate(name=gate_name, needs=data.needs, aliases=data.aliases, share_over_bp=data.share_over_bp)
     with database.writing() as session:
         gates.set_gate(session, name, made, author=caller_of(session).name, now_ms=int(clock() * 1000))
     return made
 
 
-@delete(f"{_MODEL}/gates/{{gate:str}}", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.GATE_WRITE))
+@delete(
+    f"{_MODEL}/gates/{{gate_name:str}}", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.GATE_WRITE)
+)
 def remove_gate(
-    name: FromPath[str], gate: FromPath[str], database: NamedDependency[Database], clock: NamedDependency[Clock]
+    name: FromPath[str], gate_name: FromPath[str], database: NamedDependency[Database], clock: NamedDependency[Clock]
 ) -> dict[str, str]:
     with database.writing() as session:
-        gates.remove_gate(session, name, gate, author=caller_of(session).name, now_ms=int(clock() * 1000))
-    return {"model": name, "gate": gate}
+        gates.remove_gate(session, name, gate_name, author=caller_of(session).name, now_ms=int(clock() * 1000))
+    return {"model": name, "gate": gate_name}
 
 
 @get(_APPROVALS, sync_to_thread=True, opt=needs(Permission.REGISTRY_READ))

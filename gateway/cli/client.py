@@ -134,6 +134,10 @@ class Client:
     def withdraw_approval(self, model: str, version: int) -> None:
         self._call("DELETE", f"{_version_path(model, version)}/approvals")
 
+    def assignment(self, name: str, epoch: int | None = None) -> dict[str, Any]:
+        params = {} if epoch is None else {"epoch": epoch}
+        return self._call("GET", f"{_OURS}/endpoints/{quote(name, safe='')}/assignment", params=params)
+
     def roll_back(self, name: str, *, expected_version: int | None = None) -> dict[str, Any]:
         params = {} if expected_version is None else {"expected_version": expected_version}
         return self._call("POST", f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/rollback", params=params)

@@ -3,12 +3,13 @@
 A confidence interval of 95 % misses the truth at one look in twenty; whoever looks often sees it miss. A confidence
 sequence misses at *any* of its looks, taken together, in at most one experiment in twenty.
 
-Two kinds, both made of sums alone, in whatever order things happened:
+Three kinds, all made of sums alone, in whatever order things happened:
 
 - The asymptotic one of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (arXiv 2103.06476, Theorem 2.2): as narrow as
   such a thing can be, for any mean, once there is enough to apply the central limit theorem to.
 - An empirical-Bernstein one of Howard, Ramdas, McAuliffe and Sekhon (Annals of Statistics 49(2), 2021, Theorem 4): for
   values within bounds, true at every size, and wider.
+- Robbins's for yes or no: true at every size where the chance stays what it is, and found soonest where it is small.
 """
 
 import math
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaln, xlog1py, xlogy
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +59,35 @@ def asymptotic_log_evidence(z: ArrayLike, n: ArrayLike, *, alpha: float, tuned_f
     z, time = np.asarray(z, dtype=np.float64), np.asarray(n, dtype=np.float64) * mixture_scale(alpha, tuned_for) ** 2
     evidence: Floats = z**2 * time / (2 * (time + 1)) - np.log1p(time) / 2
     return evidence
+
+
+# --- the sequence for yes or no
+
+_BISECTIONS = 52
+
+
+def bernoulli_sequence(n: ArrayLike, successes: ArrayLike, *, alpha: float) -> tuple[Floats, Floats]:
+    """The lower and the upper end for the chance of a success; *n* and *successes* of any one shape, or fractions.
+
+    A chance is left out once a mixture over all chances (Jeffreys's prior, Beta(1/2, 1/2)) is `1 / alpha` times as
+    likely (Robbins, Annals of Mathematical Statistics 41(5), 1970). The likelihood is concave: an interval is left.
+    """
+    n, successes = np.broadcast_arrays(np.asarray(n, dtype=np.float64), np.asarray(successes, dtype=np.float64))
+    failures = n - successes
+    mixture = betaln(successes + 0.5, failures + 0.5) - betaln(0.5, 0.5)
+    likeliest = np.where(n > 0, successes / np.maximum(n, 1e-300), 0.5)
+
+    def end(inside: Floats, outside: Floats) -> Floats:
+        for _ in range(_BISECTIONS):
+            middle = (inside + outside) / 2
+            left_out = mixture - xlogy(successes, middle) - xlog1py(failures, -middle) >= -math.log(alpha)
+            inside, outside = np.where(left_out, inside, middle), np.where(left_out, middle, outside)
+        return outside
+
+    zeros, ones = np.zeros_like(likeliest), np.ones_like(likeliest)
+    lower = np.where(successes > 0, end(likeliest, zeros), 0.0)
+    upper = np.where(failures > 0, end(likeliest, ones), 1.0)
+    return lower, upper
 
 
 # --- the empirical-Bernstein sequence

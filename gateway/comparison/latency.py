@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.comparison.confidence_sequences import bounded_sums, empirical_bernstein
+from gateway.comparison.confidence_sequences import bernoulli_sequence
 from gateway.comparison.sums import Floats
 
 _PER_OCTAVE = 8
@@ -58,7 +58,7 @@ def quantile_sequence(counts: Counts, share: float, *, alpha: float, design_effe
     """
     within = np.cumsum(counts[:-1]).astype(np.float64)
     n = np.full_like(within, counts.sum())
-    lower, upper = empirical_bernstein(bounded_sums(n, within, within).shrunk(design_effect), alpha=alpha)
+    lower, upper = bernoulli_sequence(n / design_effect, within / design_effect, alpha=alpha)
     too_few, enough = np.flatnonzero(upper < share), np.flatnonzero(lower >= share)
     return Quantile(
         lower_s=_BOUNDS[too_few[-1]] if too_few.size else 0.0,
@@ -66,13 +66,20 @@ def quantile_sequence(counts: Counts, share: float, *, alpha: float, design_effe
     )
 
 
-def quantile_ratio(champion: Counts, challenger: Counts, share: float, *, alpha: float) -> tuple[float, float]:
+def quantile_ratio(
+    champion: Counts, challenger: Counts, share: float, *, alpha: float, design_effect: float = 1.0
+) -> tuple[float, float]:
     """How many times the champion's quantile the challenger's is, as an interval that holds at any time.
+
+    Histograms know no clusters. Where some units' requests are all slow, give the *design_effect* of `slow_rate`.
 
     A guard `p99=1.2x` is broken once the lower end is above 1.2, and kept once the upper end isn't. Each arm gets half
     of the error: latencies of one machine move together, so nothing is assumed of one arm given the other.
     """
-    ours, theirs = (quantile_sequence(counts, share, alpha=alpha / 2) for counts in (challenger, champion))
+    ours, theirs = (
+        quantile_sequence(counts, share, alpha=alpha / 2, design_effect=design_effect)
+        for counts in (challenger, champion)
+    )
     lower = ours.lower_s / theirs.upper_s if np.isfinite(theirs.upper_s) else 0.0
     upper = ours.upper_s / theirs.lower_s if theirs.lower_s > 0 else float("inf")
     return lower, upper

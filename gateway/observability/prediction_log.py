@@ -43,6 +43,8 @@ class PredictionLine(msgspec.Struct):
     model: str | UnsetType = UNSET
     version: int | UnsetType = UNSET
     epoch: int | UnsetType = UNSET
+    bucket: int | UnsetType = UNSET
+    """What gave the request to its arm; unset where the caller named the arm. It names no unit."""
 
 
 class Answered(Protocol):
@@ -77,7 +79,15 @@ class PredictionLog:
         self._writing: asyncio.Future[None] | None = None
 
     def predicted(
-        self, choice: Answered | None, *, request_id: str, protocol: str, status: int, rows: int, took_s: float
+        self,
+        choice: Answered | None,
+        bucket: int | None = None,
+        *,
+        request_id: str,
+        protocol: str,
+        status: int,
+        rows: int,
+        took_s: float,
     ) -> None:
         """Note one answer; *choice* is None if the request never got as far as an endpoint."""
         if len(self._lines) >= self._bytes_max:
@@ -97,6 +107,8 @@ class PredictionLog:
         if choice is not None:
             line.endpoint, line.arm, line.model = choice.endpoint, choice.arm, choice.model
             line.version, line.epoch = choice.version, choice.epoch
+        if bucket is not None:
+            line.bucket = bucket
         self._append(line)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._hand_over)

@@ -16,7 +16,7 @@ from gateway.observability.prediction_metrics import BatchMetrics
 from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, PredictionTimedOut
 from gateway.routing_table import CurrentTable, LiveRoute
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
-from gateway.scoring.routing import BUCKETS, choose_arm
+from gateway.scoring.routing import BUCKETS, bucket_of
 from loaders.base import Answer
 from loaders.payload import Data
 from loaders.signature import Signature, enforce_rows
@@ -132,7 +132,13 @@ class Inference:
         self._random = Random()  # noqa: S311  (it shares traffic out, and keeps no secret)
 
     def choose(self, target: Target, identity: Identity = LOCAL) -> Choice:
-        """Who answers *target*, from the table in force at this instant, if *identity* may ask.
+        """Who answers *target*; see `assign`."""
+        return self.assign(target, identity)[0]
+
+    def assign(self, target: Target, identity: Identity = LOCAL) -> tuple[Choice, int | None]:
+        """Who answers *target*, from the table in force at this instant, if *identity* may ask; and by which bucket.
+
+        There is no bucket where the caller named an arm or a version: no split gave it to them.
 
         Raises:
             NoTableYet: before the first table is in force.
@@ -157,23 +163,25 @@ class Inference:
                 identity.caller(Permission.SCORE)
             raise
         if identity is not LOCAL:
-            identity.ensure_may_score(route.name, route.model, arm=arm, version=version, now_s=time.monotonic())
+            identity.ensure_may_say(route.model, arm=arm, version=version, now_s=time.monotonic())
         if version is not None:
             # By number, whatever the split says; only what is in memory answers.
             if self._pool.find((route.model, version)) is None and version not in route.arms.values():
                 raise VersionNotInMemory(route, version)
-            return Choice(route.name, route.model, version, "", live.epoch)
+            return Choice(route.name, route.model, version, "", live.epoch), None
+        bucket = None
         if arm is None:
-            arm = self._assign(route, target.unit)
+            bucket = self._bucket(route, target.unit)
+            arm = route.owners[bucket]
         elif arm not in route.arms:
             raise NoSuchArm(arm, route)
-        return Choice(route.name, route.model, route.arms[arm], arm, live.epoch)
+        return Choice(route.name, route.model, route.arms[arm], arm, live.epoch), bucket
 
-    def _assign(self, route: LiveRoute, unit: str | None) -> str:
+    def _bucket(self, route: LiveRoute, unit: str | None) -> int:
         if unit is not None:
-            return choose_arm(route.owners, route.id, route.salt, unit)
+            return bucket_of(route.id, route.salt, unit)
         # A unit of its own, which nobody will see again: its bucket is as good as drawn.
-        return route.owners[int(self._random.random() * BUCKETS)]
+        return int(self._random.random() * BUCKETS)
 
     async def predict(self, choice: Choice, read_input: ReadInput, deadline: Deadline) -> Prediction:
         """The chosen version's answer.

@@ -4,7 +4,6 @@ Pure: no clock, no randomness, no table of units. The bucket of a unit is fixed 
 stored with the split.
 """
 
-from collections.abc import Sequence
 from hashlib import sha256
 
 BUCKETS = 10_000
@@ -15,11 +14,3 @@ def bucket_of(endpoint_id: str, salt: str, unit: str) -> int:
     # surrogatepass, because a header may hold bytes that aren't UTF-8 and must still hash to something.
     key = f"{endpoint_id}\0{salt}\0{unit}".encode("utf-8", "surrogatepass")
     return int.from_bytes(sha256(key).digest()[:8], "big") % BUCKETS
-
-
-def choose_arm(owners: Sequence[str], endpoint_id: str, salt: str, unit: str) -> str:
-    """Assign *unit* (a user, a session, else the request's nonce) to an arm, the same one every time.
-
-    *owners* names the arm that owns each of the 10,000 buckets.
-    """
-    return owners[bucket_of(endpoint_id, salt, unit)]

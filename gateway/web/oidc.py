@@ -123,19 +123,14 @@ async def end_sign_in(
     clock: NamedDependency[Clock],
 ) -> Response[str]:
     """Begin a session for whoever the issuer says has come back, if this is the browser that went there."""
-    issuer, now_s = oidc.issuer, clock()
+    issuer, now_s, attempt = oidc.issuer, clock(), None
     client = request.scope["client"]
     source = gate.source_of(client[0] if client else "", request.scope["headers"])
     oidc.tries.check(source, now_s)
+    life_s = settings.session_hours * _HOUR_S
     try:
         answer = _answer_of(request)
         attempt = _attempt_of(request, answer, now_s)
-    except ServingError as error:
-        # Whatever this browser has begun may still come back.
-        oidc.tries.failed(source, now_s)
-        return _refused(request, pages, error)
-    life_s = settings.session_hours * _HOUR_S
-    try:
         person = await issuer.identify(attempt, answer, _redirect_uri(request))
         user, secret = await asyncio.to_thread(
             _begin_session,
@@ -147,9 +142,11 @@ async def end_sign_in(
             now_ms=int(now_s * 1000),
         )
     except ServingError as error:
-        if isinstance(error, SignInRefused):
+        if isinstance(error, SignInRefused | Unauthenticated):
             oidc.tries.failed(source, now_s)
-        return _without_attempt(_refused(request, pages, error))
+        refused = _refused(request, pages, error)
+        # What was an answer to nothing leaves alone what this browser has begun, which may still come back.
+        return refused if attempt is None else _without_attempt(refused)
     oidc.tries.succeeded(source)
     _log.info("signed_in", extra={"user": user})
     return _without_attempt(pages.go_on(attempt.next, cookie=session_cookie(secret, life_s)))

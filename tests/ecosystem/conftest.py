@@ -11,7 +11,7 @@ from tests.guide.conftest import fresh_client
 __all__ = ["fresh_client"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_server(tmp_path_factory) -> Iterator[ServerProcess]:
     """One for all tests here, which keep to experiments and names of their own."""
     with server_process(tmp_path_factory.mktemp("server"), port=free_port()) as server:

@@ -15,7 +15,7 @@ from tests.training import constant_classifier, register, set_alias
 pytestmark = pytest.mark.slow
 
 
-def titlebout(*arguments, environment=None, timeout_s=60):
+def titlebout(*arguments, environment=None, timeout_s=120):
     return subprocess.run(
         [sys.executable, "-m", "gateway.cli", *arguments],
         capture_output=True,

@@ -49,9 +49,14 @@ def test_from_a_warm_parent_a_version_is_ready_a_fraction_of_a_second_after_its_
         register_function(server.url, "iris", loads_slowly(answer, seconds=load_s))
         set_alias(server.url, "iris", "champion", answer)
         wait_until_served(server.url, "iris", champion=answer)
-    lines = events(server, "slot_changed", model="iris", version=2)
-    at = {line["state"]: datetime.fromisoformat(line["time"]) for line in lines}
-    assert 1.0 < (at["READY"] - at["FETCHING"]).total_seconds() < 2.0
+
+    def took_s(version):
+        lines = events(server, "slot_changed", model="iris", version=version)
+        at = {line["state"]: datetime.fromisoformat(line["time"]) for line in lines}
+        return (at["READY"] - at["FETCHING"]).total_seconds()
+
+    # Beside what the first took, whose parent had everything to import: seconds, and more on a busy machine.
+    assert 0 < took_s(2) - 1.0 < took_s(1) / 2
 
 
 def test_a_model_that_keeps_failing_is_tried_with_growing_pauses_however_often_it_is_asked(serve):
@@ -64,8 +69,9 @@ def test_a_model_that_keeps_failing_is_tried_with_growing_pauses_however_often_i
 
     async def ask_all_the_time():
         while len(failures()) < 4:
-            answers = await at_once(*[prediction(server, "iris")] * 50)
+            answers = await at_once(*[prediction(server, "iris")] * 20)
             assert {status for status, _ in answers} == {503}
+            await asyncio.sleep(0.05)
 
     asyncio.run(ask_all_the_time())
     assert [failure["next_try_in_s"] for failure in failures()[:4]] == [0.25, 0.5, 1.0, 2.0]

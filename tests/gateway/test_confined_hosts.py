@@ -136,7 +136,7 @@ def test_a_models_code_reaches_nobody_sees_no_secret_and_takes_with_it_what_it_s
     assert "network: seccomp" in shown
 
     os.kill(int(tries("own_pid")), 9)
-    wait_until(lambda: not any(map(psutil.pid_exists, started)), timeout_s=10)
+    wait_until(lambda: not any(map(psutil.pid_exists, started)), timeout_s=30)
 
 
 def test_a_host_reaches_out_where_confinement_is_off(serve):

@@ -38,7 +38,7 @@ def test_no_request_is_lost_when_an_arm_moves_or_goes_or_its_model_is_renamed(ir
         wait_until(lambda: ask(iris.url).headers["X-Titlebout-Model"] == "flower")
 
     async def change_under_load():
-        async with Load(f"{iris.url}/endpoints/iris/invocations", BODY, connections=8).running() as load:
+        async with Load(f"{iris.url}/endpoints/iris/invocations", BODY, connections=8, pause_s=0.02).running() as load:
             await asyncio.to_thread(change_everything)
         return load
 

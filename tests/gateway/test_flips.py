@@ -17,7 +17,7 @@ from tests.training import IRIS, register, set_alias
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-FLIPS = 60
+FLIPS = 20
 # Rows around the border of two classes, where two steps of training and many give different answers.
 ROWS = [row.tolist() for row in IRIS.data.to_numpy()[50:150:5]]
 

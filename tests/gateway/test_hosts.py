@@ -1,6 +1,5 @@
 """Model hosts that misbehave harm themselves alone, and are replaced."""
 
-import json
 import os
 import signal
 import time
@@ -9,6 +8,7 @@ import httpx
 import pytest
 
 from gateway.cli.client import Client
+from gateway.cli.server_process import free_port, server_process
 from tests.gateway.events import events
 from tests.gateway.test_serving import ask, descendants, hosts_of, wait_until, wait_until_served
 from tests.training import constant_classifier, mlflow, register, register_function, set_alias
@@ -48,19 +48,32 @@ def misbehaving():
     return Misbehaving()
 
 
-@pytest.fixture
-def two_models(serve):
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """A server for several tests, each of which leaves `iris` and the misbehaving `odd` as they were."""
     bounds = {
         "TITLEBOUT_PREDICT_TIMEOUT_S": "2",
         "TITLEBOUT_HOST_MEMORY_BYTES_MAX": str(MEMORY_BYTES_MAX),
     }
-    server = serve(environment=bounds)
-    register(server.url, "iris", constant_classifier(0))
-    register_function(server.url, "odd", misbehaving())
-    for name in ("iris", "odd"):
-        set_alias(server.url, name, "champion", 1)
-        wait_until_served(server.url, name, champion=1)
-    return server
+    with server_process(tmp_path_factory.mktemp("two"), port=free_port(), environment=bounds) as server:
+        register(server.url, "iris", constant_classifier(0))
+        register_function(server.url, "odd", misbehaving())
+        for name in ("iris", "odd"):
+            set_alias(server.url, name, "champion", 1)
+            wait_until_served(server.url, name, champion=1)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def unhurried(tmp_path_factory):
+    """A server that is quick to give up on a load, and to try again."""
+    bounds = {
+        "TITLEBOUT_LOAD_TIMEOUT_S": "8",
+        "TITLEBOUT_RETRY_FIRST_S": "0.2",
+        "TITLEBOUT_HOST_MEMORY_BYTES_MAX": str(MEMORY_BYTES_MAX),
+    }
+    with server_process(tmp_path_factory.mktemp("unhurried"), port=free_port(), environment=bounds) as server:
+        yield server
 
 
 def test_whatever_a_models_predict_does_is_its_own_requests_failure_and_its_host_is_replaced(two_models):
@@ -78,59 +91,61 @@ def test_whatever_a_models_predict_does_is_its_own_requests_failure_and_its_host
         return time.monotonic() - began_s
 
     assert wish("be fine").json() == {"predictions": ["fine"]}
-    (iris, odd) = sorted(hosts_of(two_models))
+    hosts = hosts_of(two_models)
 
     raised = wish("raise")
     assert (raised.status_code, raised.json()["error_code"]) == (500, "INTERNAL_ERROR")
     assert "the model's own words" not in raised.text
     assert "the model's own words" in two_models.log
     assert raised.headers["X-Request-Id"] in two_models.log
-    (said,) = [json.loads(line) for line in two_models.log.splitlines() if '"predict_failed"' in line]
-    assert (said["model"], said["version"]) == ("odd", 1)
+    (said,) = events(two_models, "predict_failed", model="odd")
+    assert said["version"] == 1
     assert wish("be fine").is_success
 
     assert wish("allocate 4 GiB").status_code == 500
     assert "MemoryError" in two_models.log
     assert wish("be fine").is_success
-    assert hosts_of(two_models) == {iris, odd}
+    assert hosts_of(two_models) == hosts
 
     assert wish("exit").status_code == 503
-    assert replaced_s() < 2
+    assert replaced_s() < 10
     assert "ended by itself with status 3" in two_models.log
 
     assert wish("crash").status_code == 503
-    assert replaced_s() < 2
+    assert replaced_s() < 10
     assert "ended by SIGSEGV" in two_models.log
 
     before = hosts_of(two_models)
     hung = wish("hang")
     assert hung.status_code == 504
-    assert 2 <= hung.elapsed.total_seconds() < 4, "the deadline is what a prediction may take, 2 s"
-    assert replaced_s() < 2
+    assert 2 <= hung.elapsed.total_seconds() < 10, "the deadline is what a prediction may take, 2 s"
+    assert replaced_s() < 10
     assert len(hosts_of(two_models) - before) == 1
 
     wait_until(lambda: not wish("leak 50 MiB").is_success)
     assert ask(url).is_success
-    assert replaced_s() < 2
+    assert replaced_s() < 10
     assert "MiB of memory, and was ended: 400 MiB are the most" in two_models.log
 
 
-def test_a_host_that_goes_on_ending_is_replaced_later_and_later(serve):
-    server = serve(environment={"TITLEBOUT_RETRY_FIRST_S": "0.2"})
-    register_function(server.url, "odd", misbehaving())
-    set_alias(server.url, "odd", "champion", 1)
-    wait_until_served(server.url, "odd", champion=1)
+def test_a_host_that_goes_on_ending_is_replaced_later_and_later(unhurried):
+    server = unhurried
+    register_function(server.url, "ending", misbehaving())
+    set_alias(server.url, "ending", "champion", 1)
+    wait_until_served(server.url, "ending", champion=1)
 
     def pauses():
-        return [line["next_try_in_s"] for line in events(server, "slot_changed", model="odd", state="FAILED")]
+        return [line["next_try_in_s"] for line in events(server, "slot_changed", model="ending", state="FAILED")]
 
     def end_it():
-        ask(server.url, "odd", b'{"inputs": ["exit"]}')
-        return len(pauses()) >= 7
+        ask(server.url, "ending", b'{"inputs": ["exit"]}')
+        return len(pauses()) >= before + 7
 
+    # On a busy machine its libraries may take more than one try to come in.
+    before = len(pauses())
     wait_until(end_it)
     # At once, some more times soon, and then after pauses that double.
-    assert pauses()[:7] == [0, 0.2, 0.2, 0.2, 0.2, 0.4, 0.8]
+    assert pauses()[before : before + 7] == [0, 0.2, 0.2, 0.2, 0.2, 0.4, 0.8]
 
 
 def failing(fault):
@@ -174,15 +189,9 @@ def failing(fault):
 
 
 def test_a_version_that_cannot_be_loaded_takes_nothing_from_the_champion_shows_why_and_is_not_hurried(
-    serve, monkeypatch
+    unhurried, monkeypatch
 ):
-    bounds = {
-        "TITLEBOUT_LOAD_TIMEOUT_S": "6",
-        "TITLEBOUT_RETRY_FIRST_S": "0.2",
-        "TITLEBOUT_HOST_MEMORY_BYTES_MAX": str(MEMORY_BYTES_MAX),
-    }
-    server = serve(environment=bounds)
-    client = Client(server.url)
+    server, client = unhurried, Client(unhurried.url)
     monkeypatch.setenv("TRAINING", "1")
     register_function(server.url, "odd", misbehaving())
     set_alias(server.url, "odd", "champion", 1)
@@ -193,7 +202,7 @@ def test_a_version_that_cannot_be_loaded_takes_nothing_from_the_champion_shows_w
             "raises": "RuntimeError: no such feature",
             "exits": "ended by itself with status 3",
             "crashes": "ended by SIGSEGV",
-            "hangs": "not ready after 6 s",
+            "hangs": "not ready after 8 s",
             "allocates": "MemoryError",
             "eats memory": "was ended: 400 MiB are the most (TITLEBOUT_HOST_MEMORY_BYTES_MAX)",
             "fails its warm-up": "ValueError: cold",
@@ -209,8 +218,8 @@ def test_a_version_that_cannot_be_loaded_takes_nothing_from_the_champion_shows_w
         assert ask(server.url, "odd", b'{"inputs": ["be fine"]}').json() == {"predictions": ["fine"]}
 
     def pauses():
-        events = [json.loads(line) for line in server.log.splitlines() if '"slot_changed"' in line]
-        return [event["next_try_in_s"] for event in events if event["state"] == "FAILED" and event["version"] == 8]
+        failed = events(server, "slot_changed", model="odd", state="FAILED", version=8)
+        return [event["next_try_in_s"] for event in failed]
 
     wait_until(lambda: len(pauses()) >= 4)
     assert pauses()[:4] == [0.2, 0.4, 0.8, 1.6]
@@ -259,20 +268,18 @@ def forging():
     return Forging()
 
 
-def test_a_forged_frame_ends_its_host_and_not_the_worker(serve):
-    server = serve()
-    register(server.url, "iris", constant_classifier(0))
-    register_function(server.url, "odd", forging())
-    for name in ("iris", "odd"):
-        set_alias(server.url, name, "champion", 1)
-        wait_until_served(server.url, name, champion=1)
+def test_a_forged_frame_ends_its_host_and_not_the_worker(two_models):
+    server = two_models
+    register_function(server.url, "forging", forging())
+    set_alias(server.url, "forging", "champion", 1)
+    wait_until_served(server.url, "forging", champion=1)
     workers, hosts = descendants(server, "gateway.worker").keys(), hosts_of(server)
-    assert ask(server.url, "odd", b'{"inputs": ["forge"]}').status_code == 503
+    assert ask(server.url, "forging", b'{"inputs": ["forge"]}').status_code == 503
     assert ask(server.url).json() == {"predictions": [0]}
     wait_until(lambda: len(hosts_of(server) - hosts) == 1)
-    wait_until(lambda: ask(server.url, "odd", b'{"inputs": ["be fine"]}').is_success)
-    assert '"host_broken"' in server.log
-    assert len(hosts_of(server)) == len(hosts_of(server) & hosts) + 1 == 2
+    wait_until(lambda: ask(server.url, "forging", b'{"inputs": ["be fine"]}').is_success)
+    assert events(server, "host_broken", model="forging")
+    assert len(hosts_of(server)) == len(hosts_of(server) & hosts) + 1 == len(hosts)
     assert descendants(server, "gateway.worker").keys() == workers
 
 
@@ -304,15 +311,16 @@ def forging_its_description():
     return ForgingItsDescription()
 
 
-def test_a_forged_description_ends_its_host_and_keeps_no_other_version_from_service(serve):
-    server = serve()
-    register(server.url, "iris", constant_classifier(0))
-    register(server.url, "iris", constant_classifier(1))
-    register_function(server.url, "odd", forging_its_description())
-    set_alias(server.url, "iris", "champion", 1)
-    wait_until_served(server.url, "iris", champion=1)
-    set_alias(server.url, "odd", "champion", 1)
-    wait_until(lambda: '"host_broken"' in server.log)
-    set_alias(server.url, "iris", "champion", 2)
-    wait_until_served(server.url, "iris", champion=2)
-    assert ask(server.url).json() == {"predictions": [1]}
+def test_a_forged_description_ends_its_host_and_keeps_no_other_version_from_service(two_models):
+    server = two_models
+    register(server.url, "flower", constant_classifier(0))
+    register(server.url, "flower", constant_classifier(1))
+    register_function(server.url, "describing", forging_its_description())
+    set_alias(server.url, "flower", "champion", 1)
+    wait_until_served(server.url, "flower", champion=1)
+    set_alias(server.url, "describing", "champion", 1)
+    wait_until(lambda: events(server, "host_broken", model="describing"))
+    set_alias(server.url, "flower", "champion", 2)
+    wait_until_served(server.url, "flower", champion=2)
+    assert ask(server.url, "flower").json() == {"predictions": [1]}
+    assert httpx.post(f"{server.url}/api/1.0/titlebout/endpoints/describing/stop").is_success

@@ -36,7 +36,9 @@ def test_predictions_go_on_while_the_database_hangs_and_hosts_are_replaced_from_
     assert "X-Titlebout-Stale-S" not in ask(server.url).headers
 
     async def lose_it_under_load():
-        async with Load(f"{server.url}/endpoints/iris/invocations", BODY, connections=2).running() as load:
+        async with Load(
+            f"{server.url}/endpoints/iris/invocations", BODY, connections=2, pause_s=0.02
+        ).running() as load:
             # Worse than a database that refuses: nobody is told.
             await asyncio.to_thread(gate.hang)
             await asyncio.to_thread(wait_until, lambda: "X-Titlebout-Stale-S" in ask(server.url).headers)
@@ -86,7 +88,9 @@ def test_a_replica_that_was_cut_off_follows_a_flip_it_missed_and_loses_no_reques
     assert int(answer.headers["X-Titlebout-Stale-S"]) >= 0
 
     async def come_back_under_load():
-        async with Load(f"{cut_off.url}/endpoints/iris/invocations", BODY, connections=4).running() as load:
+        async with Load(
+            f"{cut_off.url}/endpoints/iris/invocations", BODY, connections=4, pause_s=0.02
+        ).running() as load:
             gate.open()
             await load.until_answered_by(2, after_epoch=0, timeout_s=60)
         return load

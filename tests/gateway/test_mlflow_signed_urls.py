@@ -234,7 +234,7 @@ def test_the_client_is_told_once_that_a_folder_is_frozen(url, database, run, lar
     began = time.monotonic()
     with pytest.raises(Exception, match="registered as iris version 3"):
         repository.log_artifact(str(tmp_path / "MLmodel"))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_parts_that_are_not_its_own_make_no_file(client, store, run):

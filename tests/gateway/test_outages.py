@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from gateway.cli.client import Client
-from loadtests.chaos.clients import Clients, while_asked
-from tests.gateway.test_restarts import PATH, provide_iris
-from tests.gateway.test_serving import BODY, ask, wait_until, wait_until_served
+from loadtests.chaos.clients import while_asked
+from tests.gateway.test_restarts import callers, provide_iris
+from tests.gateway.test_serving import ask, wait_until, wait_until_served
 from tests.servers import postgres, s3
 from tests.training import constant_classifier, register, set_alias
 
@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 # As short as shows everything; `make chaos` takes a minute.
 AWAY_S = 4.0
-BACK_WITHIN_S = 5.0
+# There it is five seconds; here others use the machine, and what is to be told apart is "soon" from "at the next try".
+BACK_WITHIN_S = 20.0
 
 
 class Outside:
@@ -73,11 +74,11 @@ def test_nothing_that_is_away_costs_a_prediction_and_all_is_back_within_seconds(
         wait_until(lambda: "X-Titlebout-Stale-S" in ask(server.url).headers)
         refused = move_alias(server.url, 2)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-        time.sleep(AWAY_S - (time.monotonic() - began_s))
+        time.sleep(max(0.0, AWAY_S - (time.monotonic() - began_s)))
         outside.start()
         assert_everything_is_there_again(server.url, 2)
 
-    clients = while_asked(Clients(server.url + PATH, BODY), outage)
+    clients = while_asked(callers(server), outage)
     assert clients.failures == []
 
     # The same from a start on, with what was served last on disk.
@@ -91,7 +92,7 @@ def test_nothing_that_is_away_costs_a_prediction_and_all_is_back_within_seconds(
         outside.start()
         assert_everything_is_there_again(server.url, 1)
 
-    clients = while_asked(Clients(server.url + PATH, BODY), end_of_outage)
+    clients = while_asked(callers(server), end_of_outage)
     assert clients.failures == []
 
 
@@ -114,6 +115,6 @@ def test_a_version_that_could_not_be_fetched_is_there_soon_after_its_store_is(st
         wait_until_served(server.url, "iris", champion=2)
         assert time.monotonic() - returned_s < BACK_WITHIN_S
 
-    clients = while_asked(Clients(server.url + PATH, BODY), outage)
+    clients = while_asked(callers(server), outage)
     assert clients.failures == []
     assert ask(server.url).json() == {"predictions": [1]}

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gateway.cli import cli
 from gateway.cli.following import Flip, Phase, Progress, Replica, Step, _table
+from gateway.cli.server_process import free_port, server_process
 from registry.entities import SlotStatus
 from tests.gateway.events import events, states_of
 from tests.gateway.slow_models import fails_to_load
@@ -139,16 +140,16 @@ def test_a_server_that_is_away_is_said_in_a_sentence(verb):
 # --- against a server
 
 
-@pytest.fixture
-def served(serve):
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
     """A server whose `iris` has two versions that can be loaded and one that can't; the first serves."""
-    server = serve()
-    for answer in (0, 1):
-        register(server.url, "iris", constant_classifier(answer))
-    register_function(server.url, "iris", fails_to_load("a reason of its own"))
-    set_alias(server.url, "iris", "champion", 1)
-    wait_until_served(server.url, "iris", champion=1)
-    return server
+    with server_process(tmp_path_factory.mktemp("served"), port=free_port()) as server:
+        for answer in (0, 1):
+            register(server.url, "iris", constant_classifier(answer))
+        register_function(server.url, "iris", fails_to_load("a reason of its own"))
+        set_alias(server.url, "iris", "champion", 1)
+        wait_until_served(server.url, "iris", champion=1)
+        yield server
 
 
 @pytest.mark.e2e
@@ -172,7 +173,7 @@ def test_promote_waits_for_the_flip_and_rollback_is_a_switch_and_no_load(served)
     assert "Version 2 goes on answering as champion." in failed.stderr
     assert "`titlebout rollback iris`" in failed.stderr
     # Its pause is on; asked again, it is the next try that counts.
-    again = titlebout("promote", "iris", "champion", "3", "--wait", "--timeout", "20", environment=at)
+    again = titlebout("promote", "iris", "champion", "3", "--wait", "--timeout", "50", environment=at)
     assert again.returncode == 1
     assert "a reason of its own" in again.stderr
 

@@ -45,7 +45,10 @@ def test_two_replicas_flip_together_and_lose_no_request(serve, shared, tmp_path)
     wait_until(lambda: len([r for r in client.status()["replicas"] if r["live"]]) == 2)
 
     async def flip_under_load():
-        loads = [Load(f"{server.url}/endpoints/iris/invocations", BODY, connections=4) for server in (first, second)]
+        loads = [
+            Load(f"{server.url}/endpoints/iris/invocations", BODY, connections=4, pause_s=0.01)
+            for server in (first, second)
+        ]
         async with loads[0].running(), loads[1].running():
             for version in (2, 1, 2, 1):
                 epochs = [load.newest_epoch for load in loads]
@@ -61,7 +64,7 @@ def test_two_replicas_flip_together_and_lose_no_request(serve, shared, tmp_path)
     assert second.stop() == 0
     # A replica that left in order is not waited for.
     set_alias(first.url, "iris", "champion", 2)
-    wait_until(lambda: ask(first.url).json() == {"predictions": [1]}, timeout_s=10)
+    wait_until(lambda: ask(first.url).json() == {"predictions": [1]}, timeout_s=30)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def refused_at_once(sentence, *, status=409):
     with pytest.raises((MlflowException, requests.HTTPError)) as caught:
         yield
     assert sentence in str(caught.value)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     if isinstance(caught.value, requests.HTTPError):
         assert caught.value.response.status_code == status
     else:

@@ -211,7 +211,7 @@ def test_a_version_is_found_fetched_renamed_and_deleted_once_it_serves_nothing(u
         with pytest.raises(MlflowException, match=f"endpoint '{MODEL}'") as caught:
             delete()
         assert caught.value.error_code == "RESOURCE_CONFLICT"
-        assert time.monotonic() - began < 10, "the client took it for a passing failure and tried again"
+        assert time.monotonic() - began < 60, "the client took it for a passing failure and tried again"
     client.delete_model_version(MODEL, "1")
 
     client.rename_registered_model(MODEL, "flowers")

@@ -79,7 +79,8 @@ def key_id_of(token: str) -> str | None:
     try:
         headers = jws.extract_compact(token.encode("utf-8", "replace"), registry=_REGISTRY).headers()
         _REGISTRY.check_header(headers)
-    except (JoseError, ValueError, RecursionError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
+        # TypeError where the header is JSON, and no object, or has none of the types that it should.
         raise TokenRefused("it is no signed token") from error
     _REGISTRY.get_alg(headers["alg"])
     kid = headers.get("kid")

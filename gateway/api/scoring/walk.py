@@ -230,7 +230,8 @@ class Scoring:
         if not callable(read_input):
             read_input = await read_input
         # From here to the question to the model nothing may be waited for, or the version chosen may be gone by then.
-        walk.choice = choice = self._inference.choose(ask.target, walk.identity)
+        choice, walk.bucket = self._inference.assign(ask.target, walk.identity)
+        walk.choice = choice
         walk.decoding_s = time.monotonic()
         walk.prediction = prediction = await self._inference.predict(choice, read_input, deadline)
         walk.encoding_s = time.monotonic()
@@ -274,6 +275,7 @@ class Scoring:
         if self._log is not None:
             self._log.predicted(
                 walk.choice,
+                walk.bucket,
                 request_id=REQUEST_ID.get(),
                 protocol=dialect.name,
                 status=status,
@@ -288,6 +290,8 @@ class Walk(msgspec.Struct, eq=False):
     arrived_s: float
     identity: Identity | None = None
     choice: Choice | None = None
+    bucket: int | None = None
+    """Of the unit, where the split chose the arm."""
     decoding_s: float = 0.0
     prediction: Prediction | None = None
     encoding_s: float = 0.0

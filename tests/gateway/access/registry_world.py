@@ -8,8 +8,8 @@ from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import Metrics, MetricsFolder
 from gateway.observability.prediction_metrics import ArmMetrics
 from gateway.scoring.inference import Choice
-from registry import aliases, endpoints, epochs, models, serving, versions, webhooks
-from registry.entities import SlotStatus
+from registry import aliases, approvals, endpoints, epochs, gates, models, serving, versions, webhooks
+from registry.entities import ApprovalNeeded, Gate, SlotStatus
 from registry.schema import VersionSignatureRow
 from registry.sources import Claim, SourcePolicy
 from registry.webhook_events import WebhookEvent
@@ -90,6 +90,9 @@ def _make(database: Database, thing: Thing) -> None:
         for alias, number in (("champion", 1), ("challenger", 2), ("x", 2)):
             aliases.set_alias(session, name, alias, number, author=mark, now_ms=NOW_MS)
         endpoints.rename_endpoint(session, name, thing.endpoint, author=mark, now_ms=NOW_MS)
+        gate = Gate(name=mark, needs=ApprovalNeeded(), aliases=("unused",))
+        gates.set_gate(session, name, gate, author=mark, now_ms=NOW_MS)
+        approvals.approve(session, name, 1, author=mark, now_ms=NOW_MS, reason=mark)
         session.add(VersionSignatureRow(name=name, version=1, key_id="k", bundle=mark, author=mark, created_ms=1))
         own = [Grant("viewer", Kind.MODEL, name)]
         users.create_user(session, thing.user, grants=own, password_hash=None, author=mark, own=ALL, now_ms=1)

@@ -223,7 +223,22 @@ def other_key():
     return RSAKey.generate_key(2048)
 
 
-@pytest.mark.parametrize("token", ["", "x", "a.b", "a.b.c", "a.b.c.d.e", "..", "\0", "é.é.é", "e30.e30.e30"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x",
+        "a.b",
+        "a.b.c",
+        "a.b.c.d.e",
+        "..",
+        "\0",
+        "é.é.é",
+        "e30.e30.e30",
+        "WyJhbGciXQ.e30.e30",
+        "eyJhbGciOiJFUzI1NiIsImNyaXQiOjF9.e30.e30",
+    ],
+)
 def test_what_is_no_token_is_refused(there, identify_again, monkeypatch, token):
     monkeypatch.setattr(there, "token", lambda _: token)
     with pytest.raises(TokenRefused):

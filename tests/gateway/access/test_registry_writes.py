@@ -43,6 +43,10 @@ WRITING: dict[tuple[str, str], tuple[dict[str, Any], int]] = {
     ("POST", f"{API}/model-versions/transition-stage"): ({"name": "NAME", "version": "1", "stage": "Staging"}, 200),
     ("PUT", f"{OURS}/models/NAME/versions/1/signatures"): ({"bundle": "{}"}, NO_SIGNATURE),
     ("DELETE", f"{OURS}/models/NAME/versions/1/signatures/k"): ({}, 200),
+    ("PUT", f"{OURS}/models/NAME/gates/g"): ({"needs": {"kind": "approval"}, "aliases": ["unused"]}, 200),
+    ("DELETE", f"{OURS}/models/NAME/gates/g"): ({}, 200),
+    ("PUT", f"{OURS}/models/NAME/versions/1/approvals"): ({"reason": "r"}, 200),
+    ("DELETE", f"{OURS}/models/NAME/versions/1/approvals"): ({}, 200),
     ("PUT", f"{OURS}/pins/NAME/2"): ({}, 200),
     ("POST", "/v2/repository/models/NAME/versions/1/load"): ({}, 200),
     ("POST", "/v2/repository/models/NAME/unload"): ({}, 200),
@@ -73,6 +77,11 @@ ELSEWHERE = {
     ("DELETE", f"{API}/webhooks/{{webhook_id:str}}"),
     ("POST", f"{API}/webhooks/{{webhook_id:str}}/test"),
 }
+
+
+@pytest.fixture(autouse=True)
+def grants(server) -> None:
+    let_in(server.gate, ann=ANN)
 
 
 class Server(NamedTuple):
@@ -136,7 +145,7 @@ def test_hidden_is_absent_seen_is_refused_and_granted_is_done(server):
 
 def test_every_route_that_changes_what_models_grants_are_for_is_tried():
     kinds = {Permission.REGISTRY_WRITE, Permission.ALIAS_WRITE, Permission.SPLIT_WRITE, Permission.GATE_WRITE,
-             Permission.WEBHOOK_WRITE, Permission.ACCESS_WRITE}  # fmt: skip
+             Permission.VERSION_APPROVE, Permission.WEBHOOK_WRITE, Permission.ACCESS_WRITE}  # fmt: skip
     routes = {
         (str(method), path)
         for protocol in _PROTOCOLS
@@ -153,6 +162,7 @@ def test_every_route_that_changes_what_models_grants_are_for_is_tried():
         ("{model:str}/{version:int}", "NAME/2"),
         ("{version:int}", "1"),
         ("{key_id:str}", "k"),
+        ("{gate_name:str}", "g"),
         ("{name:str}", "NAME"),
         ("models/{path:path}", "models/NAME/unload"),
     )
@@ -198,6 +208,21 @@ def test_a_name_of_ones_own_that_a_hidden_models_endpoint_has_tells_nothing_of_i
     assert refused.status_code == 409
     assert "belongs to another model" in refused.text
     assert "hidden" not in refused.text
+
+
+def test_who_may_write_and_not_read_writes_and_learns_what_became_of_it(server):
+    let_in(server.gate, ann=[Grant.parse("alias:write:model:mine"), Grant.parse("registry:write:model:mine*")])
+    for path, body in (
+        (f"{API}/registered-models/alias", {"name": "mine", "alias": "z", "version": "1"}),
+        ("/v2/repository/models/mine/versions/1/load", {}),
+        ("/v2/repository/models/mine/unload", {}),
+        (f"{API}/model-versions/create", {"name": "mine", "source": f"{PREFIX}/new"}),
+    ):
+        answer = server.ann.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+    copied = server.ann.post(f"{API}/model-versions/create", json={"name": "mine", "source": "models:/mine/1"})
+    assert copied.status_code == 404
+    assert server.ann.get(f"{API}/registered-models/get", params={"name": "mine"}).status_code == 403
 
 
 def test_a_version_is_made_of_what_its_maker_may_read(server):

@@ -12,7 +12,7 @@ from gateway.access.gatekeeper import Gatekeeper
 from gateway.app import _PROTOCOLS
 from gateway.auth import permission_of
 from gateway.settings import Settings
-from tests.conftest import running_api
+from tests.conftest import empty_postgres, running_api
 from tests.gateway.access.tracking_world import ABSENT, API, DATASETS, FILES, Thing, World, build, let_in, signed_in
 from tracking.access.grants import Grant
 from tracking.access.permissions import Permission
@@ -100,14 +100,18 @@ class Server(NamedTuple):
         return rows | {"files": files}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def server(request, tmp_path_factory) -> Iterator[Server]:
     settings = Settings(data=str(tmp_path_factory.mktemp("writes")))
+    if request.param == "postgresql":
+        settings = Settings(data=settings.data, database_url=request.getfixturevalue("migrated_postgres"))
     gate = Gatekeeper(is_open=False, clock=lambda: 0.0)
     let_in(gate, admin=ADMIN, ann=ANN)
     with running_api(settings, gate) as url, signed_in(url, "admin") as admin, signed_in(url, "ann") as ann:
         world = build(admin, ("mine", "theirs", "hidden"))
         yield Server(gate, ann, *world.things, world, settings)
+    if settings.database_url:
+        empty_postgres(settings.database_url)
 
 
 @pytest.fixture(autouse=True)

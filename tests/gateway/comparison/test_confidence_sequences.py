@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import betaln, logsumexp
 
 from gateway.comparison.confidence_sequences import (
     _GUESS,
@@ -13,6 +13,7 @@ from gateway.comparison.confidence_sequences import (
     _STAKE,
     asymptotic_half_width,
     asymptotic_log_evidence,
+    bernoulli_sequence,
     bernstein_log_evidence,
     bounded_sums,
     empirical_bernstein,
@@ -109,6 +110,25 @@ def test_shapes_are_kept():
     assert lower.shape == upper.shape == (2, 3)
     one = empirical_bernstein(bounded_sums(200, 50, 50), alpha=0.05)
     assert (lower[1, 1], upper[1, 1]) == pytest.approx((float(one[0]), float(one[1])), abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "successes"), [(0, 0), (10, 0), (10, 10), (80, 8), (1_000_000, 10_000), (25.5, 3.2)])
+def test_a_chance_is_left_out_where_the_mixture_is_twenty_times_as_likely(n, successes):
+    lower, upper = (float(end) for end in bernoulli_sequence(n, successes, alpha=0.05))
+    for end, trivial in ((lower, 0.0), (upper, 1.0)):
+        if end != trivial:
+            mixed = betaln(successes + 0.5, n - successes + 0.5) - betaln(0.5, 0.5)
+            likelihood = successes * math.log(end) + (n - successes) * math.log1p(-end)
+            assert mixed - likelihood == pytest.approx(math.log(20), abs=1e-6)
+    assert lower <= (successes / n if n else 0.5) <= upper
+    assert (lower == 0) == (successes == 0)
+    assert (upper == 1) == (successes == n)
+
+
+def test_chances_of_any_shape_are_judged_side_by_side():
+    lower, upper = bernoulli_sequence([[10, 100], [20, 200]], [[1, 10], [2, 20]], alpha=0.05)
+    one = bernoulli_sequence(100, 10, alpha=0.05)
+    assert (lower[0, 1], upper[0, 1]) == (one[0], one[1])
 
 
 def test_less_is_known_of_values_that_come_in_clusters():

@@ -7,12 +7,14 @@ from gateway.comparison.planner import plan_means, plan_rates
 from loadtests.comparison import (
     World,
     alarms,
+    bernoulli_misses,
     bernstein_alarms,
     bernstein_misses,
     failure_alarms,
     found_by,
     handover_alarms,
     independent_requests,
+    latency_alarms,
     multinomial_alarms,
     naive_alarms,
     sequence_alarms,
@@ -62,6 +64,20 @@ def test_empirical_bernstein_holds_a_rate(mean):
 def test_empirical_bernstein_holds_a_mean_of_other_values():
     values = np.random.default_rng(10).beta(2, 30, (400, 2_000))
     assert bernstein_misses(values, 2 / 32) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chance", [0.01, 0.5])
+def test_the_sequence_for_yes_or_no_holds_a_chance(chance):
+    assert bernoulli_misses(chance) <= 0.05
+
+
+@pytest.mark.slow
+def test_twice_the_latency_is_found_early_and_a_little_more_is_left_alone():
+    assert latency_alarms(1.1, runs=20)[0] <= 0.05
+    found, median = latency_alarms(2.0, runs=20)
+    assert found == 1
+    assert median < 500
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from gateway.access.identity import Identity, NotPermitted
 from gateway.observability.metrics import Metrics
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
@@ -19,7 +20,11 @@ from gateway.scoring.inference import (
     Target,
     VersionNotInMemory,
 )
+from gateway.scoring.routing import bucket_of
 from registry.entities import Route, RoutingTable
+from tracking.access.book import KnownKey
+from tracking.access.grants import Grant
+from tracking.errors import PermissionDenied
 
 
 def route(name="iris", **arms):
@@ -59,6 +64,15 @@ def test_champion_in_a_name_is_the_endpoint_split_and_all(inference):
     assert 300 < chosen["challenger"] < 500
 
 
+def test_only_what_the_split_gave_to_an_arm_has_a_bucket(inference):
+    choice, bucket = inference.assign(Target("iris", unit="ann"))
+    assert bucket == bucket_of("id-iris", "s", "ann")
+    assert choice.arm == ("challenger" if bucket < 2_000 else "champion")
+    assert inference.assign(Target("iris"))[1] in range(10_000)
+    for named in (Target("iris", arm="challenger"), Target("iris@challenger"), Target("iris", version=4)):
+        assert inference.assign(named)[1] is None
+
+
 def test_a_unit_sticks_and_requests_without_one_spread(inference):
     assert len({inference.choose(Target("iris", unit="ann")).arm for _ in range(50)}) == 1
     assert len({inference.choose(Target("iris")).arm for _ in range(200)}) == 2
@@ -73,6 +87,33 @@ def test_what_is_not_there_is_named(inference):
         inference.choose(Target("models:/iris/Production"))
     with pytest.raises(NoSuchArm, match="challenger, champion"):
         inference.choose(Target("iris", arm="third"))
+
+
+def identity(*grants, key=None):
+    return Identity("ann", tuple(map(Grant.parse, grants)), key=key, _callers={})
+
+
+SHOP = KnownKey("k", "shop", ("ir*",), may_force=False, may_pin=False, rate=None, expires_ms=None)
+
+
+@pytest.mark.parametrize(
+    "caller", [identity("scorer:model:iris"), identity(key=SHOP)], ids=["a token for its model", "a key for it"]
+)
+def test_to_whoever_may_ask_one_endpoint_it_is_the_only_one(inference, caller):
+    for _ in range(2):
+        assert inference.choose(Target(None), caller).endpoint == "iris"
+    # Whether they are there or not.
+    for name in ("a@b", "a", "other"):
+        with pytest.raises(PermissionDenied):
+            inference.choose(Target(name), caller)
+    with pytest.raises(EndpointNotServed, match=r"there are: iris\.$"):
+        inference.choose(Target("ir"), identity("scorer:model:ir*"))
+
+
+def test_whoever_may_ask_nothing_is_told_so(inference):
+    for target in (Target(None), Target("iris"), Target("other")):
+        with pytest.raises(NotPermitted, match="it takes score"):
+            inference.choose(target, identity("viewer"))
 
 
 async def _predict(inference, target):

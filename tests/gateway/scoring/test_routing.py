@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.scoring.routing import BUCKETS, bucket_of, choose_arm
+from gateway.scoring.routing import BUCKETS, bucket_of
 
 
 @given(st.text(), st.text(), st.text())
@@ -22,12 +22,12 @@ def test_known_units_keep_their_buckets():
 
 def test_the_owner_of_the_bucket_is_the_arm():
     owners = ["challenger"] * 5_000 + ["champion"] * 5_000
-    assert choose_arm(owners, "e1", "salt", "ann") == "challenger"
-    assert choose_arm(owners, "e1", "salt", "bob") == "champion"
+    assert owners[bucket_of("e1", "salt", "ann")] == "challenger"
+    assert owners[bucket_of("e1", "salt", "bob")] == "champion"
 
 
 def test_units_spread_as_the_shares_say():
     owners = ["challenger"] * 2_000 + ["champion"] * 8_000
-    hits = sum(choose_arm(owners, "e1", "salt", f"user-{n}") == "challenger" for n in range(20_000))
+    hits = sum(owners[bucket_of("e1", "salt", f"user-{n}")] == "challenger" for n in range(20_000))
     # Five standard deviations of a binomial: 20,000 draws at 20 %.
     assert abs(hits - 4_000) < 5 * (20_000 * 0.2 * 0.8) ** 0.5

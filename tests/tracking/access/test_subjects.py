@@ -33,6 +33,11 @@ def test_whom_nobody_added_is_added_once_with_what_all_are_granted(session):
     assert identify(session, "i 1", "ann@example.org") == ann
 
 
+def test_what_all_are_granted_may_be_for_a_name(session):
+    grants = (Grant.parse("viewer:model:iris-*"),)
+    assert identify(session, "i 1", "ann", grants=grants).grants == grants
+
+
 def test_nobody_is_added_where_nothing_is_granted(session):
     with pytest.raises(NotAdded, match="titlebout user add ann ROLE --oidc"):
         identify(session, "i 1", "ann", grants=())

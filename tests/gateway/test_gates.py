@@ -1,0 +1,164 @@
+"""Gates over HTTP: the stock client is refused at once and readably, and who may do what about it."""
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.exceptions import RestException
+
+from gateway.access.gatekeeper import Gatekeeper
+from gateway.cli import cli
+from gateway.settings import Settings
+from tests.conftest import running_api
+from tracking.access.book import Book, KnownToken, KnownUser
+from tracking.access.grants import Grant
+from tracking.access.secrets import digest_of
+
+OURS = "/api/1.0/titlebout/models/iris"
+ALIAS = "/api/2.0/mlflow/registered-models/alias"
+PEOPLE = {
+    "boss": ("admin",),
+    "ann": ("publisher", "promoter"),
+    "bob": ("promoter",),
+    "cid": ("promoter", "gate:override:model:other"),
+    "eve": ("viewer",),
+}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    gate = Gatekeeper(is_open=False, clock=lambda: 0.0)
+    grants = {name: tuple(map(Grant.parse, texts)) for name, texts in PEOPLE.items()}
+    gate.take(
+        Book(
+            number=1,
+            users={name: KnownUser(name, held, None) for name, held in grants.items()},
+            tokens={digest_of(name): KnownToken(name, name, held, 1, False) for name, held in grants.items()},
+        )
+    )
+    with running_api(Settings(data=str(tmp_path_factory.mktemp("gates"))), gate) as url:
+        yield url
+
+
+@pytest.fixture
+def by(url):
+    """A client of somebody's."""
+
+    def client(name):
+        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {name}"})
+
+    return client
+
+
+@pytest.fixture
+def titlebout(url):
+    def run(name, *arguments, status=0):
+        environment = {"COLUMNS": "200", "MLFLOW_TRACKING_TOKEN": name}
+        done = CliRunner().invoke(cli, [*arguments, "--server", url], env=environment)
+        assert done.exit_code == status, done.output
+        return done.output if status == 0 else str(done.exception) + done.output
+
+    return run
+
+
+@pytest.fixture
+def iris(url, monkeypatch):
+    """A new model by ann's stock client, with a version of accuracy 0.95 and one of 0.5."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "ann")
+    client = MlflowClient(url, registry_uri=url)
+    with httpx.Client(base_url=url, headers={"Authorization": "Bearer boss"}) as boss:
+        boss.request("DELETE", "/api/2.0/mlflow/registered-models/delete", json={"name": "iris"})
+        for gate in boss.get(f"{OURS}/gates").json().get("gates", []):
+            boss.delete(f"{OURS}/gates/{gate['name']}")
+    client.create_registered_model("iris")
+    for accuracy in (0.95, 0.5):
+        run = client.create_run("0")
+        client.log_metric(run.info.run_id, "accuracy", accuracy)
+        client.create_model_version("iris", f"{run.info.artifact_uri}/model", run.info.run_id)
+    return client
+
+
+def test_the_stock_client_is_refused_at_once_and_told_each_gate_that_is_not_met(iris, titlebout):
+    titlebout("boss", "gate", "set", "iris", "accurate", "accuracy >= 0.9")
+    titlebout("boss", "gate", "set", "iris", "reviewed", "approval", "--alias", "champion", "--alias", "prod")
+    listed = titlebout("eve", "gate", "list", "iris")
+    assert "accurate  accuracy >= 0.9  champion moves" in listed
+    assert "reviewed  1 approval       champion moves, or prod moves" in listed
+    with pytest.raises(RestException) as refused:
+        iris.set_registered_model_alias("iris", "champion", "2")
+    assert refused.value.get_http_status_code() == 403
+    assert "gate 'accurate' needs accuracy >= 0.9, and its run has 0.5" in str(refused.value)
+    assert "gate 'reviewed' needs 1 approval(s) by somebody other than ann, and has 0" in str(refused.value)
+    titlebout("ann", "approve", "iris", "1")
+    with pytest.raises(RestException, match="reviewed"):
+        iris.set_registered_model_alias("iris", "champion", "1")
+    titlebout("bob", "approve", "iris", "1", "--reason", "looked at the holdout")
+    iris.set_registered_model_alias("iris", "champion", "1")
+    log = titlebout("eve", "log", "iris")
+    assert all(said in log for said in ("gate accurate set", "version 1 approved", "looked at the holdout"))
+
+
+def test_a_share_beyond_a_gates_bound_is_refused_and_an_override_is_told_with_its_reason(iris, titlebout, by):
+    iris.set_registered_model_alias("iris", "champion", "1")
+    iris.set_registered_model_alias("iris", "challenger", "2")
+    titlebout("boss", "gate", "set", "iris", "tried", "accuracy >= 0.9", "--share-over", "10")
+    titlebout("ann", "split", "iris", "champion=90", "challenger=10")
+    said = titlebout("ann", "split", "iris", "champion=50", "challenger=50", status=1)
+    assert "Version 2 of 'iris' may not be 'challenger' so far: gate 'tried' needs" in said
+    past = ("split", "iris", "champion=50", "challenger=50", "--override", "the old one leaks")
+    assert "gate:override" in titlebout("ann", *past, status=1)
+    # For another model it doesn't count.
+    assert "gate:override" in titlebout("cid", *past, status=1)
+    titlebout("boss", *past)
+    assert has_line(titlebout("eve", "log", "iris"), "challenger is version 2 past tried", "the old one leaks")
+    assert by("boss").post(ALIAS, json=alias("2", override=" ")).status_code == 400
+    assert by("ann").post(ALIAS, json=alias("2", override="because")).status_code == 403
+    assert by("boss").post(ALIAS, json=alias("2", override="because")).status_code == 200
+
+
+def has_line(text, *words):
+    return any(all(word in line for word in words) for line in text.splitlines())
+
+
+def alias(version, **more):
+    return {"name": "iris", "alias": "champion", "version": version, **more}
+
+
+def test_gates_are_for_those_who_may_change_them(iris, by):
+    gate = {"needs": {"kind": "metric", "metric": "accuracy", "comparator": ">=", "value": 0.9}}
+    for name, status in (("ann", 403), ("eve", 403), ("boss", 200)):
+        assert by(name).put(f"{OURS}/gates/accurate", json=gate).status_code == status
+    assert by("ann").delete(f"{OURS}/gates/accurate").status_code == 403
+    assert by("eve").put(f"{OURS}/versions/1/approvals", json={}).status_code == 403
+    assert by("bob").put(f"{OURS}/versions/9/approvals", json={}).status_code == 404
+    # Nobody gets round it by making the model anew.
+    by("boss").request("DELETE", "/api/2.0/mlflow/registered-models/delete", json={"name": "iris"})
+    assert [each["name"] for each in by("eve").get(f"{OURS}/gates").json()["gates"]] == ["accurate"]
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        {},
+        {"needs": {"kind": "luck"}},
+        {"needs": {"kind": "metric", "metric": "accuracy", "comparator": "~", "value": 1}},
+        {"needs": {"kind": "metric", "comparator": ">=", "value": 1}},
+        {"needs": {"kind": "metric", "metric": "", "comparator": ">=", "value": 1}},
+        {"needs": {"kind": "metric", "metric": "m", "comparator": ">=", "value": "x"}},
+        {"needs": {"kind": "approval", "count": 99}},
+        {"needs": {"kind": "approval"}, "aliases": []},
+        {"needs": {"kind": "approval"}, "aliases": ["v1"]},
+        {"needs": {"kind": "approval"}, "share_over_bp": -1},
+        {"needs": {"kind": "approval"}, "shares": 1},
+    ],
+)
+def test_a_gate_that_makes_no_sense_is_refused_and_changes_nothing(iris, by, gate):
+    answer = by("boss").put(f"{OURS}/gates/g", json=gate)
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE"), answer.text
+    assert by("boss").get(f"{OURS}/gates").json() == {"gates": []}
+
+
+def test_what_the_command_line_cannot_read_it_says(titlebout, iris):
+    for needs in ("luck", "accuracy > ", "accuracy >= 1e", "0.9 <= accuracy?"):
+        assert "expected a metric" in titlebout("boss", "gate", "set", "iris", "g", needs, status=2)
+    assert "has no gate" in titlebout("eve", "gate", "list", "iris")
