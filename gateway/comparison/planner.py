@@ -3,8 +3,7 @@
 import math
 
 import msgspec
-from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from gateway.comparison.confidence_sequences import asymptotic_half_width
 from gateway.comparison.statistics import ALPHA
@@ -12,6 +11,7 @@ from tracking.errors import InvalidParameter
 
 POWER = 0.8
 _UNITS_MAX = 1e15
+_HALVINGS = 60
 
 
 class PlanImpossible(InvalidParameter):
@@ -86,13 +86,14 @@ def _independent_requests(difference: float, s2: float, *, alpha: float, power: 
     if s2 <= 0:
         raise PlanImpossible("where nothing varies, one request says all")
 
-    def short_of(log_n: float) -> float:
-        n = math.exp(log_n)
+    def is_enough(n: float) -> bool:
         half = float(asymptotic_half_width(s2, n, alpha=alpha))
-        return half + float(norm.ppf(power)) * math.sqrt(s2 / n) - difference
+        return half + float(ndtri(power)) * math.sqrt(s2 / n) <= difference
 
-    if short_of(math.log(_UNITS_MAX)) > 0:
+    if not is_enough(_UNITS_MAX):
         raise PlanImpossible("the difference is too small for any number of units")
-    if short_of(0.0) <= 0:
-        return 1.0
-    return math.exp(float(brentq(short_of, 0.0, math.log(_UNITS_MAX), xtol=1e-10)))
+    too_few, enough = 0.0, math.log(_UNITS_MAX)
+    for _ in range(_HALVINGS):
+        middle = (too_few + enough) / 2
+        too_few, enough = (too_few, middle) if is_enough(math.exp(middle)) else (middle, enough)
+    return math.exp(enough)

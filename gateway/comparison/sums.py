@@ -176,6 +176,10 @@ class Cell(msgspec.Struct, frozen=True, order=True):
     version: int
 
 
+Answerer = tuple[str, int]
+"""An arm and the version that answered for it."""
+
+
 class WireSums(msgspec.Struct, frozen=True, array_like=True):
     """`ClusterSums` as bytes; numbers are little-endian."""
 
@@ -204,6 +208,19 @@ class Tally:
         """Count what *other* has counted as well: another worker's, another replica's, or those saved before a stop."""
         for cell, sums in other.cells.items():
             self.of(cell).merge(sums)
+
+    def periods_of(self, champion: Answerer, challenger: Answerer) -> list[tuple[Floats, Floats]]:
+        """What both were asked in each period in which either was, oldest first; zeros where one wasn't.
+
+        One period of zeros if there is none, so that there is something to compare.
+        """
+        periods = sorted({cell.period for cell in self.cells if (cell.arm, cell.version) in {champion, challenger}})
+        nothing = ClusterSums(self.layout)
+
+        def asked(period: int, who: Answerer) -> Floats:
+            return self.cells.get(Cell(period, *who), nothing).values
+
+        return [(asked(period, champion), asked(period, challenger)) for period in periods or [0]]
 
     def to_bytes(self) -> bytes:
         """MessagePack, with the number of the format in front."""

@@ -111,6 +111,22 @@ def test_parts_that_do_not_fit_are_refused(clusters, values):
         ClusterSums.from_wire(wire, SERVING)
 
 
+def test_arms_are_put_beside_each_other_period_by_period():
+    champion, challenger = ("champion", 1), ("challenger", 2)
+    counted = [
+        (3, *champion, 30),
+        (1, *champion, 10),
+        (1, *challenger, 5),
+        (2, *challenger, 7),
+        (1, "challenger", 9, 99),
+    ]
+    tally = tally_of([(Cell(period, arm, version), 0, Column.REQUESTS, n) for period, arm, version, n in counted])
+    found = [(float(a.sum()), float(b.sum())) for a, b in tally.periods_of(champion, challenger)]
+    assert found == [(10, 5), (0, 7), (30, 0)]
+    ((nothing, _),) = Tally(SERVING).periods_of(champion, challenger)
+    assert nothing.sum() == 0
+
+
 def test_a_small_arm_has_a_cluster_for_each_of_its_buckets():
     owners = ["challenger"] * 100 + ["champion"] * 9_900
     owned = buckets_by_cluster(owners, "challenger")
