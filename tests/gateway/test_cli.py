@@ -6,7 +6,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli import cli
+from gateway.cli import _VERBS, cli
 from gateway.cli.split import _basis_points
 from tests.gateway.test_serving import wait_until_served
 from tests.training import constant_classifier, register, set_alias
@@ -29,24 +29,7 @@ def titlebout(*arguments, environment=None, timeout_s=120):
 def test_help_lists_every_verb_and_each_verb_has_help():
     runner = CliRunner()
     listed = runner.invoke(cli, ["--help"]).output
-    verbs = [
-        "serve",
-        "db",
-        "status",
-        "resolve",
-        "promote",
-        "rollback",
-        "split",
-        "sign",
-        "verify",
-        "doctor",
-        "backup",
-        "restore",
-        "import",
-        "gc",
-        "demo",
-    ]
-    for verb in verbs:
+    for verb in _VERBS:
         assert f"  {verb} " in listed
         shown = runner.invoke(cli, [verb, "--help"])
         assert shown.exit_code == 0
