@@ -100,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     user_header: Annotated[
         str,
-        Meta(description="Header in which such a proxy names the user; empty: X-Forwarded-User, with an issuer none."),
+        Meta(description="Header in which such a proxy names the user, as X-Forwarded-User; empty: it names none."),
     ] = ""
     default_grants: Annotated[
         str,
@@ -264,15 +264,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def artifacts(self) -> str:
         return self.artifact_root or str(self.data_dir / "artifacts")
-
-    @property
-    def proxy_user_header(self) -> str:
-        """In which proxies name users, if they do.
-
-        A proxy that is listed for its certificate alone may hand on whatever callers say in it: where users sign in by
-        an issuer it counts only if somebody has set it.
-        """
-        return self.user_header or ("" if self.oidc_issuer else "X-Forwarded-User")
 
     @property
     def switch_lead_ms(self) -> int:

@@ -216,7 +216,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         is_open=is_open(settings),
         clock=time.time,
         trusted_proxies=settings.trusted_proxies,
-        user_header=settings.proxy_user_header,
+        user_header=settings.user_header,
         workers=settings.workers,
         default_grants=filter(None, map(str.strip, settings.default_grants.split(","))),
     )

@@ -32,19 +32,6 @@ def test_where_a_setting_comes_from(options, environment, field, value):
 
 
 @pytest.mark.parametrize(
-    ("given", "header"),
-    [
-        ({}, "X-Forwarded-User"),
-        ({"user_header": "X-User"}, "X-User"),
-        ({"oidc_issuer": "https://issuer.example.org"}, ""),
-        ({"oidc_issuer": "https://issuer.example.org", "user_header": "X-User"}, "X-User"),
-    ],
-)
-def test_where_an_issuer_says_who_it_is_proxies_do_only_if_told_to(given, header):
-    assert Settings(**given).proxy_user_header == header
-
-
-@pytest.mark.parametrize(
     ("options", "environment", "named"),
     [
         pytest.param({}, {"TITLEBOUT_PORT": "many"}, "TITLEBOUT_PORT", id="no number"),
