@@ -293,7 +293,7 @@ class Gatekeeper:
     # --- a proxy that authenticates
 
     def _by_proxy(self, peer: str, headers: Headers) -> Identity | None:
-        if not self._proxies or not self._is_proxy(peer):
+        if not self._user_header or not self._proxies or not self._is_proxy(peer):
             return None
         names = [value for name, value in headers if name == self._user_header]
         if not names:
