@@ -96,7 +96,7 @@ def test_who_is_about_to_ask_is_still_answered_and_told_that_it_was_the_last_tim
             assert await answer(connection) == (200, True)
             assert await connection[0].read() == b""
             # Nobody is left, so nobody is waited for.
-            await asyncio.wait_for(it.ending, 2)
+            await asyncio.wait_for(it.ending, LONG_S / 2)
 
     asyncio.run(scenario())
 
@@ -109,7 +109,7 @@ def test_connections_that_ask_for_nothing_are_closed_after_their_grace():
             await answer(used)
             it.server.drain(0.2)
             assert [await used[0].read(), await fresh[0].read()] == [b"", b""]
-            await asyncio.wait_for(it.ending, 2)
+            await asyncio.wait_for(it.ending, LONG_S / 2)
 
     asyncio.run(scenario())
 
@@ -123,7 +123,7 @@ def test_a_shorter_grace_counts_when_it_comes_later():
             assert not it.ending.done()
             it.server.drain(0)
             assert await connection[0].read() == b""
-            await asyncio.wait_for(it.ending, 2)
+            await asyncio.wait_for(it.ending, LONG_S / 2)
 
     asyncio.run(scenario())
 
@@ -183,7 +183,7 @@ def test_a_request_that_hangs_holds_up_the_end_no_longer_than_it_may():
             send(connection, "/slow")
             await it.app.reached.wait()
             it.server.drain(0)
-            await asyncio.wait_for(it.ending, 3)
+            await asyncio.wait_for(it.ending, LONG_S / 2)
 
     asyncio.run(scenario())
 

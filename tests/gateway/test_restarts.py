@@ -111,12 +111,13 @@ def test_sigterm_finishes_what_was_asked_and_what_was_about_to_be(iris):
 
 class Slow(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
-        time.sleep(1.5)
+        time.sleep(4.5)
         return model_input
 
 
 def test_sigterm_gives_notice_and_waits_for_slow_requests_and_sigint_is_quick(serve, tmp_path):
-    server = serve(environment={"TITLEBOUT_STOP_NOTICE_S": "1"})
+    # Longer than a busy machine takes for what is asked below, and shorter than the slow request.
+    server = serve(environment={"TITLEBOUT_STOP_NOTICE_S": "3"})
     register_function(server.url, "slow", Slow())
     set_alias(server.url, "slow", "champion", 1)
     body = b'{"inputs": ["x"]}'

@@ -34,7 +34,7 @@ def wait_until_served(url, name, **arms):
     client = Client(url)
 
     def served():
-        answer = httpx.get(f"{url}/api/1.0/titlebout/endpoints/{name}")
+        answer = httpx.get(f"{url}/api/1.0/titlebout/endpoints/{name}", timeout=30)
         return answer.is_success and answer.json()["serving"] == arms
 
     wait_until(served)
@@ -43,7 +43,7 @@ def wait_until_served(url, name, **arms):
 
 def ask(url, name="iris", body=BODY, **headers):
     sent = {**JSON, **{key.replace("_", "-"): value for key, value in headers.items()}}
-    return httpx.post(f"{url}/endpoints/{name}/invocations", content=body, headers=sent)
+    return httpx.post(f"{url}/endpoints/{name}/invocations", content=body, headers=sent, timeout=30)
 
 
 @pytest.fixture(scope="module")
