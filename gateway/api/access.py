@@ -254,16 +254,19 @@ def add_token(
             now_ms=int(clock() * 1000),
             own=identity.grants,
             scope=_scope(session, identity, owner, data.scope),
+            asked_with=identity.token_id,
         )
     _log.info("token_added", extra={"token": made.token.id, "user": owner, "author": identity.name})
     return _token(made.token, made.secret)
 
 
 @delete(f"{_ROOT}/tokens/{{token_id:str}}", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.SELF))
-def revoke_token(token_id: FromPath[str], database: NamedDependency[Database]) -> dict[str, str]:
+def revoke_token(
+    token_id: FromPath[str], database: NamedDependency[Database], clock: NamedDependency[Clock]
+) -> dict[str, str]:
     identity = current_identity()
     with database.writing() as session:
-        _ensure_own(session, identity, token_id)
+        _ensure_own(session, identity, token_id, int(clock() * 1000))
         tokens.revoke_token(session, token_id)
     _log.info("token_revoked", extra={"token": token_id, "author": identity.name})
     return {"id": token_id}
@@ -349,10 +352,11 @@ def _scope(session: Session, identity: Identity, owner: str, scope: list[str] | 
     return list(users.get_user(session, owner).grants)
 
 
-def _ensure_own(session: Session, identity: Identity, token_id: str) -> None:
+def _ensure_own(session: Session, identity: Identity, token_id: str, now_ms: int) -> None:
     """Let nobody revoke what isn't theirs, nor learn that it is there."""
     token = tokens.get_token(session, token_id)
     if identity.key is None and token.user == identity.name:
+        tokens.ensure_may_revoke(session, token, identity.token_id, now_ms)
         return
     try:
         identity.caller(Permission.ACCESS_WRITE)

@@ -22,7 +22,7 @@ from gateway.web.token_form import EMPTY, FieldWrong, TokenWish, read_wish
 from tracking.access import tokens, users
 from tracking.access.entities import Token
 from tracking.access.permissions import Permission
-from tracking.access.tokens import LIFE_DAYS_MAX, NewToken, TokenNotFound
+from tracking.access.tokens import LIFE_DAYS_MAX, NewToken, TokenNotFound, TokenOver
 from tracking.access.users import GrantsTooMuch, UserNotFound
 from tracking.database import Database
 from tracking.errors import Exhausted, InvalidParameter
@@ -86,7 +86,7 @@ async def make_token(
     def made_or_said() -> Response[str]:
         try:
             made = _make(database, identity, read_wish(form, identity.grants), int(clock() * 1000))
-        except (InvalidParameter, Exhausted, GrantsTooMuch, UserNotFound) as error:
+        except (InvalidParameter, Exhausted, GrantsTooMuch, TokenOver, UserNotFound) as error:
             field = error.field if isinstance(error, FieldWrong) else "form"
             return _account_page(request, gate, pages, database, problems={field: error.message}, form=form)
         return _account_page(request, gate, pages, database, made=made)
@@ -104,11 +104,14 @@ async def make_token(
     request_max_body_size=BODY_BYTES_MAX,
 )
 async def revoke_token(
-    request: AnyRequest, token_id: FromPath[str], database: NamedDependency[Database]
+    request: AnyRequest,
+    token_id: FromPath[str],
+    database: NamedDependency[Database],
+    clock: NamedDependency[Clock],
 ) -> Response[str]:
     """Take one of one's own tokens back."""
     await read_form(request)
-    await asyncio.to_thread(_revoke, database, current_identity(), token_id)
+    await asyncio.to_thread(_revoke, database, current_identity(), token_id, int(clock() * 1000))
     return lead_to(_ACCOUNT)
 
 
@@ -125,16 +128,19 @@ def _make(database: Database, identity: Identity, wish: TokenWish, now_ms: int) 
             now_ms=now_ms,
             own=identity.grants,
             scope=wish.scope,
+            asked_with=identity.token_id,
         )
     _log.info("token_added", extra={"token": made.token.id, "user": identity.name, "author": identity.name})
     return made
 
 
-def _revoke(database: Database, identity: Identity, token_id: str) -> None:
+def _revoke(database: Database, identity: Identity, token_id: str, now_ms: int) -> None:
     with database.writing() as session:
-        if identity.key is not None or tokens.get_token(session, token_id).user != identity.name:
+        token = tokens.get_token(session, token_id)
+        if identity.key is not None or token.user != identity.name:
             # Not there and not yours are the same.
             raise TokenNotFound(token_id)
+        tokens.ensure_may_revoke(session, token, identity.token_id, now_ms)
         tokens.revoke_token(session, token_id)
     _log.info("token_revoked", extra={"token": token_id, "author": identity.name})
 

@@ -13,7 +13,7 @@ from tracking.access.grants import Grant, beyond
 from tracking.access.schema import NAME_LENGTH_MAX, ScoringKeyRow, TokenRow
 from tracking.access.secrets import SecretKind, beginning_of, digest_of, new_secret
 from tracking.access.users import GrantsTooMuch, get_user
-from tracking.errors import Exhausted, InvalidParameter, NotFound
+from tracking.errors import Exhausted, InvalidParameter, NotFound, PermissionDenied
 from tracking.names import check_text
 
 TOKENS_MAX = 100
@@ -25,6 +25,18 @@ LIFE_DAYS_MAX = 366
 class TokenNotFound(NotFound):
     def __init__(self, token_id: str) -> None:
         super().__init__(f"There is no token {token_id!r}.")
+
+
+class TokenOver(PermissionDenied):
+    """A worker may know a token for a moment longer than it counts; by then it leaves nothing behind."""
+
+    def __init__(self) -> None:
+        super().__init__("The token that this was asked with has been revoked, or has expired.")
+
+
+class TokenTooNarrow(PermissionDenied):
+    def __init__(self) -> None:
+        super().__init__("A token that was made for less than its user may doesn't revoke one that may more.")
 
 
 class NewToken(msgspec.Struct, frozen=True):
@@ -45,10 +57,15 @@ def create_token(
     scope: Collection[Grant] | None = None,
     is_session: bool = False,
     secret: str | None = None,
+    asked_with: str | None = None,
 ) -> NewToken:
     """Make a token of *user*'s, within their grants and within *own*, those of who makes it.
 
+    *asked_with* is the id of the token that they showed, if it was one. Where that has a scope, the new one has one
+    too, and doesn't outlive it: or whoever was given it could make one that gains what the user gains.
+
     Raises:
+        TokenOver: if that token has been taken back meanwhile.
         UserNotFound: if there is no such user.
         GrantsTooMuch: if *scope* is more than the user or the maker has.
         InvalidParameter: for a life that is no life, or longer than a year.
@@ -57,6 +74,9 @@ def create_token(
     if not 0 < life_ms <= LIFE_DAYS_MAX * DAY_MS:
         raise InvalidParameter(f"A token lives for up to {LIFE_DAYS_MAX} days.")
     raise_change_number(session)
+    shown = None if asked_with is None else _token_in_force(session, asked_with, now_ms)
+    is_narrow = shown is not None and shown.scope is not None
+    expires_ms = now_ms + life_ms if shown is None or not is_narrow else min(now_ms + life_ms, shown.expires_ms)
     granted = get_user(session, user).grants
     given = granted if scope is None else tuple(scope)
     if too_much := [*beyond(given, granted), *beyond(given, own)]:
@@ -72,10 +92,9 @@ def create_token(
         digest=digest_of(secret),
         beginning=beginning_of(secret),
         is_session=is_session,
-        # A maker who has less than the user makes a token that has less.
-        scope=None if scope is None and not beyond(granted, own) else sorted(map(str, given)),
+        scope=None if scope is None and not is_narrow else sorted(map(str, given)),
         created_ms=now_ms,
-        expires_ms=now_ms + life_ms,
+        expires_ms=expires_ms,
     )
     session.add(row)
     session.flush()
@@ -100,6 +119,22 @@ def get_token(session: Session, token_id: str) -> Token:
     return _token(row)
 
 
+def ensure_may_revoke(session: Session, token: Token, asked_with: str | None, now_ms: int) -> None:
+    """Look at whether *token* may be revoked by its user, who shows the token of the id *asked_with*, if it is one.
+
+    Raises:
+        TokenOver: if that one has been taken back meanwhile.
+        TokenTooNarrow: if it has a scope, beyond which *token* is.
+    """
+    if asked_with is None or asked_with == token.id:
+        return
+    scope = _token_in_force(session, asked_with, now_ms).scope
+    if scope is not None:
+        may = get_user(session, token.user).grants if token.scope is None else token.scope
+        if beyond(may, scope):
+            raise TokenTooNarrow
+
+
 def revoke_token(session: Session, token_id: str) -> None:
     """Take a token back, on all replicas within seconds.
 
@@ -117,6 +152,13 @@ def note_used(session: Session, last_used_ms: Mapping[str, int]) -> None:
         for used_id, used_ms in last_used_ms.items():
             newer = or_(row.last_used_ms.is_(None), row.last_used_ms < used_ms)
             session.execute(update(row).where(row.id == used_id, newer).values(last_used_ms=used_ms))
+
+
+def _token_in_force(session: Session, token_id: str, now_ms: int) -> Token:
+    row = session.get(TokenRow, token_id)
+    if row is None or row.expires_ms <= now_ms:
+        raise TokenOver
+    return _token(row)
 
 
 def _count(session: Session, user: str) -> int:

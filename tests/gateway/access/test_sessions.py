@@ -491,6 +491,37 @@ def test_nobody_revokes_what_is_anothers(signed_in, server):
         tokens.get_token(session, theirs.token.id)
 
 
+def test_a_token_with_a_scope_makes_and_revokes_none_that_may_more(server):
+    now_ms = int(time.time() * 1000)
+    with server.database.writing() as session:
+        wide = tokens.create_token(session, "bob", "wide", life_ms=DAY_MS, now_ms=now_ms, own=ALL)
+        narrow = tokens.create_token(
+            session, "bob", "narrow", life_ms=DAY_MS, now_ms=now_ms, own=ALL, scope=[Grant("tracking:read")]
+        )
+        # All that bob may today, and nothing of what may come.
+        lent = tokens.create_token(
+            session, "bob", "lent", life_ms=DAY_MS, now_ms=now_ms, own=ALL, scope=[Grant("viewer")]
+        )
+    server.tell()
+    with httpx.Client(base_url=f"{server.url}/api/1.0/titlebout") as client:
+        client.headers["Authorization"] = f"Bearer {lent.secret}"
+        made = client.post("/tokens", json={"name": "t", "days": 300}).json()
+        assert (made["scope"], made["expires_ms"]) == (["viewer"], lent.token.expires_ms)
+        client.headers["Authorization"] = f"Bearer {narrow.secret}"
+        assert refusal(client.delete(f"/tokens/{wide.token.id}")) == (403, "PERMISSION_DENIED")
+        with server.browser(Authorization=f"Bearer {narrow.secret}") as browser:
+            form = browser.get("/account")
+            refused = browser.post(
+                f"/account/tokens/{wide.token.id}/revoke",
+                data={"csrf_token": field(form.text)},
+                headers={"Cookie": form.headers["Set-Cookie"].partition(";")[0]},
+            )
+            assert (refused.status_code, "doesn&#39;t revoke" in refused.text) == (403, True)
+        assert client.delete(f"/tokens/{narrow.token.id}").is_success
+        # Known here for a moment still, and worth nothing that lasts.
+        assert refusal(client.post("/tokens", json={"name": "t", "scope": []})) == (403, "PERMISSION_DENIED")
+
+
 # --- other ways to reach a server
 
 

@@ -101,6 +101,42 @@ def test_a_token_never_outreaches_its_user_nor_its_maker(session):
     assert book.tokens[digest_of(wide.secret)].grants == (Grant.parse("viewer:model:iris"),)
 
 
+def test_a_token_with_a_scope_leaves_nothing_behind_that_may_more_or_lives_longer(session):
+    add(session, "ann", VIEWER)
+    narrow = tokens.create_token(session, "ann", "ci", life_ms=DAY_MS, now_ms=1, own=ADMIN, scope=[VIEWER])
+    shown = {"own": [VIEWER], "asked_with": narrow.token.id}
+    # What it is made for is all that its user may, today.
+    made = tokens.create_token(session, "ann", "t", life_ms=300 * DAY_MS, now_ms=1000, **shown)
+    assert (made.token.scope, made.token.expires_ms) == ((VIEWER,), narrow.token.expires_ms)
+    users.set_grants(session, "ann", [Grant("publisher")], author="admin", own=ADMIN, now_ms=2000)
+    assert read_book(session).tokens[digest_of(made.secret)].grants == (VIEWER,)
+    with pytest.raises(PermissionDenied, match="more than they have"):
+        tokens.create_token(session, "ann", "t", life_ms=DAY_MS, now_ms=2000, **shown)
+    # Taken back while a worker still knows it, or over.
+    with pytest.raises(PermissionDenied, match="expired"):
+        tokens.create_token(session, "ann", "t", life_ms=1, now_ms=DAY_MS + 1, scope=[VIEWER], **shown)
+    tokens.revoke_token(session, narrow.token.id)
+    with pytest.raises(PermissionDenied, match="revoked"):
+        tokens.create_token(session, "ann", "t", life_ms=1, now_ms=2000, scope=[VIEWER], **shown)
+
+
+def test_a_token_with_a_scope_revokes_none_that_may_more(session):
+    add(session, "ann", Grant("publisher"))
+    wide, narrow, narrower = (
+        tokens.create_token(session, "ann", "t", life_ms=DAY_MS, now_ms=1, own=ADMIN, scope=scope).token
+        for scope in (None, [VIEWER], [])
+    )
+    for one in (narrow, narrower):
+        tokens.ensure_may_revoke(session, one, narrow.id, 1)
+    for one in (wide, narrow, narrower):
+        tokens.ensure_may_revoke(session, one, wide.id, 1)
+        # By a password, or by a proxy's word.
+        tokens.ensure_may_revoke(session, one, None, 1)
+    for one, shown in ((wide, narrow), (narrow, narrower)):
+        with pytest.raises(PermissionDenied, match="one that may more"):
+            tokens.ensure_may_revoke(session, one, shown.id, 1)
+
+
 def test_who_is_disabled_has_no_token_and_is_known_by_name(session):
     add(session, "ann", VIEWER)
     made = tokens.create_token(session, "ann", "laptop", life_ms=DAY_MS, now_ms=1, own=ADMIN)
