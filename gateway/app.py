@@ -136,7 +136,7 @@ def create_app(
         "readiness": readiness,
         "all_metrics": all_metrics or AllMetrics(MetricsFolder(settings.data_dir / "metrics"), lambda: None),
         "pages": pages,
-        "oidc": oidc_sign_in,
+        "oidc_sign_in": oidc_sign_in,
         "sign_in_links": oidc_sign_in.links,
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,

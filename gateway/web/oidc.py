@@ -98,11 +98,11 @@ def _open_issuer(settings: Settings, clock: Clock) -> "Issuer":
     exception_handlers=PAGE_ERRORS,
 )
 async def begin_sign_in(
-    request: AnyRequest, oidc: NamedDependency[OidcSignIn], clock: NamedDependency[Clock]
+    request: AnyRequest, oidc_sign_in: NamedDependency[OidcSignIn], clock: NamedDependency[Clock]
 ) -> Response[str]:
     """Lead a browser to the issuer, to come back within ten minutes."""
     attempt = Attempt.begin(local_path(request.query_params.get("next"), HOME), clock())
-    url = await oidc.issuer.authorization_url(attempt, _redirect_uri(request))
+    url = await oidc_sign_in.issuer.authorization_url(attempt, _redirect_uri(request))
     return lead_to(url, cookie=f"{_ATTEMPT}={attempt.cookie}; Max-Age={LIFE_S}; {_ATTEMPT_ATTRIBUTES}")
 
 
@@ -115,7 +115,7 @@ async def begin_sign_in(
 )
 async def end_sign_in(
     request: AnyRequest,
-    oidc: NamedDependency[OidcSignIn],
+    oidc_sign_in: NamedDependency[OidcSignIn],
     gate: NamedDependency[Gatekeeper],
     pages: NamedDependency[Pages],
     settings: NamedDependency[Settings],
@@ -123,10 +123,10 @@ async def end_sign_in(
     clock: NamedDependency[Clock],
 ) -> Response[str]:
     """Begin a session for whoever the issuer says has come back, if this is the browser that went there."""
-    issuer, now_s, attempt = oidc.issuer, clock(), None
+    issuer, now_s, attempt = oidc_sign_in.issuer, clock(), None
     client = request.scope["client"]
     source = gate.source_of(client[0] if client else "", request.scope["headers"])
-    oidc.tries.check(source, now_s)
+    oidc_sign_in.tries.check(source, now_s)
     life_s = settings.session_hours * _HOUR_S
     try:
         answer = _answer_of(request)
@@ -135,7 +135,7 @@ async def end_sign_in(
         user, secret = await asyncio.to_thread(
             _begin_session,
             database,
-            oidc.subject_key(person.subject),
+            oidc_sign_in.subject_key(person.subject),
             person.name,
             grants=gate.default_grants,
             life_ms=life_s * 1000,
@@ -143,11 +143,11 @@ async def end_sign_in(
         )
     except ServingError as error:
         if isinstance(error, SignInRefused | Unauthenticated):
-            oidc.tries.failed(source, now_s)
+            oidc_sign_in.tries.failed(source, now_s)
         refused = _refused(request, pages, error)
         # What was an answer to nothing leaves alone what this browser has begun, which may still come back.
         return refused if attempt is None else _without_attempt(refused)
-    oidc.tries.succeeded(source)
+    oidc_sign_in.tries.succeeded(source)
     _log.info("signed_in", extra={"user": user})
     return _without_attempt(pages.go_on(attempt.next, cookie=session_cookie(secret, life_s)))
 

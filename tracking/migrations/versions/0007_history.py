@@ -23,7 +23,7 @@ _ON_SQLITE = [
 ]
 _ON_POSTGRESQL = [
     (
-        "CREATE FUNCTION history_is_kept() RETURNS trigger LANGUAGE plpgsql AS "
+        "CREATE OR REPLACE FUNCTION history_is_kept() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'the history is added to and never altered'; END $$"
     ),
     "CREATE TRIGGER history_is_kept BEFORE UPDATE OR DELETE ON history FOR EACH ROW EXECUTE FUNCTION history_is_kept()",
