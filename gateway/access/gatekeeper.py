@@ -7,7 +7,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from gateway.access.cookies import SESSION, find_cookie
 from gateway.access.credentials import Password, Secret, Unauthenticated, read_credentials
@@ -26,6 +26,7 @@ _CHECKS_WAITING_MAX = 16
 _KNOWN_PASSWORDS_MAX = 10_000
 _KNOWN_USERS_MAX = 10_000
 _FORWARDED_FOR = b"x-forwarded-for"
+_HOST_BITS = 64
 _FORWARDED_PROTO = b"x-forwarded-proto"
 # A session that was begun on another worker or replica is in the book that comes next, a second later.
 _SESSION_WAIT_S = 2.5
@@ -315,7 +316,10 @@ class Gatekeeper:
         return identity
 
     def source_of(self, peer: str, headers: Headers) -> str:
-        """Where a request comes from: the last address on its way that is no proxy of ours."""
+        """Where a request comes from: the last address on its way that is no proxy of ours, or the network it is in."""
+        return _network_of(self._address_of(peer, headers))
+
+    def _address_of(self, peer: str, headers: Headers) -> str:
         if not self._proxies or not self._is_proxy(peer):
             return peer
         way = [
@@ -332,3 +336,16 @@ class Gatekeeper:
         except ValueError:
             return False
         return any(found in network for network in self._proxies)
+
+
+def _network_of(address: str) -> str:
+    """The 64 bits that a network is given of IPv6, or *address* itself: whoever has one has all addresses of it."""
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address)
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(IPv6Address(int(found) >> _HOST_BITS << _HOST_BITS))

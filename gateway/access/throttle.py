@@ -10,6 +10,8 @@ _FREE = 5
 _PAUSE_FIRST_S = 1.0
 _FORGOTTEN_AFTER_S = 900.0
 _KNOWN_MAX = 10_000
+# No user's name is longer, and nobody fills the memory with those that they make up.
+_LENGTH_MAX = 256
 
 
 class TooManyFailures(Exhausted):
@@ -40,11 +42,12 @@ class Throttle:
         Raises:
             TooManyFailures: if it comes too early.
         """
-        failures = self._failures.get(whose)
+        failures = self._failures.get(whose[:_LENGTH_MAX])
         if failures is not None and now_s < failures.until_s:
             raise TooManyFailures(failures.until_s - now_s)
 
     def failed(self, whose: str, now_s: float) -> None:
+        whose = whose[:_LENGTH_MAX]
         failures = self._failures.pop(whose, None)
         if failures is None or now_s - failures.last_s > _FORGOTTEN_AFTER_S:
             failures = _Failures()
@@ -58,4 +61,4 @@ class Throttle:
             self._failures.popitem(last=False)
 
     def succeeded(self, whose: str) -> None:
-        self._failures.pop(whose, None)
+        self._failures.pop(whose[:_LENGTH_MAX], None)

@@ -27,7 +27,7 @@ from gateway.web.errors import PAGE_ERRORS
 from gateway.web.forms import BODY_BYTES_MAX, Form, proof_for, read_form
 from gateway.web.local_paths import local_path
 from gateway.web.pages import AnyRequest, Pages, keeps_cookies, lead_to, page, wants_page
-from tracking.access import sessions
+from tracking.access import sessions, users
 from tracking.access.permissions import Permission
 from tracking.access.sessions import UserTurnedOff
 from tracking.access.tokens import NewToken
@@ -121,10 +121,17 @@ async def sign_in(
             return lead_to(HOME)
         return _signin_page(request, pages, sign_in_links, problem=_TOO_OLD, status_code=HTTP_403_FORBIDDEN)
     next_path, name = local_path(form.text("next"), HOME), form.text("name").strip()
-    life_s = settings.session_hours * _HOUR_S
+    life_s, known = settings.session_hours * _HOUR_S, gate.book.users.get(name)
     try:
         await _checked(request, gate, form)
-        begun = await asyncio.to_thread(_begin, database, name, life_ms=life_s * 1000, now_ms=int(clock() * 1000))
+        begun = await asyncio.to_thread(
+            _begin,
+            database,
+            name,
+            known.password_hash if known else None,
+            life_ms=life_s * 1000,
+            now_ms=int(clock() * 1000),
+        )
     except (Unauthenticated, Exhausted, UserTurnedOff) as error:
         # Not 401, by which browsers would ask for a name and a password in a window of their own.
         status_code = HTTP_403_FORBIDDEN if isinstance(error, Unauthenticated) else status_of(error)
@@ -167,16 +174,21 @@ async def _checked(request: AnyRequest, gate: Gatekeeper, form: Form) -> Identit
     return found if isinstance(found, Identity) else await found
 
 
-def _begin(database: Database, user: str, *, life_ms: int, now_ms: int) -> NewToken:
+def _begin(database: Database, user: str, password_hash: str | None, *, life_ms: int, now_ms: int) -> NewToken:
+    """A session of *user*, whose password is of *password_hash*, by what this worker knows."""
     before = IDENTITY.get()
     with database.writing() as session:
         if before is not None and before.is_session:
             sessions.end_session(session, str(before.token_id))
         try:
-            return sessions.begin_session(session, user, life_ms=life_ms, now_ms=now_ms)
+            begun = sessions.begin_session(session, user, life_ms=life_ms, now_ms=now_ms)
         except UserNotFound:
             # Removed since this replica heard of them last.
             raise WrongPassword from None
+        if not users.is_password_hash(session, user, password_hash):
+            # Changed since then, which ended all sessions that were begun by the old one; so this is none.
+            raise WrongPassword
+        return begun
 
 
 def _end(database: Database, identity: Identity, *, everywhere: bool) -> None:

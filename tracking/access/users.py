@@ -167,6 +167,15 @@ def set_password(session: Session, name: str, password_hash: str | None, *, own:
     managed_row(session, name, own).password_hash = password_hash
 
 
+def is_password_hash(session: Session, name: str, password_hash: str | None) -> bool:
+    """Whether that is still what is kept of *name*'s password, for who has checked it by an older book.
+
+    Raises:
+        UserNotFound: if there is no such user.
+    """
+    return _row(session, name).password_hash == password_hash
+
+
 def set_disabled(session: Session, name: str, *, disabled: bool, own: Collection[Grant]) -> User:
     """Turn somebody's access off or on again, with all their tokens.
 

@@ -214,6 +214,23 @@ def test_behind_a_proxy_the_source_is_the_last_hop_that_is_none_of_ours(gate):
     assert guess(b"198.51.100.8") is not TooManyFailures
 
 
+def test_all_addresses_of_one_ipv6_network_are_one_source(gate):
+    def guess(peer):
+        with pytest.raises((Unauthenticated, TooManyFailures)) as refused:
+            identify(gate, bearer("bad"), peer=peer)
+        return refused.type
+
+    for number in range(6):
+        guess(f"2001:db8:0:1::{number:x}")
+    assert guess("2001:db8:0:1:ffff::1") is TooManyFailures
+    assert guess("2001:db8:0:2::1") is not TooManyFailures
+    # Of IPv4 addresses in the clothes of IPv6 each is somebody's own.
+    for _ in range(6):
+        guess("::ffff:192.0.2.1")
+    assert guess("192.0.2.1") is TooManyFailures
+    assert guess("::ffff:192.0.2.2") is not TooManyFailures
+
+
 def test_pauses_double_are_bounded_and_forgotten():
     throttle, now_s, pauses = Throttle(pause_max_s=10), 0.0, []
     for _ in range(12):
@@ -230,6 +247,8 @@ def test_pauses_double_are_bounded_and_forgotten():
     for number in range(20_000):
         throttle.failed(str(number), now_s)
     assert len(throttle._failures) == 10_000
+    throttle.failed("y" * 60_000, now_s)
+    assert max(map(len, throttle._failures)) == 256
 
 
 def test_a_key_is_for_its_endpoints_and_at_its_rate(gate):

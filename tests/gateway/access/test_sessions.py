@@ -522,6 +522,23 @@ def test_a_token_with_a_scope_makes_and_revokes_none_that_may_more(server):
         assert refusal(client.post("/tokens", json={"name": "t", "scope": []})) == (403, "PERMISSION_DENIED")
 
 
+def test_a_password_that_was_changed_a_moment_ago_begins_no_session(server):
+    with server.database.writing() as session:
+        before = read_book(session)
+        users.set_password(session, "bob", None, own=ALL)
+    try:
+        # No worker has heard of it yet.
+        with server.browser() as browser:
+            refused = sign_in(browser, "bob")
+        assert (refused.status_code, SESSION in refused.headers.get("Set-Cookie", "")) == (403, False)
+        with server.database.reading() as session:
+            assert read_book(session).tokens.keys() <= before.tokens.keys()
+    finally:
+        with server.database.writing() as session:
+            users.set_password(session, "bob", before.users["bob"].password_hash, own=ALL)
+        server.tell()
+
+
 # --- other ways to reach a server
 
 
