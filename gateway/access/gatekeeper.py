@@ -41,7 +41,9 @@ class UnknownSecret(Unauthenticated):
     """The same words for one that never was, one that was revoked and one that has expired."""
 
     def __init__(self) -> None:
-        super().__init__("This token isn't known here; it may have expired, or been revoked.")
+        super().__init__(
+            "This token isn't known here; it may have expired, or been revoked. A new one is known within two seconds."
+        )
 
 
 class WrongPassword(Unauthenticated):

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
+    """Print *rows*; the first column, which other verbs ask for, is whole however narrow the terminal is."""
+    first, *others = columns
+    table = Table(Column(first, no_wrap=True), *others, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(escape, row))
     Console(highlight=False, soft_wrap=True).print(table)

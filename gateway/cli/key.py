@@ -55,7 +55,10 @@ def create(
     made = Client(server).add_key(
         name=name, endpoints=endpoints, rate=rate, days=days, may_force=may_force, may_pin=may_pin
     )
-    click.echo("Shown this once; sent as `Authorization: Bearer KEY` or `X-Titlebout-Key: KEY`:", err=True)
+    click.echo(
+        "Shown this once, known within two seconds; sent as `Authorization: Bearer KEY` or `X-Titlebout-Key: KEY`:",
+        err=True,
+    )
     click.echo(made["secret"])
 
 

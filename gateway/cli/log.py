@@ -47,6 +47,8 @@ def command(*, model: str | None, alias: str | None, limit: int, verify: bool, n
     if verify:
         _verify(client, noted)
         return
+    if noted:
+        raise click.UsageError("--noted goes with --verify.")
     if model is None:
         raise click.UsageError("Say a MODEL, or --verify.")
     entries = list(_entries(client, model.removeprefix("models:/"), alias, limit))

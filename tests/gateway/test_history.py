@@ -105,6 +105,7 @@ def test_the_chain_is_followed_and_what_was_noted_is_compared(iris, api_server, 
     other = f"1:{'0' * 64}"
     assert "Entry 1 isn't what was noted" in titlebout("log", "--verify", "--noted", other, status=1)
     assert "expected SEQ:HASH" in titlebout("log", "--verify", "--noted", "x", status=2)
+    assert "--noted goes with --verify" in titlebout("log", "iris", "--noted", noted, status=2)
     assert "Say a MODEL" in titlebout("log", status=2)
     check = httpx.get(f"{api_server}/api/1.0/titlebout/history/check", params={"after_seq": -1}).json()
     assert check["broken_seq"] == -1

@@ -53,6 +53,11 @@ def test_tokens_are_shown_once_listed_by_their_beginning_and_revoked(titlebout):
     secret = re.search(r"tbt_[\w-]+", titlebout("token", "create", "ci", "--user", "ann", "--may", "viewer"))[0]
     listed = titlebout("token", "list", "--user", "ann")
     assert secret not in listed
+    long = "the laptop on which ann trains"
+    titlebout("token", "create", long, "--user", "ann")
+    assert re.search(
+        r"^[0-9a-f]{16} ", titlebout("token", "list", "--user", "ann", env={"COLUMNS": "60"}), re.MULTILINE
+    )
     token_id = re.search(rf"([0-9a-f]{{16}}) +ci +{re.escape(secret[:10])}… +viewer", listed)[1]
     titlebout("token", "revoke", token_id)
     assert token_id not in titlebout("token", "list", "--user", "ann")
