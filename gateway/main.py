@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway.access.following import AccessFollower
+from gateway.access.gatekeeper import read_networks
 from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
@@ -35,6 +36,7 @@ from gateway.workers import WorkerGroup
 from loaders.cache import ModelCache
 from loaders.code_policy import CodePolicy
 from registry.uri import parse_model_uri
+from tracking.access.grants import Grant
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database, DatabaseUnavailable
 from tracking.errors import InvalidParameter, ServingError
@@ -66,9 +68,13 @@ def check_surroundings(settings: Settings) -> None:
     Raises:
         DataFolderUnusable: if nothing can be written there.
         UnreadableModelUri, StageIsNoModel: if the model for bare ``/invocations`` can't be one.
-        OidcNotInstalled, InvalidParameter: if nobody could sign in by the issuer that is set.
+        OidcNotInstalled, InvalidParameter: if nobody could sign in by the issuer that is set, or an address of a proxy
+            or a default grant is none.
     """
     ensure_oidc_usable(settings)
+    read_networks(settings.trusted_proxies)
+    for grant in filter(None, map(str.strip, settings.default_grants.split(","))):
+        Grant.parse(grant)
     if settings.model and parse_model_uri(settings.model).stage is not None:
         raise StageIsNoModel(settings.model)
     try:

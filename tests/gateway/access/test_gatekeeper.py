@@ -10,6 +10,8 @@ from gateway.access.gatekeeper import Gatekeeper
 from gateway.access.identity import LOCAL, NotForKey, NotPermitted
 from gateway.access.rate_limits import Bucket, RateExceeded
 from gateway.access.throttle import Throttle, TooManyFailures
+from gateway.main import check_surroundings
+from gateway.settings import Settings
 from tracking.access.book import Book, KnownKey, KnownToken, KnownUser
 from tracking.access.grants import Grant
 from tracking.access.permissions import Permission
@@ -305,3 +307,9 @@ def test_a_bucket_fills_at_its_rate_and_holds_a_second():
 def test_networks_that_are_none_are_refused_at_the_start():
     with pytest.raises(InvalidParameter, match="'nonsense'"):
         Gatekeeper(is_open=False, clock=Clock(), trusted_proxies="10.0.0.1, nonsense")
+
+
+@pytest.mark.parametrize("wrong", [{"trusted_proxies": "10.0.0.1, abc"}, {"default_grants": "viewer, viewr"}])
+def test_a_proxy_or_a_default_grant_that_is_none_stops_the_start(tmp_path, wrong):
+    with pytest.raises(InvalidParameter, match=r"'(abc|viewr)' is no"):
+        check_surroundings(Settings(data=str(tmp_path), **wrong))
