@@ -23,6 +23,11 @@ class AliasNotFound(InvalidParameter):
         super().__init__(f"Registered model alias {alias} not found.")
 
 
+class AliasMeantNothing(InvalidParameter):
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__(f"The alias {alias!r} of {name!r} meant no version then, as far back as the history goes.")
+
+
 class GateNotFound(NotFound):
     def __init__(self, model: str, name: str) -> None:
         super().__init__(f"There is no gate {name[:100]!r} of {model!r}.")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from registry import serving
 from registry.chain import FIRST, Break, Link, canonical, follow, link_hash
 from registry.entities import Action, HistoryEntry
-from registry.errors import AliasNotFound, RegisteredModelNotFound
+from registry.errors import AliasMeantNothing, RegisteredModelNotFound
 from registry.granted import may_see
 from registry.rows import get_model_row
 from registry.schema import HistoryRow
@@ -129,7 +129,7 @@ def version_at(session: Session, model: str, alias: str, at_ms: int) -> int:
     """Which version *alias* meant at the instant *at_ms*, by the history.
 
     Raises:
-        AliasNotFound: if it meant none then, or the history doesn't reach back so far.
+        AliasMeantNothing: if it meant none then, or the history doesn't reach back so far.
     """
     row = HistoryRow
     for span in _spans(session, model) if may_see(session, model) else ():
@@ -150,7 +150,7 @@ def version_at(session: Session, model: str, alias: str, at_ms: int) -> int:
             # Nothing was said of the alias under this name by then; what it meant, it meant already under the former.
             continue
         break
-    raise AliasNotFound(alias)
+    raise AliasMeantNothing(model, alias)
 
 
 def verify(session: Session, *, after: Link = FIRST, limit: int) -> Link | Break:

@@ -76,7 +76,7 @@ def resolve_at(session: Session, text: str, at_ms: int) -> ModelVersion:
     Raises:
         UnreadableModelUri: if *text* isn't a model's URI.
         InvalidParameter: if it names no alias, and so always means the same, or what was newest then.
-        AliasNotFound: if the alias meant nothing then, or the history doesn't reach back so far.
+        AliasMeantNothing: if the alias meant nothing then, or the history doesn't reach back so far.
         VersionGoneSince: if what it meant isn't there any more.
     """
     reference = parse_model_uri(text, lambda name: models.find_model(session, name) is not None)

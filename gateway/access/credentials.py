@@ -9,8 +9,8 @@ import msgspec
 from tracking.access.secrets import SecretKind
 from tracking.errors import ErrorCode, ServingError
 
-_AUTHORIZATION = b"authorization"
-_KEY = b"x-titlebout-key"
+AUTHORIZATION = b"authorization"
+KEY = b"x-titlebout-key"
 _LENGTH_MAX = 4096
 # A secret in a URL is in every log on the way, and may be anybody's by now.
 _IN_QUERIES = tuple(kind.encode() for kind in SecretKind)
@@ -68,11 +68,11 @@ def read_credentials(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> Cr
         raise SecretInUrl
     shown = keyed = None
     for name, value in headers:
-        if name == _AUTHORIZATION:
+        if name == AUTHORIZATION:
             if shown is not None:
                 raise MalformedCredentials("there are two of them")
             shown = value
-        elif name == _KEY:
+        elif name == KEY:
             if keyed is not None:
                 raise MalformedCredentials("there are two X-Titlebout-Key")
             keyed = value

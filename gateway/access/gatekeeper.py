@@ -5,12 +5,12 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from gateway.access.cookies import SESSION, find_cookie
-from gateway.access.credentials import Password, Secret, Unauthenticated, read_credentials
+from gateway.access.credentials import AUTHORIZATION, KEY, Password, Secret, Unauthenticated, read_credentials
 from gateway.access.identity import LOCAL, Identity
 from gateway.access.rate_limits import Bucket
 from gateway.access.throttle import Throttle
@@ -25,6 +25,7 @@ _NAME_PAUSE_MAX_S = 30.0
 _CHECKS_WAITING_MAX = 16
 _KNOWN_PASSWORDS_MAX = 10_000
 _KNOWN_USERS_MAX = 10_000
+_BEARER = b"Bearer "
 _FORWARDED_FOR = b"x-forwarded-for"
 _HOST_BITS = 64
 _FORWARDED_PROTO = b"x-forwarded-proto"
@@ -163,6 +164,23 @@ class Gatekeeper:
             case _:
                 return self._by_proxy(peer, headers) or self._by_session(headers)
 
+    def recognise(self, headers: Mapping[bytes, bytes]) -> Identity | None:
+        """Who shows a token or a key in *headers* that is known already and still good; None if it takes a closer look.
+
+        *headers* has none twice. It is what `identify` comes to, at a third of its price.
+        """
+        shown = headers.get(AUTHORIZATION)
+        if shown is None or not shown.startswith(_BEARER) or KEY in headers:
+            return None
+        identity = self._identities.get(hashlib.sha256(shown[len(_BEARER) :]).hexdigest())
+        if identity is None or identity.is_session:
+            return None
+        now_ms = int(self._clock() * 1000)
+        if identity.expires_ms is not None and identity.expires_ms <= now_ms:
+            return None
+        self._used_ms[identity.secret_id] = now_ms
+        return identity
+
     def check_password(self, user: str, password: str, peer: str, headers: Headers) -> Identity | Awaitable[Identity]:
         """Who somebody is that signs in by a form, at the same pace and in the same words as by Basic.
 
@@ -208,14 +226,22 @@ class Gatekeeper:
 
     @staticmethod
     def _of_token(token: KnownToken) -> Identity:
-        return Identity(token.user, token.grants, token_id=token.id, is_session=token.is_session, _callers={})
+        return Identity(
+            token.user,
+            token.grants,
+            token_id=token.id,
+            secret_id=token.id,
+            expires_ms=token.expires_ms,
+            is_session=token.is_session,
+            _callers={},
+        )
 
     def _of_key(self, key: KnownKey) -> Identity:
         bucket = None
         if key.rate is not None:
             # Kept from book to book, or each change of anything would fill it.
             bucket = self._buckets.setdefault(key.id, Bucket(key.rate / self._workers))
-        return Identity(key.name, key=key, bucket=bucket, _callers={})
+        return Identity(key.name, key=key, secret_id=key.id, expires_ms=key.expires_ms, bucket=bucket, _callers={})
 
     # --- sessions of browsers
 

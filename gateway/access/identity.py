@@ -9,7 +9,7 @@ from gateway.access.rate_limits import Bucket, RateExceeded
 from tracking.access.book import KnownKey
 from tracking.access.caller import Caller
 from tracking.access.grants import EVERYTHING, NOTHING, Grant, Scope, scope_of
-from tracking.access.permissions import READING_OF, Permission, Role
+from tracking.access.permissions import PERMISSIONS_OF, READING_OF, Permission, Role
 from tracking.errors import PermissionDenied
 
 _NEEDS_NO_GRANT = {Permission.PUBLIC, Permission.SELF}
@@ -19,7 +19,9 @@ _WRITES_OF_TRACKING = {Permission.TRACKING_WRITE, Permission.ARTIFACT_WRITE}
 
 class NotPermitted(PermissionDenied):
     def __init__(self, name: str, permission: Permission) -> None:
-        super().__init__(f"{name} may not do this: it takes {permission.value}, which nobody has granted.")
+        roles = [role.value for role in Role if permission in PERMISSIONS_OF[role]]
+        of_role = f", and comes with the role {roles[0]}" if roles else ""
+        super().__init__(f"{name} may not do this: it takes {permission.value}, which nobody has granted{of_role}.")
 
 
 class NotForKey(PermissionDenied):
@@ -34,6 +36,10 @@ class Identity(msgspec.Struct, eq=False):
     key: KnownKey | None = None
     """The scoring key that was shown, in whose case the name is the key's."""
     token_id: str | None = None
+    secret_id: str = ""
+    """Of the token or key that was shown; by which it is noted when it was used last."""
+    expires_ms: int | None = None
+    """Of that too."""
     is_session: bool = False
     bucket: Bucket | None = None
     """Of a key with a rate."""

@@ -159,7 +159,9 @@ def add_user(
 ) -> UserAnswer:
     grants, identity = _grants(data.grants), current_identity()
     password_hash = None if data.password is None else gate.hash_password(data.password)
+    now_ms = int(clock() * 1000)
     with database.writing() as session:
+        _ensure_in_force(session, identity, now_ms)
         user = users.create_user(
             session,
             data.name,
@@ -167,7 +169,7 @@ def add_user(
             password_hash=password_hash,
             author=identity.name,
             own=identity.grants,
-            now_ms=int(clock() * 1000),
+            now_ms=now_ms,
         )
         if data.oidc:
             user = subjects.set_oidc(session, data.name, awaited=True, own=identity.grants)
@@ -191,15 +193,12 @@ def change_user(
 ) -> UserAnswer:
     identity = current_identity()
     password_hash = gate.hash_password(data.password) if data.password else None
+    now_ms = int(clock() * 1000)
     with database.writing() as session:
+        _ensure_in_force(session, identity, now_ms)
         if data.grants is not None:
             users.set_grants(
-                session,
-                name,
-                _grants(data.grants),
-                author=identity.name,
-                own=identity.grants,
-                now_ms=int(clock() * 1000),
+                session, name, _grants(data.grants), author=identity.name, own=identity.grants, now_ms=now_ms
             )
         if data.is_disabled is not None:
             users.set_disabled(session, name, disabled=data.is_disabled, own=identity.grants)
@@ -216,9 +215,12 @@ def change_user(
 
 
 @delete(f"{_ROOT}/users/{{name:str}}", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
-def remove_user(name: FromPath[str], database: NamedDependency[Database]) -> dict[str, str]:
+def remove_user(
+    name: FromPath[str], database: NamedDependency[Database], clock: NamedDependency[Clock]
+) -> dict[str, str]:
     identity = current_identity()
     with database.writing() as session:
+        _ensure_in_force(session, identity, int(clock() * 1000))
         users.delete_user(session, name, own=identity.grants)
     _log.info("user_removed", extra={"user": name, "author": identity.name})
     return {"name": name}
@@ -284,15 +286,16 @@ def list_keys(database: NamedDependency[Database]) -> Keys:
 @post(f"{_ROOT}/scoring-keys", status_code=HTTP_200_OK, sync_to_thread=True, opt=needs(Permission.ACCESS_WRITE))
 def add_key(data: JSONBody[AddKey], database: NamedDependency[Database], clock: NamedDependency[Clock]) -> KeyAnswer:
     """A key for applications that ask endpoints."""
-    identity = current_identity()
+    identity, now_ms = current_identity(), int(clock() * 1000)
     with database.writing() as session:
+        _ensure_in_force(session, identity, now_ms)
         made = keys.create_key(
             session,
             data.name,
             endpoints=data.endpoints,
             author=identity.name,
             own=identity.grants,
-            now_ms=int(clock() * 1000),
+            now_ms=now_ms,
             may_force=data.may_force,
             may_pin=data.may_pin,
             rate=data.rate,
@@ -308,11 +311,21 @@ def add_key(data: JSONBody[AddKey], database: NamedDependency[Database], clock: 
     sync_to_thread=True,
     opt=needs(Permission.ACCESS_WRITE),
 )
-def revoke_key(name: FromPath[str], database: NamedDependency[Database]) -> dict[str, str]:
+def revoke_key(
+    name: FromPath[str], database: NamedDependency[Database], clock: NamedDependency[Clock]
+) -> dict[str, str]:
+    identity = current_identity()
     with database.writing() as session:
-        keys.revoke_key(session, name, current_identity().grants)
-    _log.info("key_revoked", extra={"key": name, "author": current_identity().name})
+        _ensure_in_force(session, identity, int(clock() * 1000))
+        keys.revoke_key(session, name, identity.grants)
+    _log.info("key_revoked", extra={"key": name, "author": identity.name})
     return {"name": name}
+
+
+def _ensure_in_force(session: Session, identity: Identity, now_ms: int) -> None:
+    """Let nobody leave a user or a key behind by a token that has just been taken back."""
+    if identity.token_id is not None:
+        tokens.ensure_in_force(session, identity.token_id, now_ms)
 
 
 def _life_ms(days: float) -> int:

@@ -56,13 +56,20 @@ class Front:
         path, headers = scope["path"], dict(scope["headers"])
         request_id = self._request_id(headers)
         REQUEST_ID.set(request_id)
+        has_repeated = len(headers) != len(cast("list[tuple[bytes, bytes]]", scope["headers"]))
         try:
-            if len(headers) != len(cast("list[tuple[bytes, bytes]]", scope["headers"])):
+            if has_repeated:
                 _ensure_one_host(scope["headers"])
             self._guard.check(scope["method"], path, headers)
             if "\0" in path or b"%00" in scope["query_string"]:
                 raise NulInUrl
-            identity = LOCAL if self._gate.is_open else await self._identify(scope)
+            identity: Identity | None
+            if self._gate.is_open:
+                identity = LOCAL
+            else:
+                # Callers of predictions show the same thing again and again, and little else.
+                known = None if has_repeated or scope["query_string"] else self._gate.recognise(headers)
+                identity = known or await self._identify(scope)
             if identity is not None and identity.is_session:
                 self._heed_proxy(scope)
                 ensure_meant(scope, headers)

@@ -11,28 +11,42 @@ from rich.console import Console
 EXAMPLE = "iris-classifier"
 _READY_TIMEOUT_S = 120.0
 _POLL_S = 0.2
+_MUST_SIGN_IN = (
+    "The example models need a token here, where callers sign in: set MLFLOW_TRACKING_TOKEN to one of an administrator "
+    "and start again."
+)
 _NOT_YET = "They are not served yet; {url}/api/1.0/titlebout/status says why."
 
 
-async def provide(url: str, console: Console) -> None:
-    """Train and register the example unless it is there, wait until it serves, and say how to call it."""
-    # Lines and no spinner: the log goes to the same terminal.
-    if not await _is_registered(url):
-        console.print("\nTraining two iris models with the MLflow client…")
-        if not await _train(url, console):
+async def provide(url: str, console: Console, *, token: str = "") -> None:
+    """Train and register the example unless it is there, wait until it serves, and say how to call it.
+
+    *token* is shown where callers must sign in.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(base_url=url, timeout=10, headers=headers) as http:
+        found = await http.get("/api/2.0/mlflow/registered-models/get", params={"name": EXAMPLE})
+        if found.status_code == httpx.codes.UNAUTHORIZED:
+            console.print(_MUST_SIGN_IN, soft_wrap=True)
             return
-    console.print("Waiting for both to be in memory…")
-    ready = await _until_served(url)
-    console.print(curl_lines(url) if ready else _NOT_YET.format(url=url), soft_wrap=True)
+        # Lines and no spinner: the log goes to the same terminal.
+        if not found.is_success:
+            console.print("\nTraining two iris models with the MLflow client…")
+            if not await _train(url, console, token):
+                return
+        console.print("Waiting for both to be in memory…")
+        ready = await _until_served(http)
+    # On an open server nobody needs to show anything, whatever the shell has.
+    said = curl_lines(url, signs_in=await _asks_who_is_calling(url))
+    console.print(said if ready else _NOT_YET.format(url=url), soft_wrap=True, markup=False)
 
 
-async def _is_registered(url: str) -> bool:
+async def _asks_who_is_calling(url: str) -> bool:
     async with httpx.AsyncClient(base_url=url, timeout=10) as http:
-        answer = await http.get("/api/2.0/mlflow/registered-models/get", params={"name": EXAMPLE})
-        return answer.is_success
+        return (await http.get("/api/1.0/titlebout/me")).status_code == httpx.codes.UNAUTHORIZED
 
 
-async def _train(url: str, console: Console) -> bool:
+async def _train(url: str, console: Console, token: str) -> bool:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -40,7 +54,7 @@ async def _train(url: str, console: Console) -> bool:
         url,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=training_environment(os.environ),
+        env={**training_environment(os.environ), **({"MLFLOW_TRACKING_TOKEN": token} if token else {})},
     )
     try:
         out, err = await process.communicate()
@@ -64,25 +78,25 @@ def training_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
-async def _until_served(url: str) -> bool:
-    async with httpx.AsyncClient(base_url=url, timeout=10) as http:
-        try:
-            async with asyncio.timeout(_READY_TIMEOUT_S):
-                while True:
-                    answer = await http.get(f"/api/1.0/titlebout/endpoints/{EXAMPLE}")
-                    if answer.is_success and {"champion", "challenger"} <= answer.json()["serving"].keys():
-                        return True
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            return False
+async def _until_served(http: httpx.AsyncClient) -> bool:
+    try:
+        async with asyncio.timeout(_READY_TIMEOUT_S):
+            while True:
+                answer = await http.get(f"/api/1.0/titlebout/endpoints/{EXAMPLE}")
+                if answer.is_success and {"champion", "challenger"} <= answer.json()["serving"].keys():
+                    return True
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError:
+        return False
 
 
-def curl_lines(url: str) -> str:
-    """Three lines that work when pasted."""
+def curl_lines(url: str, *, signs_in: bool = False) -> str:
+    """Three lines that work when pasted; where callers sign in, in a shell that has MLflow's variable."""
     body = """-H 'Content-Type: application/json' -d '{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'"""
+    who = ' -H "Authorization: Bearer $MLFLOW_TRACKING_TOKEN"' if signs_in else ""
     return f"""
 Paste one of these:
-  curl {url}/invocations {body}
-  curl -i {url}/endpoints/{EXAMPLE}/invocations -H 'X-Titlebout-Arm: challenger' {body}
-  curl {url}/api/1.0/titlebout/status
+  curl {url}/invocations{who} {body}
+  curl -i {url}/endpoints/{EXAMPLE}/invocations{who} -H 'X-Titlebout-Arm: challenger' {body}
+  curl {url}/api/1.0/titlebout/status{who}
 """

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.access.gatekeeper import read_networks
 from gateway.access.openness import is_loopback
 from gateway.pool.confinement import landlock, seccomp
 from gateway.settings import Confinement, Settings
@@ -59,6 +60,12 @@ def _at_the_door(settings: Settings) -> Iterator[Opening]:
             "users",
             f"whoever {_who_vouches(settings)} may do this, though nobody has added them: {settings.default_grants}",
             "leave TITLEBOUT_DEFAULT_GRANTS empty and add users by `titlebout user add`",
+        )
+    if settings.user_header and any(network.prefixlen == 0 for network in read_networks(settings.trusted_proxies)):
+        yield Opening(
+            "users",
+            f"anybody is whoever they say they are in {settings.user_header}: every address is a trusted proxy",
+            "list the proxy's own addresses in TITLEBOUT_TRUSTED_PROXIES",
         )
     if "*" in settings.allowed_hosts.split(","):
         yield Opening(

@@ -52,7 +52,10 @@ def serve_with(settings: Settings, console: Console, *, example: bool) -> None:
         console.print(f"\n[bold]Titlebout[/] is at [bold]{url}[/]   (stop it with Ctrl-C)")
         console.print(f"  export MLFLOW_TRACKING_URI={url}")
 
+    tokens = [settings.admin_token or os.environ.get("MLFLOW_TRACKING_TOKEN", "")]
+
     def show_token(token: str) -> None:
+        tokens.append(token)
         console.print("\nThe first administrator's token, shown this once, and good for a year:")
         console.print(f"  export MLFLOW_TRACKING_TOKEN={token}", soft_wrap=True)
 
@@ -65,7 +68,7 @@ def serve_with(settings: Settings, console: Console, *, example: bool) -> None:
 
         def started_with_example(url: str) -> None:
             started(url)
-            training.append(loop.create_task(example_models.provide(url, console)))
+            training.append(loop.create_task(example_models.provide(url, console, token=tokens[-1])))
 
         await serve(settings, started=started_with_example, show_token=show_token)
         for task in training:

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath
 
+from gateway.access.gatekeeper import Gatekeeper
 from gateway.api.example_requests import ExampleRequest, example_requests
 from gateway.api.model_openapi import openapi_document
 from gateway.api.scoring.unserved import explain_unserved
@@ -35,7 +36,7 @@ class Field(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-def render_model(pages: Pages, served: ServedModel, base_url: str) -> str:
+def render_model(pages: Pages, served: ServedModel, base_url: str, *, takes_key: bool) -> str:
     signature = served.signature
     return pages.render(
         "model.html",
@@ -44,7 +45,11 @@ def render_model(pages: Pages, served: ServedModel, base_url: str) -> str:
         inputs=fields_of(() if signature is None else signature.columns or signature.tensors),
         outputs=fields_of(() if signature is None else signature.outputs),
         params=[] if signature is None else [Field(p.name, p.type, f"default {p.default!r}") for p in signature.params],
-        requests=[(request.protocol, curl_line(request, base_url)) for request in example_requests(served)],
+        takes_key=takes_key,
+        requests=[
+            (request.protocol, curl_line(request, base_url, takes_key=takes_key))
+            for request in example_requests(served)
+        ],
     )
 
 
@@ -52,9 +57,11 @@ def fields_of(specs: Specs) -> list[Field]:
     return [_field(spec) for spec in specs]
 
 
-def curl_line(request: ExampleRequest, base_url: str) -> str:
-    """What sends *request*, to be pasted into a shell."""
+def curl_line(request: ExampleRequest, base_url: str, *, takes_key: bool) -> str:
+    """What sends *request*, to be pasted into a shell; a key comes from the shell's own variable."""
     headers = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in request.headers.items()]
+    if takes_key:
+        headers.append('-H "Authorization: Bearer $TITLEBOUT_KEY"')
     body = shlex.quote(msgspec.json.encode(request.body).decode())
     return " \\\n  ".join([f"curl {shlex.quote(base_url.rstrip('/') + request.path)}", *headers, f"-d {body}"])
 
@@ -87,9 +94,11 @@ async def show_model(
     served_models: NamedDependency[ServedModels],
     database: NamedDependency[Database],
     pages: NamedDependency[Pages],
+    gate: NamedDependency[Gatekeeper],
 ) -> Response[str]:
     """The same for people, with requests to paste."""
-    return page(render_model(pages, await _described(name, served_models, database), str(request.base_url)))
+    served = await _described(name, served_models, database)
+    return page(render_model(pages, served, str(request.base_url), takes_key=not gate.is_open))
 
 
 async def _described(name: str, served_models: ServedModels, database: Database) -> ServedModel:

@@ -32,6 +32,9 @@ def data(tmp_path):
     [
         pytest.param({}, {}, [], id="a laptop"),
         pytest.param({"default_grants": "viewer"}, {}, ["users"], id="users whom nobody added"),
+        pytest.param({"trusted_proxies": "0.0.0.0/0"}, {}, [], id="any proxy, which names nobody"),
+        pytest.param({"trusted_proxies": "10.0.0.1,::/0", "user_header": "X-User"}, {}, ["users"], id="any proxy"),
+        pytest.param({"trusted_proxies": "10.0.0.0/8", "user_header": "X-User"}, {}, [], id="a proxy"),
         pytest.param({"allowed_hosts": "a.example,*"}, {}, ["hosts"], id="by any name"),
         pytest.param({"webhook_allow_private": True}, {}, ["webhooks"], id="webhooks reach private addresses"),
         pytest.param({"code_policy": CodePolicy.ALLOW}, {}, ["code"], id="any code loads"),

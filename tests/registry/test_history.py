@@ -10,7 +10,7 @@ from sqlalchemy.exc import DatabaseError
 from registry import aliases, endpoints, history, models, pins, versions
 from registry.chain import FIRST, Break, Link, follow, link_hash
 from registry.entities import Action, HistoryEntry
-from registry.errors import AliasNotFound, RegisteredModelNotFound
+from registry.errors import AliasMeantNothing, RegisteredModelNotFound
 
 NOW = 1_700_000_000_000
 
@@ -124,7 +124,7 @@ def test_an_alias_at_an_instant_is_what_it_meant_then(session):
     assert [at(10, "iris"), at(29, "iris")] == [1, 2]
     for instant, name, alias in [(9, "lily", "champion"), (50, "lily", "champion"), (30, "iris", "champion"),
                                  (40, "lily", "staging"), (40, "tulip", "champion")]:  # fmt: skip
-        with pytest.raises(AliasNotFound):
+        with pytest.raises(AliasMeantNothing):
             at(instant, name, alias)
 
 
@@ -135,7 +135,7 @@ def test_a_name_that_is_given_again_means_the_new_model_from_then_on(session):
     rename(session, "other", "iris", at=NOW + 30)
     assert history.version_at(session, "iris", "staging", NOW + 15) == 1
     for instant in (20, 30):
-        with pytest.raises(AliasNotFound):
+        with pytest.raises(AliasMeantNothing):
             history.version_at(session, "iris", "staging", NOW + instant)
 
 

@@ -9,7 +9,7 @@ from tracking.access.changes import raise_change_number
 from tracking.access.entities import User
 from tracking.access.grants import Grant
 from tracking.access.schema import UserRow
-from tracking.access.users import check_user_name, create_user, get_user, managed_row
+from tracking.access.users import check_user_name, create_user, ensure_may_vouch, get_user, managed_row
 from tracking.errors import PermissionDenied
 
 _AUTHOR = "oidc"
@@ -73,9 +73,11 @@ def set_oidc(session: Session, name: str, *, awaited: bool, own: Collection[Gran
     Raises:
         UserNotFound: if there is none.
         GrantsTooMuch: if they may more than *own*, which whoever the issuer sends would then have.
+        VouchingNotGranted: if *own* isn't access for everything.
     """
     raise_change_number(session)
     row = managed_row(session, name, own)
+    ensure_may_vouch(own)
     row.oidc_subject, row.oidc_awaited = None, awaited
     session.flush()
     return get_user(session, name)

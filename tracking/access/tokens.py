@@ -154,6 +154,15 @@ def note_used(session: Session, last_used_ms: Mapping[str, int]) -> None:
             session.execute(update(row).where(row.id == used_id, newer).values(last_used_ms=used_ms))
 
 
+def ensure_in_force(session: Session, token_id: str, now_ms: int) -> None:
+    """Look at a token that something is asked with, which a worker may know for a moment longer than it counts.
+
+    Raises:
+        TokenOver: if it has been taken back, or has expired.
+    """
+    _token_in_force(session, token_id, now_ms)
+
+
 def _token_in_force(session: Session, token_id: str, now_ms: int) -> Token:
     row = session.get(TokenRow, token_id)
     if row is None or row.expires_ms <= now_ms:

@@ -32,6 +32,16 @@ class UserExists(AlreadyExists):
         super().__init__(f"There is a user {name!r} already.")
 
 
+class VouchingNotGranted(PermissionDenied):
+    """A password, or a link to an issuer, from somebody who manages access for some names only."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Passwords and links to an issuer are given by those who manage access for everything. "
+            "Make a token for the user instead: `titlebout token create NAME --user USER`."
+        )
+
+
 class GrantsTooMuch(PermissionDenied):
     def __init__(self, grants: Iterable[Grant]) -> None:
         super().__init__(f"Nobody gives others more than they have themselves: {', '.join(map(str, grants))}.")
@@ -65,8 +75,11 @@ def create_user(
         InvalidParameter: for a name that isn't one.
         UserExists: if the name is taken.
         GrantsTooMuch: if *own* doesn't cover *grants*.
+        VouchingNotGranted: if they are given a password by whoever doesn't manage access for everything.
     """
     check_user_name(name)
+    if password_hash is not None:
+        ensure_may_vouch(own)
     raise_change_number(session)
     if session.get(UserRow, name) is not None:
         raise UserExists(name)
@@ -76,6 +89,18 @@ def create_user(
     session.flush()
     _grant(session, name, grants, author=author, own=own, now_ms=now_ms)
     return get_user(session, name)
+
+
+def ensure_may_vouch(own: Collection[Grant]) -> None:
+    """Look at whether whoever has *own* may give a user a password or a link to an issuer.
+
+    Who knows it has all that the user is granted later, by others too; so it is for those who have everything to give.
+
+    Raises:
+        VouchingNotGranted: if not.
+    """
+    if not scope_of(own, Permission.ACCESS_WRITE).everything:
+        raise VouchingNotGranted
 
 
 def check_user_name(name: str) -> None:
@@ -162,9 +187,12 @@ def set_password(session: Session, name: str, password_hash: str | None, *, own:
     Raises:
         UserNotFound: if there is none.
         GrantsTooMuch: if they may more than *own*, which whoever knows the password would then have.
+        VouchingNotGranted: if *own* isn't access for everything.
     """
     raise_change_number(session)
-    managed_row(session, name, own).password_hash = password_hash
+    row = managed_row(session, name, own)
+    ensure_may_vouch(own)
+    row.password_hash = password_hash
 
 
 def is_password_hash(session: Session, name: str, password_hash: str | None) -> bool:

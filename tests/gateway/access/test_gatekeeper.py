@@ -313,3 +313,29 @@ def test_networks_that_are_none_are_refused_at_the_start():
 def test_a_proxy_or_a_default_grant_that_is_none_stops_the_start(tmp_path, wrong):
     with pytest.raises(InvalidParameter, match=r"'(abc|viewr)' is no"):
         check_surroundings(Settings(data=str(tmp_path), **wrong))
+
+
+def test_who_is_recognised_is_who_was_identified_until_that_is_over(gate, clock):
+    def shown(secret):
+        return {b"authorization": f"Bearer {secret}".encode()}
+
+    assert gate.recognise(shown("good")) is None, "nobody has looked at it yet"
+    for secret in ("good", "key"):
+        assert gate.recognise(shown(secret)) is None
+        known = identify(gate, bearer(secret))
+        assert gate.recognise(shown(secret)) is known
+    gate.used()
+    gate.recognise(shown("key"))
+    assert list(gate.used()) == [identify(gate, bearer("key")).key.id]
+    # All else takes the longer way, which says what is wrong with it.
+    assert gate.recognise({}) is None
+    assert gate.recognise({b"authorization": b"bearer good"}) is None
+    # A session counts as a cookie alone.
+    assert identify(gate, cookie("tbs_good")).is_session
+    assert gate.recognise(shown("tbs_good")) is None
+    assert gate.recognise(shown("good") | {b"x-titlebout-key": b"key"}) is None
+    clock.now_s = 2_000.0
+    assert gate.recognise(shown("good")) is None
+    assert gate.recognise(shown("key")) is not None
+    gate.take(Book(number=9))
+    assert gate.recognise(shown("key")) is None

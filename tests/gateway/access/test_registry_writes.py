@@ -13,7 +13,7 @@ from gateway.auth import permission_of
 from gateway.settings import Settings
 from tests.conftest import running_api
 from tests.gateway.access.registry_world import ABSENT, Thing, build
-from tests.gateway.access.tracking_world import let_in, signed_in
+from tests.gateway.access.tracking_world import keep, let_in, signed_in
 from tracking.access.grants import Grant
 from tracking.access.permissions import Permission
 from tracking.database import Database
@@ -97,6 +97,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
     database = Database(config.database)
     database.upgrade()
     webhook_id = build(database, [MINE, THEIRS, HIDDEN])
+    keep(database, ann=ANN)
     gate = Gatekeeper(is_open=False, clock=lambda: 0.0)
     let_in(gate, ann=ANN)
     with running_api(config, gate) as url, signed_in(url, "ann") as ann:

@@ -11,10 +11,10 @@ from gateway.app import _PROTOCOLS
 from gateway.auth import permission_of
 from gateway.settings import Settings
 from tests.conftest import running_api
-from tracking.access.book import Book, KnownToken, KnownUser
+from tests.gateway.access.tracking_world import keep, let_in
 from tracking.access.grants import Grant
 from tracking.access.permissions import PERMISSIONS_OF, Permission, Role
-from tracking.access.secrets import digest_of
+from tracking.database import Database
 
 ROLES = [role.value for role in Role]
 _OF_NO_ROLE = {Permission.PUBLIC, Permission.SELF}
@@ -34,16 +34,15 @@ def routes():
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    gate = Gatekeeper(is_open=False, clock=lambda: 0.0)
+    settings = Settings(data=str(tmp_path_factory.mktemp("routes")))
     grants = {role: (Grant(role),) for role in ROLES} | {"stranger": ()}
-    gate.take(
-        Book(
-            number=1,
-            users={name: KnownUser(name, held, None) for name, held in grants.items()},
-            tokens={digest_of(name): KnownToken(name, name, held, 1, False) for name, held in grants.items()},
-        )
-    )
-    with running_api(Settings(data=str(tmp_path_factory.mktemp("routes"))), gate) as url:
+    database = Database(settings.database)
+    database.upgrade()
+    keep(database, **grants)
+    database.dispose()
+    gate = Gatekeeper(is_open=False, clock=lambda: 0.0)
+    let_in(gate, **grants)
+    with running_api(settings, gate) as url:
         yield url
 
 

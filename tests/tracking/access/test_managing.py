@@ -119,3 +119,26 @@ def test_who_administers_some_names_is_no_administrator_to_be_the_last(session):
         users.set_grants(session, "admin", [Grant.parse("admin:model:a*")], author="admin", own=ADMIN, now_ms=2)
     with pytest.raises(Conflict), session.begin_nested():
         users.delete_user(session, "admin", own=ADMIN)
+
+
+def test_who_manages_access_for_some_names_gives_nobody_a_password_or_a_link(session, others):
+    """Who knows it would have what an administrator grants its user later."""
+    for vouch in (
+        lambda: users.set_password(session, "ann", "hash", own=MANAGER),
+        lambda: subjects.set_oidc(session, "ann", awaited=True, own=MANAGER),
+        lambda: users.create_user(
+            session,
+            "ceo",
+            grants=[Grant.parse("viewer:model:iris-1")],
+            password_hash="hash",
+            author="m",
+            own=MANAGER,
+            now_ms=2,
+        ),
+    ):
+        with pytest.raises(users.VouchingNotGranted, match="titlebout token create"):
+            vouch()
+    assert not users.get_user(session, "ann").has_password
+    with pytest.raises(NotFound):
+        users.get_user(session, "ceo")
+    users.set_password(session, "ann", "hash", own=(Grant("access:write"), *ADMIN))
