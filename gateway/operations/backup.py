@@ -7,7 +7,7 @@ made to say what was copied, so that rows and files agree.
 
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from gateway.operations.tables import (
 )
 from tracking import artifact_records
 from tracking.artifact_paths import ArtifactPath
-from tracking.artifacts import ArtifactNotFound, ArtifactStore
+from tracking.artifacts import ArtifactChanged, ArtifactNotFound, ArtifactStore
 from tracking.database import Database
 from tracking.errors import Conflict
 from tracking.manifest import FileDigest, digest_chunks
@@ -163,29 +163,48 @@ def _take_artifacts(
         return path, content
 
     progress.begin("artifacts", len(recorded) or None)
-    output, seen = ListWriter(folder.list), set()
-    for path, content in several_at_once(lambda found: take(found.path, found.size), store.walk(None)):
-        seen.add(str(path))
-        if content is not None:
-            output.add(path, content)
-        progress.advance()
+    seen = set()
+    with ListWriter(folder.list) as output:
+        for path, content in several_at_once(lambda found: take(found.path, found.size), store.walk(None)):
+            seen.add(str(path))
+            if content is not None:
+                output.add(path, content)
+            progress.advance()
     for missing in recorded.keys() - seen:
         take(ArtifactPath.parse(missing), None)
-    return _Found(listed=output.close(copied=copy_artifacts, store=store.uri), changed=changed, damaged=damaged)
+    listed = output.written(copied=copy_artifacts, store=store.uri)
+    return _Found(listed=listed, changed=changed, damaged=damaged)
+
+
+def _in_one_piece(read: Callable[[], FileDigest | None]) -> FileDigest | None:
+    """What *read* comes to, which is tried again where the file is replaced while it is being read.
+
+    Raises:
+        ArtifactChanged: if that happens each time.
+    """
+    for pause_s in _PAUSES_S:
+        try:
+            return read()
+        except ArtifactChanged:
+            time.sleep(pause_s)
+    return read()
 
 
 def _copy(store: ArtifactStore, target: ArtifactStore, path: ArtifactPath) -> FileDigest | None:
     try:
-        return copy_artifact(store, target, path)
+        return _in_one_piece(lambda: copy_artifact(store, target, path))
     except ArtifactNotFound:
         target.delete(path)  # What an earlier try may have left.
         return None
 
 
 def _read(store: ArtifactStore, path: ArtifactPath) -> FileDigest | None:
-    try:
+    def read() -> FileDigest:
         with store.open(path) as reader:
             return digest_chunks(reader.chunks())
+
+    try:
+        return _in_one_piece(read)
     except ArtifactNotFound:
         return None
 

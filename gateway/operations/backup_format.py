@@ -9,6 +9,7 @@ artifacts/PATH       the files themselves, unless they are only listed
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -173,7 +174,7 @@ def _compare(file: Path, digest: FileDigest) -> None:
 
 
 class ListWriter:
-    """Writes ``artifacts.jsonl`` line by line, and says what it wrote."""
+    """Writes ``artifacts.jsonl`` line by line, and says what it wrote once the block has ended."""
 
     def __init__(self, file: Path) -> None:
         self._output = file.open("wb")
@@ -186,8 +187,13 @@ class ListWriter:
         self._sha256.update(line)
         self._files, self._size = self._files + 1, self._size + digest.size
 
-    def close(self, *, copied: bool, store: str) -> ArtifactList:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._output.close()
+
+    def written(self, *, copied: bool, store: str) -> ArtifactList:
         return ArtifactList(
             copied=copied, store=store, files=self._files, size=self._size, sha256=self._sha256.hexdigest()
         )

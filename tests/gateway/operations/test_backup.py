@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import func, inspect, select
 
-from gateway.operations.backup import BackupFolderTaken, Verdict, judge, take_backup
+from gateway.operations.backup import BackupFolderTaken, Verdict, _in_one_piece, judge, take_backup
 from gateway.operations.backup_format import BackupDamaged, BackupFolder, NotABackup, verify
 from gateway.operations.progress import Silent
 from gateway.operations.restore import (
@@ -24,7 +24,7 @@ from tests.gateway.operations.conftest import path_of, upload
 from tracking import artifact_records, experiments, metrics, runs
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_stores import open_store
-from tracking.artifacts import manifest_by_reading
+from tracking.artifacts import ArtifactChanged, manifest_by_reading
 from tracking.entities import Metric
 from tracking.manifest import FileDigest
 from tracking.schema import ArtifactFileRow, LatestMetricRow, MetricRow, RunRow
@@ -279,6 +279,26 @@ def test_a_folder_that_holds_something_takes_no_backup(filled, tmp_path):
 
 
 A, B, C = (FileDigest(letter * 64, 1) for letter in "abc")
+
+
+@pytest.mark.parametrize("times", [0, 1, 5])
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(times):
+    changes = iter([ArtifactChanged(ArtifactPath.parse("busy.txt"))] * times)
+
+    def read():
+        for change in changes:
+            raise change
+        return A
+
+    assert _in_one_piece(read) is A
+
+
+def test_a_file_that_is_replaced_each_time_is_no_endless_wait():
+    def read():
+        raise ArtifactChanged(ArtifactPath.parse("busy.txt"))
+
+    with pytest.raises(ArtifactChanged):
+        _in_one_piece(read)
 
 
 @pytest.mark.parametrize(
