@@ -11,7 +11,7 @@ _MAY: dict[str, str] = {
     Role.VIEWER: "see runs, models, artifacts and metrics",
     Role.SCORER: "ask for predictions",
     Role.PUBLISHER: "log runs, upload artifacts and register versions, and see what is there",
-    Role.PROMOTER: "move aliases, change splits and pin versions, and see what is there",
+    Role.PROMOTER: "move aliases, change splits, pin and approve versions, and see what is there",
     Role.ADMIN: "do everything, and give others access",
     Permission.ALIAS_WRITE: "move aliases",
     Permission.SPLIT_WRITE: "change splits",
