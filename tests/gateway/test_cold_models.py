@@ -43,7 +43,7 @@ def test_five_hundred_wishes_and_requests_for_a_cold_model_make_one_load(serve):
     assert states_of(server, "iris", 1) == ["FETCHING", "LOADING", "WARMING", "READY"]
 
 
-def test_from_a_warm_parent_a_version_is_ready_a_fraction_of_a_second_after_its_own_load(serve):
+def test_versions_of_a_flavor_come_from_one_warm_parent_and_wait_for_their_own_load_alone(serve):
     server = serve()
     for answer, load_s in enumerate([0.0, 1.0], start=1):
         register_function(server.url, "iris", loads_slowly(answer, seconds=load_s))
@@ -55,8 +55,9 @@ def test_from_a_warm_parent_a_version_is_ready_a_fraction_of_a_second_after_its_
         at = {line["state"]: datetime.fromisoformat(line["time"]) for line in lines}
         return (at["READY"] - at["FETCHING"]).total_seconds()
 
-    # Beside what the first took, whose parent had everything to import: seconds, and more on a busy machine.
-    assert 0 < took_s(2) - 1.0 < took_s(1) / 2
+    # Who imports anew takes seconds of processor time, and would say so; a busy machine takes as long for nothing.
+    assert len(events(server, "warm_parent_started")) == 1
+    assert 1.0 < took_s(2) < 10.0
 
 
 def test_a_model_that_keeps_failing_is_tried_with_growing_pauses_however_often_it_is_asked(serve):
