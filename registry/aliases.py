@@ -4,6 +4,8 @@ Every change is made under the lock of the model's row, so concurrent writers ta
 of them meets an error.
 """
 
+from functools import partial
+
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
@@ -52,8 +54,8 @@ def set_alias(
         mover = history.last_mover(session, name, alias)
         raise AliasMoved(name, alias, means=before, expected=expected.version, mover=mover)
     if before != version and is_gated:
-        share_bp = endpoints.share_of(session, name, alias)
-        gates.ensure_alias_may_mean(session, name, alias, version, share_bp=share_bp, override=override)
+        share_of = partial(endpoints.share_of, session, name, alias)
+        gates.ensure_alias_may_mean(session, name, alias, version, share_of=share_of, override=override)
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
     if before != version:
         history.record(

@@ -94,14 +94,24 @@ def follow_rename(session: Session, old: str, new: str, *, author: str, now_ms: 
 
 
 def ensure_alias_may_mean(
-    session: Session, model: str, alias: str, version: int, *, share_bp: int, override: Override | None = None
+    session: Session,
+    model: str,
+    alias: str,
+    version: int,
+    *,
+    share_of: Callable[[], int],
+    override: Override | None = None,
 ) -> None:
-    """Look at the gates of *model* for an *alias* that is to mean *version*, and whose arm has *share_bp*.
+    """Look at the gates of *model* for an *alias* that is to mean *version*; *share_of* says its basis points.
 
     Raises:
         GatesNotMet: if one isn't met, and nobody overrides it.
     """
-    gates = [gate for gate in _gates_of(session, model) if alias in gate.aliases or _is_passed(gate, share_bp)]
+    gates = _gates_of(session, model)
+    if not gates:
+        return
+    share_bp = share_of()
+    gates = [gate for gate in gates if alias in gate.aliases or _is_passed(gate, share_bp)]
     _ensure_met(session, gates, model, alias, version, override)
 
 

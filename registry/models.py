@@ -1,6 +1,7 @@
 """Registered models: a name, what is said about it, and the numbers its versions draw. Prompts are models too."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -182,8 +183,8 @@ def delete_tag(session: Session, name: str, key: str) -> None:
 def _pass_gates(session: Session, old: str, new: str, *, author: str, now_ms: int) -> None:
     """Ask the gates that wait under the *new* name of what the aliases mean already; then those of *old* come along."""
     for alias, version in to_model(session, get_model_row(session, new)).aliases.items():
-        share_bp = endpoints.share_of(session, new, alias)
-        gates.ensure_alias_may_mean(session, new, alias, version, share_bp=share_bp)
+        share_of = partial(endpoints.share_of, session, new, alias)
+        gates.ensure_alias_may_mean(session, new, alias, version, share_of=share_of)
     gates.follow_rename(session, old, new, author=author, now_ms=now_ms)
 
 

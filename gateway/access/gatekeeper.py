@@ -233,7 +233,6 @@ class Gatekeeper:
             secret_id=token.id,
             expires_ms=token.expires_ms,
             is_session=token.is_session,
-            _callers={},
         )
 
     def _of_key(self, key: KnownKey) -> Identity:
@@ -241,7 +240,7 @@ class Gatekeeper:
         if key.rate is not None:
             # Kept from book to book, or each change of anything would fill it.
             bucket = self._buckets.setdefault(key.id, Bucket(key.rate / self._workers))
-        return Identity(key.name, key=key, secret_id=key.id, expires_ms=key.expires_ms, bucket=bucket, _callers={})
+        return Identity(key.name, key=key, secret_id=key.id, expires_ms=key.expires_ms, bucket=bucket)
 
     # --- sessions of browsers
 
@@ -338,7 +337,7 @@ class Gatekeeper:
             if name in self.book.disabled:
                 raise UserDisabled
             known = self.book.users.get(name)
-            identity = Identity(name, known.grants if known else self.default_grants, _callers={})
+            identity = Identity(name, known.grants if known else self.default_grants)
             if len(self._identities) < _KNOWN_USERS_MAX:
                 self._identities[f"user:{name}"] = identity
         return identity

@@ -137,6 +137,9 @@ class _Local(Identity):
 
 LOCAL = _Local("local", (Grant(Role.ADMIN.value), Grant(Role.SCORER.value)))
 
+NOBODY = Identity("nobody")
+"""Whoever has shown nothing, where callers must: there is nothing that they may."""
+
 IDENTITY: ContextVar[Identity | None] = ContextVar("identity", default=None)
 """Who sent the request being answered; None if nobody has said."""
 

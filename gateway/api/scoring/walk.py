@@ -17,7 +17,7 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import HTTPScope, Receive, Send
 
 from gateway.access.credentials import NoCredentials
-from gateway.access.identity import LOCAL, Identity
+from gateway.access.identity import NOBODY, Identity
 from gateway.api.browser_headers import NOSNIFF
 from gateway.api.request_body import read_body
 from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
@@ -171,7 +171,7 @@ class Scoring:
         try:
             status, reply = HTTP_200_OK, await self._walk(walk, dialect, path, scope, headers, receive)
         except EndpointNotServed as error:
-            status, reply = _error_reply(dialect, await self._explain_missing(error.name, identity or LOCAL), walk)
+            status, reply = _error_reply(dialect, await self._explain_missing(error.name, identity or NOBODY), walk)
         except ServingError as error:
             status, reply = _error_reply(dialect, error, walk)
         except Exception:  # The HTTP edge: a bug of ours is a 500 with its cause in the log, never a broken connection.
