@@ -48,7 +48,9 @@ def test_each_figure_of_a_prediction_is_exposed_and_what_answers_is_said_with_it
         found = samples(server.url)
         asked = {one.labels["status"]: one.value for one in found["gateway_requests_total"] if one.labels["model"]}
         ready = any(one.labels["state"] == "READY" and one.value for one in found["gateway_slots"])
-        return asked == {"200": 3, "400": 1} and ready and found["gateway_host_memory_bytes"] and found
+        switched = any(one.value for one in found["gateway_epoch"])
+        counted = asked == {"200": 3, "400": 1}
+        return counted and ready and switched and found["gateway_host_memory_bytes"] and found
 
     found = wait_until(exposed)
     assert "made-up" not in httpx.get(f"{server.url}/metrics").text
