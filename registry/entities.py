@@ -99,6 +99,14 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
 
 
+class Cell(msgspec.Struct, frozen=True, order=True):
+    """Whose sums they are. A version is part of it, as an alias may move to another in the midst of a period."""
+
+    period: int
+    arm: str
+    version: int
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """How one endpoint is answered in one epoch."""
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.entities import Cell
 from tracking.errors import InvalidParameter
 
 Floats = NDArray[np.float64]
@@ -166,14 +167,6 @@ def _numbers(content: bytes, kind: str) -> NDArray[np.generic]:
     if len(content) % np.dtype(kind).itemsize:
         raise UnreadableSums("it is cut off")
     return np.frombuffer(content, dtype=kind)
-
-
-class Cell(msgspec.Struct, frozen=True, order=True):
-    """Whose sums they are. A version is part of it, as an alias may move to another in the midst of a period."""
-
-    period: int
-    arm: str
-    version: int
 
 
 Answerer = tuple[str, int]

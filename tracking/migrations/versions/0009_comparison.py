@@ -1,0 +1,38 @@
+"""What arms are compared by.
+
+Revision: 0009
+Revises: 0008
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    _make_tallies()
+
+
+def _make_tallies() -> None:
+    op.create_table(
+        "tallies",
+        sa.Column("endpoint_id", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("period", sa.Integer(), nullable=False),
+        sa.Column("arm", sa.String(length=256), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoints.id"], name=op.f("fk_tallies_endpoint_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", "kind", "period", "arm", "version", name=op.f("pk_tallies")),
+    )
+
+
+def downgrade() -> None:
+    """Go back by restoring a backup: what these tables hold would be lost."""
+    raise NotImplementedError
