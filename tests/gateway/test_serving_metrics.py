@@ -110,6 +110,6 @@ def test_who_finds_a_full_queue_is_told_at_once_when_to_come_again(serve):
         assert answer.json()["error_code"] == "RESOURCE_EXHAUSTED"
         assert int(answer.headers["Retry-After"]) >= 1
     taken_s = sorted(answer.elapsed.total_seconds() for answer in rejections)
-    assert taken_s[len(taken_s) // 2] < 0.05
-    # However busy the machine, nobody waited for the model.
-    assert taken_s[-1] < 1.0
+    # However busy the machine, nobody waited for the model, which takes two seconds.
+    assert taken_s[len(taken_s) // 2] < 0.5
+    assert taken_s[-1] < 2.0
