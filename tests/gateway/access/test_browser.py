@@ -7,6 +7,13 @@ import httpx
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.gateway.test_serving import wait_until
+from tracking.access.grants import Grant
+from tracking.access.permissions import Role
+from tracking.access.secrets import hash_password
+from tracking.access.users import create_user
+from tracking.database import Database
+
 pytestmark = pytest.mark.e2e
 
 CHROMIUM = shutil.which("chromium")
@@ -18,12 +25,30 @@ ADMIN = "an-administrator's-token-of-a-test"
 PASSWORD = "correct horse battery"
 
 
+def add_ann(data):
+    """Somebody whom an administrator gave a password."""
+    data.mkdir()
+    database, everything = Database(f"sqlite:///{data}/titlebout.db"), [Grant(Role.ADMIN)]
+    database.upgrade()
+    with database.writing() as session:
+        create_user(
+            session,
+            "ann",
+            grants=[Grant(Role.PUBLISHER)],
+            password_hash=hash_password(PASSWORD),
+            author="admin",
+            own=everything,
+            now_ms=0,
+        )
+    database.dispose()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed (Debian's package chromium)")
-def test_somebody_signs_in_makes_a_token_and_signs_out(serve):
-    server = serve(environment={"TITLEBOUT_ACCESS": "required", "TITLEBOUT_ADMIN_TOKEN": ADMIN})
-    added = {"name": "ann", "grants": ["publisher"], "password": PASSWORD}
+def test_somebody_signs_in_makes_a_token_and_signs_out(serve, tmp_path):
+    # Before the start, as whoever is added later is known up to two seconds after.
+    add_ann(tmp_path / "data")
+    server = serve(data=tmp_path / "data", environment={"TITLEBOUT_ACCESS": "required", "TITLEBOUT_ADMIN_TOKEN": ADMIN})
     api, admin = f"{server.url}/api/1.0/titlebout", {"Authorization": f"Bearer {ADMIN}"}
-    assert httpx.post(f"{api}/users", json=added, headers=admin).is_success
     # No proxy is listed, so nobody on this machine is believed to be one.
     page = httpx.get(f"{server.url}/account", headers={**admin, "Accept": "text/html", "X-Forwarded-Proto": "https"})
     assert "https://" not in page.text
@@ -41,6 +66,7 @@ def test_somebody_signs_in_makes_a_token_and_signs_out(serve):
         # The page asks for what is typed first, and where one wanted to go isn't forgotten.
         page.goto(f"{server.url}/account?x=1")
         page.wait_for_url("**/signin?next=*")
+        page.wait_for_function("document.activeElement?.name === 'name'")
         page.keyboard.type("ann")
         page.keyboard.press("Tab")
         page.keyboard.type(PASSWORD)
@@ -69,7 +95,9 @@ def test_somebody_signs_in_makes_a_token_and_signs_out(serve):
         page.wait_for_url("**/signin?next=%2Faccount")
     assert complaints == []
     assert all(re.match(r"http://(127\.0\.0\.1|localhost):\d+/(signin|signout|account)", url) for url in asked)
-    me = httpx.get(f"{api}/me", headers={"Authorization": f"Bearer {token}"}).json()
+    bearer = {"Authorization": f"Bearer {token}"}
+    wait_until(lambda: httpx.get(f"{api}/me", headers=bearer).is_success)
+    me = httpx.get(f"{api}/me", headers=bearer).json()
     assert (me["name"], me["grants"]) == ("ann", ["viewer"])
     assert not {PASSWORD, token, session["value"]} & set(re.split(r'[\s",:=]', server.log))
     assert PASSWORD not in server.log
