@@ -25,6 +25,7 @@ from tracking import artifact_records, experiments, metrics, runs
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_stores import open_store
 from tracking.artifacts import ArtifactChanged, manifest_by_reading
+from tracking.database import Database, migrate
 from tracking.entities import Metric
 from tracking.manifest import FileDigest
 from tracking.schema import ArtifactFileRow, LatestMetricRow, MetricRow, RunRow
@@ -233,14 +234,12 @@ def test_a_restore_that_fails_leaves_the_database_as_it_was(filled, tmp_path):
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_backup_of_an_older_release_is_brought_up_to_date(filled, tmp_path, empty_database, kind):
-    """Revision 0002 had no imports, signatures, history or gates, and asked nobody who they are."""
-    backup = backed(filled, tmp_path / "backup")
-    later = {"imports", "model_version_signatures", "history", "gates", "approvals"}
-    later |= {"users", "grants", "tokens", "scoring_keys", "access_changes"}
+    """Revision 0002 had less of everything, and asked nobody who they are."""
+    backup, had = backed(filled, tmp_path / "backup"), columns_of("0002", tmp_path)
     tables = tuple(
-        without(tmp_path / "backup", table, "author") if table.name == "model_versions" else table
+        without(tmp_path / "backup", table, set(table.columns) - had[table.name])
         for table in backup.tables
-        if table.name not in later
+        if table.name in had
     )
     BackupFolder(tmp_path / "backup").write(msgspec.structs.replace(backup, tables=tables, revision="0002"))
     target = empty_database(kind)
@@ -254,17 +253,30 @@ def test_a_backup_of_an_older_release_is_brought_up_to_date(filled, tmp_path, em
     assert came == was
 
 
-def without(folder, table, column):
-    """The file of *table* as it was before *column* was added."""
-    place = table.columns.index(column)
+def columns_of(revision, folder):
+    """The columns of each table that there was at *revision*."""
+    database = Database(f"sqlite:///{folder}/{revision}.db")
+    with database.engine.begin() as connection:
+        migrate(connection, revision)
+        found = inspect(connection)
+        columns = {name: {column["name"] for column in found.get_columns(name)} for name in found.get_table_names()}
+    database.dispose()
+    return columns
+
+
+def without(folder, table, columns):
+    """The file of *table* as it was before *columns* were added."""
+    if not columns:
+        return table
+    kept = [place for place, name in enumerate(table.columns) if name not in columns]
     path = folder / "tables" / f"{table.name}.jsonl"
     rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-    lines = [msgspec.json.encode(row[:place] + row[place + 1 :]) for row in rows]
+    lines = [msgspec.json.encode([row[place] for place in kept]) for row in rows]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     whole = path.read_bytes()
     return msgspec.structs.replace(
         table,
-        columns=tuple(name for name in table.columns if name != column),
+        columns=tuple(table.columns[place] for place in kept),
         size=len(whole),
         sha256=hashlib.sha256(whole).hexdigest(),
         content=f"{sum(int(hashlib.sha256(line).hexdigest(), 16) for line in lines) % 2**256:064x}",
