@@ -212,6 +212,7 @@ class Action(StrEnum):
     GATES_OVERRIDDEN = "gates_overridden"
     APPROVED = "approved"
     APPROVAL_WITHDRAWN = "approval_withdrawn"
+    LOAD_TESTED = "load_tested"
     MODEL_RENAMED = "model_renamed"
     MODEL_DELETED = "model_deleted"
     VERSION_DELETED = "version_deleted"
@@ -268,3 +269,19 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     reason: str | None = None
     created_ms: int
+
+
+class LoadTest(msgspec.Struct, frozen=True, kw_only=True):
+    """That a version was put under load, and whether it kept what was asked of it."""
+
+    model: str
+    version: int
+    number: int
+    """Of this version's, counted from 1."""
+    digest: str
+    """Of the version's files, when it was tested."""
+    at_ms: int
+    author: str
+    passed: bool
+    against: int | None = None
+    """The version that it was compared with."""

@@ -33,6 +33,19 @@ class GateNotFound(NotFound):
         super().__init__(f"There is no gate {name[:100]!r} of {model!r}.")
 
 
+class LoadTestNotFound(NotFound):
+    def __init__(self, model: str, version: int, number: int) -> None:
+        super().__init__(f"Version {version} of {model!r} has no load test {number}, or has it no more.")
+
+
+class OtherBytesTested(Conflict):
+    """A load test of files that aren't the version's, as when the version was deleted and made anew meanwhile."""
+
+    def __init__(self, model: str, version: int, *, tested: str, digest: str | None) -> None:
+        has = f"has {digest}" if digest else "has not been loaded yet"
+        super().__init__(f"The load test is of the digest {tested[:64]!r}; version {version} of {model!r} {has}.")
+
+
 class GatesNotMet(PermissionDenied):
     """403, which MLflow's client raises at once and doesn't try again."""
 

@@ -257,6 +257,32 @@ class ApprovalRow(Base):
     )
 
 
+class LoadTestRow(Base):
+    """What a version did under load, which goes with the version."""
+
+    __tablename__ = "load_tests"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(String(64))
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+    author: Mapped[str] = mapped_column(String(256))
+    passed: Mapped[bool] = mapped_column(Boolean)
+    against: Mapped[int | None] = mapped_column(Integer)
+    # JSON, of a form that its readers know.
+    report: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+    )
+
+
 class HistoryRow(Base):
     """One change of what is served. Added, and never altered: a trigger refuses it."""
 

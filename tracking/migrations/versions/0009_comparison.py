@@ -15,6 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     _make_tallies()
+    _make_load_tests()
 
 
 def _make_tallies() -> None:
@@ -30,6 +31,29 @@ def _make_tallies() -> None:
             ["endpoint_id"], ["endpoints.id"], name=op.f("fk_tallies_endpoint_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("endpoint_id", "kind", "period", "arm", "version", name=op.f("pk_tallies")),
+    )
+
+
+def _make_load_tests() -> None:
+    op.create_table(
+        "load_tests",
+        sa.Column("name", sa.String(length=256), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("author", sa.String(length=256), nullable=False),
+        sa.Column("passed", sa.Boolean(), nullable=False),
+        sa.Column("against", sa.Integer(), nullable=True),
+        sa.Column("report", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            name=op.f("fk_load_tests_name_version"),
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("name", "version", "number", name=op.f("pk_load_tests")),
     )
 
 
