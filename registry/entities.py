@@ -99,12 +99,38 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
 
 
+class Shadow(msgspec.Struct, frozen=True, kw_only=True):
+    """An arm that is asked a copy of what others answer, so that its answers can be laid beside theirs."""
+
+    arm: str
+    share_bp: int = 10_000
+    """Of the requests that other arms are given by the split, in basis points."""
+    keep_inputs: int = 0
+    """How many inputs are kept, those on which the answers differ most."""
+    tolerance: float = 1e-6
+    """How far apart two numbers may be, relative to the larger, and still agree."""
+
+
 class Cell(msgspec.Struct, frozen=True, order=True):
     """Whose sums they are. A version is part of it, as an alias may move to another in the midst of a period."""
 
     period: int
     arm: str
     version: int
+
+
+class PredictionKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What ids of predictions are signed with. Its secret is in no log and no answer, and not in its `repr` either."""
+
+    id: str
+    """8 hexadecimal digits."""
+    secret: bytes
+    made_ms: int
+    retired_ms: int | None = None
+    """Since when another one signs; what this one signed before goes on counting."""
+
+    def __repr__(self) -> str:
+        return f"PredictionKey({self.id})"
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +145,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     arms: dict[str, int]
     """Arm to the version that answers for it. Arms that own no bucket can be forced, nothing else."""
     owners: OwnerRuns
+    shadow: Shadow | None = None
+    """Whose arm is one of `arms`."""
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +164,7 @@ class DesiredRoute(msgspec.Struct, frozen=True, kw_only=True):
     split: Split
     versions: dict[str, int]
     """Arm to the version that its alias means now; an arm whose alias is gone is missing."""
+    shadow: Shadow | None = None
 
 
 class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +231,7 @@ class Action(StrEnum):
     ALIAS_DELETED = "alias_deleted"
     SPLIT_CHANGED = "split_changed"
     """A period began: by a split, or because something else changed what the arms are."""
+    SHADOW_CHANGED = "shadow_changed"
     ENDPOINT_RENAMED = "endpoint_renamed"
     ENDPOINT_STOPPED = "endpoint_stopped"
     ENDPOINT_STARTED = "endpoint_started"
