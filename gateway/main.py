@@ -192,6 +192,7 @@ async def serve(
         metrics = ReplicaMetrics(
             MetricsFolder(run_dir / "metrics"),
             statuses=slots.statuses,
+            host_pids=slots.host_pids,
             epoch=lambda: workers.epoch,
             clock=time.time,
         )
