@@ -9,7 +9,7 @@ from functools import partial
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from registry import endpoints, gates, history, models
+from registry import endpoints, gates, history, models, shadows
 from registry.entities import Action, Meaning, ModelVersion
 from registry.errors import AliasMoved, AliasNotFound, ModelVersionNotFound
 from registry.gates import Override
@@ -142,3 +142,4 @@ def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> Non
     )
     if not models.is_prompt(session, name):
         endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)
+        shadows.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)

@@ -12,12 +12,12 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from registry import gates, history, serving
-from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Split
+from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Shadow, Split
 from registry.gates import Override
 from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_see
 from registry.history import REASON_LENGTH_MAX
 from registry.names import check_model_name
-from registry.schema import AliasRow, EndpointRow, PinRow, SplitRow
+from registry.schema import AliasRow, EndpointRow, PinRow, ShadowRow, SplitRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
 from tracking.errors import Conflict, InvalidParameter, NotFound
 from tracking.names import check_text
@@ -99,6 +99,12 @@ def get_split(session: Session, endpoint_id: str) -> Split:
     return to_split(_newest_split(session, endpoint_id))
 
 
+def splits_from(session: Session, endpoint_id: str, period: int) -> list[Split]:
+    """The splits of *period* and of those after it, oldest first."""
+    wanted = select(SplitRow).where(SplitRow.endpoint_id == endpoint_id, SplitRow.period >= period)
+    return [to_split(row) for row in session.scalars(wanted.order_by(SplitRow.period))]
+
+
 def share_of(session: Session, model: str, arm: str) -> int:
     """Basis points that *arm* of *model* has, or would have as the first champion."""
     endpoint_id = session.scalar(select(EndpointRow.id).where(EndpointRow.model == model))
@@ -115,14 +121,15 @@ def desired_routes(session: Session) -> list[DesiredRoute]:
         .subquery()
     )
     rows = session.execute(
-        select(EndpointRow, SplitRow)
+        select(EndpointRow, SplitRow, ShadowRow)
         .join(newest, newest.c.endpoint_id == EndpointRow.id)
         .join(SplitRow, (SplitRow.endpoint_id == EndpointRow.id) & (SplitRow.period == newest.c.period))
+        .outerjoin(ShadowRow, ShadowRow.endpoint_id == EndpointRow.id)
         .where(EndpointRow.stopped.is_(False), *in_sight(session, EndpointRow.model))
         .order_by(EndpointRow.name)
     ).all()
     aliases: dict[str, dict[str, int]] = {}
-    models = [endpoint.model for endpoint, _ in rows]
+    models = [endpoint.model for endpoint, _, _ in rows]
     for name, alias, version in session.execute(
         select(AliasRow.name, AliasRow.alias, AliasRow.version).where(AliasRow.name.in_(models))
     ):
@@ -134,8 +141,9 @@ def desired_routes(session: Session) -> list[DesiredRoute]:
             versions={
                 arm: version for arm, version in aliases.get(endpoint.model, {}).items() if arm in split.shares_bp
             },
+            shadow=None if shadow is None else to_shadow(shadow),
         )
-        for endpoint, split in rows
+        for endpoint, split, shadow in rows
     ]
 
 
@@ -188,6 +196,30 @@ def begin_period(session: Session, endpoint_id: str, *, author: str, now_ms: int
     return _begin_period(
         session, before, before.shares_bp, before.dormant_bp, author=author, now_ms=now_ms, reason=reason
     )
+
+
+def join_dark(session: Session, name: str, arm: str, *, author: str, now_ms: int) -> Endpoint:
+    """Have *arm* be one of endpoint *name*'s, without a share if it is none yet. Locks the endpoint.
+
+    Raises:
+        EndpointNotFound: if there is no such endpoint.
+        ArmWithoutAlias: if the arm isn't an alias of the model.
+    """
+    endpoint = _lock_endpoint(session, name)
+    aliases = _aliases(session, endpoint.model)
+    if arm not in aliases:
+        raise ArmWithoutAlias(endpoint.model, arm, list(aliases))
+    _join_dark(session, endpoint, arm, author=author, now_ms=now_ms, reason=f"arm {arm} joined")
+    return to_endpoint(endpoint)
+
+
+def lock_endpoint(session: Session, name: str) -> Endpoint:
+    """Endpoint *name*, which nobody else changes until this transaction ends.
+
+    Raises:
+        EndpointNotFound: if there is no such endpoint.
+    """
+    return to_endpoint(_lock_endpoint(session, name))
 
 
 def forget_former_champion(session: Session, endpoint_id: str) -> None:
@@ -243,7 +275,7 @@ def alias_was_set(session: Session, model: str, alias: str, version: int, *, aut
                 _record(session, Action.ENDPOINT_STARTED, endpoint, author=author, now_ms=now_ms)
             _take_over_equal_arms(session, endpoint, version, author=author, now_ms=now_ms)
         else:
-            _join_dark(session, endpoint, alias, author=author, now_ms=now_ms)
+            _join_dark(session, endpoint, alias, author=author, now_ms=now_ms, reason=f"alias {alias} set")
     serving.raise_generation(session)
 
 
@@ -351,11 +383,10 @@ def _take_over_equal_arms(session: Session, endpoint: EndpointRow, version: int,
     _begin_period(session, before, shares, before.dormant_bp, author=author, now_ms=now_ms, reason=reason)
 
 
-def _join_dark(session: Session, endpoint: EndpointRow, alias: str, *, author: str, now_ms: int) -> None:
+def _join_dark(session: Session, endpoint: EndpointRow, alias: str, *, author: str, now_ms: int, reason: str) -> None:
     before = _newest_split(session, endpoint.id)
     if alias not in before.shares_bp:
         shares = {**before.shares_bp, alias: 0}
-        reason = f"alias {alias} set"
         _begin_period(session, before, shares, before.dormant_bp, author=author, now_ms=now_ms, reason=reason)
 
 
@@ -470,6 +501,10 @@ def to_endpoint(row: EndpointRow) -> Endpoint:
         former_since_ms=row.former_since_ms,
         created_ms=row.created_ms,
     )
+
+
+def to_shadow(row: ShadowRow) -> Shadow:
+    return Shadow(arm=row.arm, share_bp=row.share_bp, keep_inputs=row.keep_inputs, tolerance=row.tolerance)
 
 
 def to_split(row: SplitRow) -> Split:

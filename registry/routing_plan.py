@@ -36,6 +36,7 @@ def _next_route(served: Route | None, wish: DesiredRoute, ready: Collection[Vers
         # A renamed model is loaded again under its new name; until then the endpoint answers as it did.
         return served
     absent = [arm for arm in split.shares_bp if arm not in arms]
+    shadow = wish.shadow if wish.shadow is not None and wish.shadow.arm in arms else None
     return Route(
         id=endpoint.id,
         name=endpoint.name,
@@ -45,4 +46,5 @@ def _next_route(served: Route | None, wish: DesiredRoute, ready: Collection[Vers
         period=split.period,
         arms=arms,
         owners=hand_over(split.owners, absent, CHAMPION),
+        shadow=shadow,
     )

@@ -6,6 +6,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -177,6 +178,32 @@ class TallyRow(Base):
     arm: Mapped[str] = mapped_column(String(256), primary_key=True)
     version: Mapped[int] = mapped_column(Integer, primary_key=True)
     content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ShadowRow(Base):
+    """The arm of an endpoint that is asked a copy of what the others answer."""
+
+    __tablename__ = "shadows"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
+    arm: Mapped[str] = mapped_column(String(256))
+    share_bp: Mapped[int] = mapped_column(Integer)
+    keep_inputs: Mapped[int] = mapped_column(Integer)
+    tolerance: Mapped[float] = mapped_column(Float(53))
+    author: Mapped[str] = mapped_column(String(256))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class ShadowInputRow(Base):
+    """One row that a shadow answered otherwise, which may be somebody's: gone with the shadow."""
+
+    __tablename__ = "shadow_inputs"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("shadows.endpoint_id", ondelete="CASCADE"), primary_key=True)
+    # SHA-256 of the input: asked again, it is kept once.
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    # `shadows.KeptInput` as JSON.
+    content: Mapped[str] = mapped_column(Text)
 
 
 class EpochRow(Base):

@@ -15,6 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     _make_tallies()
+    _make_shadows()
     _make_load_tests()
 
 
@@ -54,6 +55,33 @@ def _make_load_tests() -> None:
             onupdate="CASCADE",
         ),
         sa.PrimaryKeyConstraint("name", "version", "number", name=op.f("pk_load_tests")),
+    )
+
+
+def _make_shadows() -> None:
+    op.create_table(
+        "shadows",
+        sa.Column("endpoint_id", sa.String(length=32), nullable=False),
+        sa.Column("arm", sa.String(length=256), nullable=False),
+        sa.Column("share_bp", sa.Integer(), nullable=False),
+        sa.Column("keep_inputs", sa.Integer(), nullable=False),
+        sa.Column("tolerance", sa.Float(53), nullable=False),
+        sa.Column("author", sa.String(length=256), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoints.id"], name=op.f("fk_shadows_endpoint_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", name=op.f("pk_shadows")),
+    )
+    op.create_table(
+        "shadow_inputs",
+        sa.Column("endpoint_id", sa.String(length=32), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["shadows.endpoint_id"], name=op.f("fk_shadow_inputs_endpoint_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", "fingerprint", name=op.f("pk_shadow_inputs")),
     )
 
 
