@@ -3,28 +3,71 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import msgspec
+
 from registry.entities import CHAMPION, Route, RoutingTable
 from registry.splits import expand
+
+
+class Choice(msgspec.Struct, frozen=True, cache_hash=True):
+    """Who answers, and from which epoch."""
+
+    endpoint: str
+    model: str
+    version: int
+    arm: str
+    """Empty when a version was asked for by number."""
+    epoch: int
+    endpoint_id: str = ""
+    period: int = 0
+    """Of the split."""
+    is_compared: bool = False
+    """Whether the arm is one of several."""
+    fallback: "Choice | None" = None
+    """Who answers where this arm fails, if that is wanted: the champion."""
 
 
 class LiveRoute:
     """One endpoint, ready to be answered from."""
 
-    __slots__ = ("arms", "id", "model", "name", "owners", "period", "salt")
+    __slots__ = ("_choices", "arms", "epoch", "fallback", "id", "model", "name", "owners", "period", "salt")
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, epoch: int) -> None:
+        self.epoch = epoch
         self.id = route.id
         self.name = route.name
         self.model = route.model
         self.salt = route.salt
         self.period = route.period
+        self.fallback = route.fallback
         self.arms = MappingProxyType(dict(route.arms))
         # One entry a bucket, so that a look-up is an index; the names are shared, not copied.
         self.owners = tuple(expand(route.owners))
+        self._choices: dict[str, Choice] = {}
 
     @property
     def champion(self) -> int:
         return self.arms[CHAMPION]
+
+    def choice(self, arm: str) -> Choice:
+        """What it means that *arm*, which is one of `arms`, answers; the same object each time."""
+        return self._choices.get(arm) or self._choices.setdefault(arm, self._make_choice(arm))
+
+    def _make_choice(self, arm: str) -> Choice:
+        version = self.arms[arm]
+        # Another try of the same version would fail alike.
+        falls_back = self.fallback and version != self.champion
+        return Choice(
+            self.name,
+            self.model,
+            version,
+            arm,
+            self.epoch,
+            endpoint_id=self.id,
+            period=self.period,
+            is_compared=len(self.arms) > 1,
+            fallback=self.choice(CHAMPION) if falls_back else None,
+        )
 
 
 # Callers whose view of one table is remembered.
@@ -40,7 +83,7 @@ class LiveTable:
         self.table = table
         self.epoch = table.epoch
         self.routes: Mapping[str, LiveRoute] = MappingProxyType(
-            {route.name: LiveRoute(route) for route in table.routes}
+            {route.name: LiveRoute(route, table.epoch) for route in table.routes}
         )
         self._views: dict[object, Mapping[str, LiveRoute]] = {}
 

@@ -14,7 +14,7 @@ from gateway.access.identity import LOCAL, Identity
 from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_metrics import BatchMetrics
 from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, PredictionTimedOut
-from gateway.routing_table import CurrentTable, LiveRoute
+from gateway.routing_table import Choice, CurrentTable, LiveRoute
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import BUCKETS, bucket_of
 from loaders.base import Answer
@@ -89,17 +89,6 @@ class Target(msgspec.Struct, frozen=True):
     """What is assigned to an arm; None for the request itself."""
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """Who answers, and from which epoch."""
-
-    endpoint: str
-    model: str
-    version: int
-    arm: str
-    """Empty when a version was asked for by number."""
-    epoch: int
-
-
 class Prediction(msgspec.Struct, frozen=True):
     """What the chosen version answered."""
 
@@ -168,14 +157,14 @@ class Inference:
             # By number, whatever the split says; only what is in memory answers.
             if self._pool.find((route.model, version)) is None and version not in route.arms.values():
                 raise VersionNotInMemory(route, version)
-            return Choice(route.name, route.model, version, "", live.epoch), None
+            return Choice(route.name, route.model, version, "", live.epoch, route.id, route.period), None
         bucket = None
         if arm is None:
             bucket = self._bucket(route, target.unit)
             arm = route.owners[bucket]
         elif arm not in route.arms:
             raise NoSuchArm(arm, route)
-        return Choice(route.name, route.model, route.arms[arm], arm, live.epoch), bucket
+        return route.choice(arm), bucket
 
     def _bucket(self, route: LiveRoute, unit: str | None) -> int:
         if unit is not None:

@@ -8,7 +8,7 @@ from gateway.observability.metrics import Family, Kind, Metrics, MetricsFolder, 
 from gateway.observability.prediction_metrics import ArmMetrics, BatchMetrics
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.version_policy import SlotState
-from gateway.scoring.inference import Choice
+from gateway.routing_table import Choice
 from registry.entities import SlotStatus
 
 REQUESTS = Family("asked", "Requests.", Kind.COUNTER, ("model", "version"))

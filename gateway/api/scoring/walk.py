@@ -26,9 +26,9 @@ from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_log import PredictionLog
 from gateway.observability.prediction_metrics import ArmMetrics
 from gateway.observability.tracing import PredictionTracer, Step
-from gateway.routing_table import CurrentTable
+from gateway.routing_table import Choice, CurrentTable
 from gateway.scoring.batching import Deadline
-from gateway.scoring.inference import Choice, EndpointNotServed, Inference, Prediction, ReadInput, Target
+from gateway.scoring.inference import EndpointNotServed, Inference, Prediction, ReadInput, Target
 from gateway.whole_answers import find_offer
 from tracking.errors import ErrorCode, InvalidParameter, ServingError
 

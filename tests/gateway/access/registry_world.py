@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import Metrics, MetricsFolder
 from gateway.observability.prediction_metrics import ArmMetrics
-from gateway.scoring.inference import Choice
+from gateway.routing_table import Choice
 from registry import aliases, approvals, endpoints, epochs, gates, models, serving, versions, webhooks
 from registry.entities import ApprovalNeeded, Gate, SlotStatus
 from registry.schema import VersionSignatureRow
