@@ -97,6 +97,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     author: str
     created_ms: int
+    reshuffled: bool = False
+    """Units are assigned anew, by another salt than in the period before."""
 
 
 class Shadow(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +149,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     owners: OwnerRuns
     shadow: Shadow | None = None
     """Whose arm is one of `arms`."""
+    by_name: tuple[int, ...] | None = None
+    """The versions that may be asked for by name, past the split; None: all, as no gate has a say in it."""
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +169,7 @@ class DesiredRoute(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, int]
     """Arm to the version that its alias means now; an arm whose alias is gone is missing."""
     shadow: Shadow | None = None
+    by_name: tuple[int, ...] | None = None
 
 
 class SlotStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,6 +251,16 @@ class Action(StrEnum):
     MODEL_RENAMED = "model_renamed"
     MODEL_DELETED = "model_deleted"
     VERSION_DELETED = "version_deleted"
+    ROLLOUT_STARTED = "rollout_started"
+    ROLLOUT_STEPPED = "rollout_stepped"
+    ROLLOUT_WAITING = "rollout_waiting"
+    ROLLOUT_PAUSED = "rollout_paused"
+    ROLLOUT_RESUMED = "rollout_resumed"
+    ROLLOUT_PROMOTED = "rollout_promoted"
+    ROLLOUT_STOPPED = "rollout_stopped"
+    ROLLOUT_ABORTED = "rollout_aborted"
+    ROLLOUT_ROLLED_BACK = "rollout_rolled_back"
+    ROLLOUT_ENDED = "rollout_ended"
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,6 +282,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Comparator = Literal[">=", ">", "<=", "<"]
+VerdictAsked = Literal["better", "not_worse"]
 
 
 class MetricNeeded(msgspec.Struct, frozen=True, tag="metric", tag_field="kind", forbid_unknown_fields=True):
@@ -283,14 +299,58 @@ class ApprovalNeeded(msgspec.Struct, frozen=True, tag="approval", tag_field="kin
     count: int = 1
 
 
+class SignatureNeeded(msgspec.Struct, frozen=True, tag="signature", tag_field="kind", forbid_unknown_fields=True):
+    """Whoever asks the present champion can ask the version in the same way, and finds in its answers what they did."""
+
+
+class LoadTestNeeded(msgspec.Struct, frozen=True, tag="load_test", tag_field="kind", forbid_unknown_fields=True):
+    """The newest load test of the version's files was passed, so many days ago at most."""
+
+    within_days: int = 14
+
+
+class VerdictNeeded(msgspec.Struct, frozen=True, tag="comparison", tag_field="kind", forbid_unknown_fields=True):
+    """The comparison with the present champion has concluded so by this metric, so many hours ago at most."""
+
+    metric: str
+    verdict: VerdictAsked = "better"
+    within_hours: int | None = None
+
+
+Need = MetricNeeded | ApprovalNeeded | SignatureNeeded | LoadTestNeeded | VerdictNeeded
+
+
 class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What must hold of a version before one of *aliases* means it, or an arm of it has more than *share_over_bp*."""
+    """What must hold of a version before one of *aliases* means it, or more of the traffic than *share_over_bp* is its.
+
+    Until then it isn't pinned for such a gate either, nor asked for by name (docs/decisions/0025).
+    """
 
     name: str
-    needs: MetricNeeded | ApprovalNeeded
+    needs: Need
     aliases: tuple[str, ...] = (CHAMPION,)
     share_over_bp: int | None = None
     """In basis points; None: shares don't matter."""
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One input, output or param of a version."""
+
+    name: str | None
+    """None where a signature gives no names, and goes by positions."""
+    type: str
+    """MLflow's name of a column's or param's type, or numpy's of a tensor's."""
+    shape: tuple[int, ...] | None = None
+    """Of a tensor; -1 where any length goes."""
+    required: bool = True
+
+
+class Interface(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version takes and gives, by its signature; a side that is empty was left open by the model's author."""
+
+    inputs: tuple[Field, ...] = ()
+    outputs: tuple[Field, ...] = ()
+    params: tuple[Field, ...] = ()
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,6 +359,34 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     reason: str | None = None
     created_ms: int
+
+
+class KeptVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What is concluded of a challenger by one metric, as of when it was last judged."""
+
+    champion: int
+    """The version, as is `challenger`."""
+    challenger: int
+    arm: str
+    """The challenger's."""
+    metric: str
+    from_period: int
+    """The first period of the split that counts."""
+    verdict: str
+    """`better`, `worse` or `not_yet`."""
+    reason: str
+    alike: bool = False
+    """No difference is left to be found."""
+    difference: float | None = None
+    """Challenger minus champion; None while there is none."""
+    lower: float | None = None
+    """Of the interval that it lies in, whenever one looks; None: it has no end, as with `upper`."""
+    upper: float | None = None
+    champion_n: float
+    challenger_n: float
+    mismatch_p: float
+    """The least p-value so far of "requests fall on the arms as the split says", the same for all metrics."""
+    judged_ms: int
 
 
 class LoadTest(msgspec.Struct, frozen=True, kw_only=True):
