@@ -33,8 +33,9 @@ def set_alias(
     expected: Meaning | None = None,
     override: Override | None = None,
     is_gated: bool = True,
+    rollout: str | None = None,
 ) -> None:
-    """Let *alias* mean *version* from now on; *reason* is for the history.
+    """Let *alias* mean *version* from now on; *reason* is for the history, *rollout* the one that does it.
 
     With *expected* nothing happens unless the alias means that: of two who promote at once, one finds out. With
     *is_gated* false no gate is asked, since it goes back to what was served.
@@ -71,11 +72,13 @@ def set_alias(
         )
     # A prompt has aliases too, but nothing that could answer a request.
     if not models.is_prompt(session, name):
-        endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms)
+        endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms, rollout=rollout)
 
 
-def delete_alias(session: Session, name: str, alias: str, *, author: str, now_ms: int) -> None:
-    """Take *alias* away; one that isn't there is no error, as with MLflow.
+def delete_alias(
+    session: Session, name: str, alias: str, *, author: str, now_ms: int, rollout: str | None = None
+) -> None:
+    """Take *alias* away, as *rollout* does if it is one; an alias that isn't there is no error, as with MLflow.
 
     Raises:
         RegisteredModelNotFound: if there is no model *name*.
@@ -85,7 +88,7 @@ def delete_alias(session: Session, name: str, alias: str, *, author: str, now_ms
     get_model_row(session, name, lock=True)
     row = session.get(AliasRow, (name, alias), populate_existing=True)
     if row is not None:
-        _delete(session, row, author=author, now_ms=now_ms)
+        _delete(session, row, author=author, now_ms=now_ms, rollout=rollout)
 
 
 def delete_aliases_of(session: Session, name: str, version: int, *, author: str, now_ms: int) -> None:
@@ -133,7 +136,7 @@ def _highest_version(session: Session, name: str) -> ModelVersion:
     return to_version(session, row)
 
 
-def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> None:
+def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int, rollout: str | None = None) -> None:
     name, alias, version = row.name, row.alias, row.version
     session.delete(row)
     session.flush()
@@ -141,5 +144,5 @@ def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> Non
         session, Action.ALIAS_DELETED, name, author=author, now_ms=now_ms, alias=alias, details={"before": version}
     )
     if not models.is_prompt(session, name):
-        endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)
+        endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms, rollout=rollout)
         shadows.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)

@@ -17,6 +17,7 @@ from registry.gates import Override
 from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_see
 from registry.history import REASON_LENGTH_MAX
 from registry.names import check_model_name
+from registry.running_rollouts import ensure_none_running, is_running
 from registry.schema import AliasRow, EndpointRow, PinRow, ShadowRow, SplitRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
 from tracking.errors import Conflict, InvalidParameter, NotFound
@@ -160,18 +161,21 @@ def change_split(
     reason: str = "split changed",
     reshuffle: bool = False,
     override: Override | None = None,
+    rollout: str | None = None,
 ) -> Split:
     """Begin a period in which the arms of endpoint *name* have *shares_bp*; arms not named stay, dark.
 
-    *reshuffle* draws a new salt, so that every unit is assigned anew.
+    *reshuffle* draws a new salt, so that every unit is assigned anew. *rollout* is the one whose step it is.
 
     Raises:
         EndpointNotFound: if there is no such endpoint.
         SharesDoNotAddUp: if they aren't 10,000 basis points.
         ArmWithoutAlias: if an arm isn't an alias of the model.
         GatesNotMet: if a gate keeps an arm's version from a share that grows, and there is no *override*.
+        RolloutRunning: if another rollout decides what the shares are.
     """
     endpoint = _lock_endpoint(session, name)
+    ensure_none_running(session, endpoint.model, rollout=rollout)
     check_shares(shares_bp)
     check_text(reason, "reason", REASON_LENGTH_MAX)
     aliases = _aliases(session, endpoint.model)
@@ -187,7 +191,9 @@ def change_split(
     dormant = {arm: share for arm, share in before.dormant_bp.items() if arm not in shares_bp}
     if reshuffle:
         endpoint.salt = secrets.token_hex(8)
-    return _begin_period(session, before, shares, dormant, author=author, now_ms=now_ms, reason=reason)
+    return _begin_period(
+        session, before, shares, dormant, author=author, now_ms=now_ms, reason=reason, reshuffled=reshuffle
+    )
 
 
 def begin_period(session: Session, endpoint_id: str, *, author: str, now_ms: int, reason: str) -> Split:
@@ -222,6 +228,14 @@ def lock_endpoint(session: Session, name: str) -> Endpoint:
     return to_endpoint(_lock_endpoint(session, name))
 
 
+def keep_former_champion_warm(session: Session, endpoint_id: str, *, now_ms: int) -> None:
+    """Begin the warm time of the champion before anew."""
+    row = session.get_one(EndpointRow, endpoint_id)
+    if row.former_champion is not None:
+        row.former_since_ms = now_ms
+        serving.raise_generation(session)
+
+
 def forget_former_champion(session: Session, endpoint_id: str) -> None:
     """Keep no version warm for a way back."""
     row = session.get_one(EndpointRow, endpoint_id)
@@ -231,6 +245,7 @@ def forget_former_champion(session: Session, endpoint_id: str) -> None:
 def stop_endpoint(session: Session, name: str, *, author: str, now_ms: int) -> None:
     """Take endpoint *name* out of service with the next epoch; setting its champion again brings it back."""
     endpoint = _lock_endpoint(session, name)
+    ensure_none_running(session, endpoint.model)
     if not endpoint.stopped:
         endpoint.stopped = True
         _record(session, Action.ENDPOINT_STOPPED, endpoint, author=author, now_ms=now_ms)
@@ -247,6 +262,7 @@ def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, 
     """
     check_model_name(new_name)
     endpoint = _lock_endpoint(session, name)
+    ensure_none_running(session, endpoint.model)
     ensure_may_name(session, new_name)
     taken = session.scalar(select(EndpointRow).where(EndpointRow.name == new_name))
     if taken is not None and taken.id != endpoint.id:
@@ -261,8 +277,15 @@ def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, 
 # --- what other writes of the registry do to routing
 
 
-def alias_was_set(session: Session, model: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
-    """Follow an alias write: the first champion makes the endpoint, a challenger joins dark, a promotion takes all."""
+def alias_was_set(
+    session: Session, model: str, alias: str, version: int, *, author: str, now_ms: int, rollout: str | None = None
+) -> None:
+    """Follow an alias write: the first champion makes the endpoint, a challenger joins dark, a promotion takes all.
+
+    Raises:
+        RolloutRunning: if a rollout other than *rollout* decides what the arm means.
+    """
+    _ensure_arm_is_nobodys(session, model, alias, rollout)
     # Any other alias may be an arm, whose version is read from it anew; by itself it makes nothing and joins nothing.
     if alias in {CHAMPION, CHALLENGER}:
         endpoint = _lock_endpoint_of(session, model)
@@ -279,11 +302,17 @@ def alias_was_set(session: Session, model: str, alias: str, version: int, *, aut
     serving.raise_generation(session)
 
 
-def alias_was_deleted(session: Session, model: str, alias: str, *, author: str, now_ms: int) -> None:
+def alias_was_deleted(
+    session: Session, model: str, alias: str, *, author: str, now_ms: int, rollout: str | None = None
+) -> None:
     """Give a deleted arm's buckets to the champion and remember its share as dormant.
 
     A deleted champion changes nothing here: the version last served stays in service until the endpoint is stopped.
+
+    Raises:
+        RolloutRunning: if a rollout other than *rollout* decides what the arm means.
     """
+    _ensure_arm_is_nobodys(session, model, alias, rollout)
     endpoint = _lock_endpoint_of(session, model)
     if endpoint is not None and alias != CHAMPION:
         before = _newest_split(session, endpoint.id)
@@ -331,6 +360,7 @@ def model_was_renamed(session: Session, old: str, new: str) -> None:
     """Follow a model to its new name. The endpoint keeps its id and, until told otherwise, its name."""
     endpoint = _lock_endpoint_of(session, old)
     if endpoint is not None:
+        ensure_none_running(session, old)
         endpoint.model = new
     for pin in session.scalars(select(PinRow).where(PinRow.model == old)):
         pin.model = new
@@ -338,6 +368,15 @@ def model_was_renamed(session: Session, old: str, new: str) -> None:
 
 
 # --- inside
+
+
+def _ensure_arm_is_nobodys(session: Session, model: str, alias: str, rollout: str | None) -> None:
+    # What an alias means that is no arm is no rollout's business.
+    if not is_running(session, model, rollout=rollout):
+        return
+    endpoint_id = session.scalars(select(EndpointRow.id).where(EndpointRow.model == model)).one()
+    if alias in {CHAMPION, CHALLENGER} or alias in _newest_split(session, endpoint_id).shares_bp:
+        ensure_none_running(session, model, rollout=rollout)
 
 
 def _create_endpoint(session: Session, model: str, *, author: str, now_ms: int) -> None:
@@ -399,6 +438,7 @@ def _begin_period(
     author: str,
     now_ms: int,
     reason: str,
+    reshuffled: bool = False,
 ) -> Split:
     owners = move_buckets(to_split(before).owners, shares_bp)
     row = SplitRow(
@@ -410,6 +450,7 @@ def _begin_period(
         reason=reason,
         author=author,
         created_ms=now_ms,
+        reshuffled=reshuffled,
     )
     _add_period(session, row)
     serving.raise_generation(session)
@@ -517,4 +558,5 @@ def to_split(row: SplitRow) -> Split:
         reason=row.reason,
         author=row.author,
         created_ms=row.created_ms,
+        reshuffled=row.reshuffled,
     )
