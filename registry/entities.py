@@ -135,6 +135,9 @@ class PredictionKey(msgspec.Struct, frozen=True, kw_only=True):
         return f"PredictionKey({self.id})"
 
 
+NO_PERIOD = 0
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """How one endpoint is answered in one epoch."""
 
@@ -144,6 +147,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     fallback: bool
     period: int
+    """Of the split that is in force; `NO_PERIOD` while an arm's buckets are the champion's until it is ready."""
     arms: dict[str, int]
     """Arm to the version that answers for it. Arms that own no bucket can be forced, nothing else."""
     owners: OwnerRuns

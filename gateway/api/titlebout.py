@@ -54,7 +54,7 @@ class EndpointStatus(msgspec.Struct, kw_only=True):
     serving: dict[str, int]
     """Arm to the version that answers on every live replica."""
     serving_period: int | None
-    """The period whose split is in force; it lags `period` until the next epoch."""
+    """The period whose split is in force; it lags `period` until the next epoch. None until each arm is ready."""
     problems: list[str]
     """Why the two differ, if a load failed."""
     former_champion: int | None
@@ -329,7 +329,7 @@ def _endpoint_status(
         dormant_bp=split.dormant_bp,
         desired=desired,
         serving=route.arms if route else {},
-        serving_period=route.period if route else None,
+        serving_period=(route.period or None) if route else None,
         problems=sorted(
             {
                 f"version {slot.version}: {slot.reason}"
