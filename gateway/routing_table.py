@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from registry.entities import CHAMPION, Route, RoutingTable
+from registry.entities import CHAMPION, NO_PERIOD, OwnerRuns, Route, RoutingTable, Shadow
 from registry.splits import expand
 
 
@@ -25,12 +25,27 @@ class Choice(msgspec.Struct, frozen=True, cache_hash=True):
     """Whether the arm is one of several."""
     fallback: "Choice | None" = None
     """Who answers where this arm fails, if that is wanted: the champion."""
+    shadowing: "Shadowing | None" = None
+    """Who is asked a copy of what this arm is given by the split."""
+
+
+class Shadowing(msgspec.Struct, frozen=True):
+    """A shadow as those see it whom it is compared with."""
+
+    choice: Choice
+    """The shadow itself."""
+    wish: Shadow
+    is_dark: bool
+    """Whether its arm is given nothing by the split."""
 
 
 class LiveRoute:
     """One endpoint, ready to be answered from."""
 
-    __slots__ = ("_choices", "arms", "epoch", "fallback", "id", "model", "name", "owners", "period", "salt")
+    __slots__ = (
+        *("_choices", "_shadowing", "arms", "epoch", "fallback"),
+        *("id", "model", "name", "owners", "period", "salt"),
+    )
 
     def __init__(self, route: Route, epoch: int) -> None:
         self.epoch = epoch
@@ -44,6 +59,7 @@ class LiveRoute:
         # One entry a bucket, so that a look-up is an index; the names are shared, not copied.
         self.owners = tuple(expand(route.owners))
         self._choices: dict[str, Choice] = {}
+        self._shadowing = None if route.shadow is None else self._find_shadowing(route.shadow, route.owners)
 
     @property
     def champion(self) -> int:
@@ -57,17 +73,28 @@ class LiveRoute:
         version = self.arms[arm]
         # Another try of the same version would fail alike.
         falls_back = self.fallback and version != self.champion
+        # Nor would the shadow's arm be a shadow of itself, or its version of the same.
+        is_shadowed = self._shadowing is not None and version != self._shadowing.choice.version
+        return msgspec.structs.replace(
+            self._bare_choice(arm),
+            fallback=self.choice(CHAMPION) if falls_back else None,
+            shadowing=self._shadowing if is_shadowed else None,
+        )
+
+    def _bare_choice(self, arm: str) -> Choice:
         return Choice(
             self.name,
             self.model,
-            version,
+            self.arms[arm],
             arm,
             self.epoch,
             endpoint_id=self.id,
             period=self.period,
-            is_compared=len(self.arms) > 1,
-            fallback=self.choice(CHAMPION) if falls_back else None,
+            is_compared=len(self.arms) > 1 and self.period != NO_PERIOD,
         )
+
+    def _find_shadowing(self, wish: Shadow, owners: OwnerRuns) -> Shadowing:
+        return Shadowing(self._bare_choice(wish.arm), wish, is_dark=all(arm != wish.arm for arm, _ in owners))
 
 
 # Callers whose view of one table is remembered.

@@ -19,7 +19,7 @@ from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import BUCKETS, bucket_of
 from loaders.base import Answer
 from loaders.payload import Data
-from loaders.signature import Signature, enforce_rows
+from loaders.signature import Signature, enforce_rows, takes_alike
 from registry.entities import CHAMPION
 from registry.uri import parse_model_uri
 from tracking.access.permissions import Permission
@@ -194,6 +194,34 @@ class Inference:
                 if asked.sent_s:
                     raise  # It may be what ended the host.
             connection = await self._connection(choice, deadline)
+
+    def ask_again(self, choice: Choice, before: Prediction, read_input: ReadInput, deadline: Deadline) -> Asked:
+        """Ask *choice*'s version what another answered *before*; it must be in memory now.
+
+        Raises:
+            ModelNotReady: if it isn't.
+            BadInput: naming the field that its signature refuses.
+            As `Batcher.ask`, for the rest.
+        """
+        connection = self._pool.find((choice.model, choice.version))
+        if connection is None:
+            raise ModelNotReady(choice.model, choice.version)
+        if takes_alike(connection.signature, before.signature):
+            rows, params = before.asked.batch, before.asked.params
+        else:
+            rows, params = enforce_rows(connection.signature, *read_input())
+        return self._batcher(connection).ask(rows, params, deadline)
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether a request, for whichever version, waits for the one before to be answered."""
+        return any(batcher.waiting for batcher in self._batchers.values())
+
+    def is_idle(self, choice: Choice) -> bool:
+        """Whether *choice*'s version has nothing to answer for this worker."""
+        connection = self._pool.find((choice.model, choice.version))
+        batcher = None if connection is None else self._batchers.get(connection)
+        return batcher is None or batcher.is_idle
 
     def _batcher(self, connection: ModelConnection) -> Batcher:
         batcher = self._batchers.get(connection)

@@ -29,6 +29,7 @@ from gateway.observability.tracing import PredictionTracer, Step
 from gateway.routing_table import Choice, CurrentTable
 from gateway.scoring.batching import Deadline
 from gateway.scoring.inference import EndpointNotServed, Inference, Prediction, ReadInput, Target
+from gateway.scoring.shadow import Shadows
 from gateway.whole_answers import find_offer
 from tracking.errors import ErrorCode, InvalidParameter, ServingError
 
@@ -127,6 +128,7 @@ class Scoring:
         metrics: Metrics,
         log: PredictionLog | None,
         tracer: PredictionTracer | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
         self._inference = inference
         self._current = current
@@ -140,6 +142,7 @@ class Scoring:
         self._metrics = metrics
         self._log = log
         self._tracer = tracer
+        self._shadows = shadows
         self._known: dict[Choice | None, _Known] = {}
         metrics.when_forgotten = self._known.clear
 
@@ -183,6 +186,7 @@ class Scoring:
             await _send(send, status, reply, self._said(known))
         ended_s = time.monotonic()
         self._account(dialect, walk, known.metrics, status, ended_s - walk.arrived_s)
+        self._have_shadowed(walk)
         if self._tracer is not None:
             attributes: dict[str, str | int] = {
                 "http.request.method": scope["method"],
@@ -192,6 +196,14 @@ class Scoring:
                 "titlebout.request_id": REQUEST_ID.get(),
             }
             _trace(self._tracer, headers, walk, Step("predict request", walk.arrived_s, ended_s), attributes)
+
+    def _have_shadowed(self, walk: "Walk") -> None:
+        """Offer a shadow what was asked, if the split said who answers and they did."""
+        choice, prediction = walk.choice, walk.prediction
+        if choice is None or choice.shadowing is None or walk.bucket is None:
+            return
+        if self._shadows is not None and walk.encoded_s and prediction is not None and walk.read_input is not None:
+            self._shadows.offer(choice.shadowing, prediction, walk.read_input, walk.body_bytes)
 
     def _said(self, known: "_Known") -> RawHeaders:
         """The headers of every answer, whatever it is."""
@@ -229,6 +241,7 @@ class Scoring:
         read_input = ask.read(body)
         if not callable(read_input):
             read_input = await read_input
+        walk.read_input, walk.body_bytes = read_input, len(body)
         # From here to the question to the model nothing may be waited for, or the version chosen may be gone by then.
         choice, walk.bucket = self._inference.assign(ask.target, walk.identity)
         walk.choice = choice
@@ -297,6 +310,8 @@ class Walk(msgspec.Struct, eq=False):
     encoding_s: float = 0.0
     encoded_s: float = 0.0
     failure: ErrorCode | None = None
+    read_input: ReadInput | None = None
+    body_bytes: int = 0
 
 
 class _Known(msgspec.Struct, frozen=True):
