@@ -257,23 +257,21 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     await follower.until_begun(pool)
     connecting = asyncio.create_task(follower.keep_connected(pool))
     connecting.add_done_callback(_end_if_failed)
-    counting = asyncio.create_task(
-        keep_written(metrics, folder, name, held=lambda: _held_by(pool), clock=time.monotonic)
-    )
-    telling = asyncio.create_task(follower.keep_telling_used(pool))
-    noting = asyncio.create_task(_keep_noting_used(gate, database))
-    shadowing = asyncio.create_task(keep_telling(shadow_counts, database))
-    flushing = asyncio.create_task(flusher.keep_flushing())
+    keeping = [
+        asyncio.create_task(each)
+        for each in (
+            keep_written(metrics, folder, name, held=lambda: _held_by(pool), clock=time.monotonic),
+            follower.keep_telling_used(pool),
+            _keep_noting_used(gate, database),
+            keep_telling(shadow_counts, database),
+            flusher.keep_flushing(),
+        )
+    ]
     try:
         await server.serve(sockets=[socket.socket(fileno=listener_fd)])
     finally:
-        following.cancel()
-        connecting.cancel()
-        counting.cancel()
-        telling.cancel()
-        noting.cancel()
-        shadowing.cancel()
-        flushing.cancel()
+        for task in (following, connecting, *keeping):
+            task.cancel()
         await pool.close()
         gate.close()
         folder.write(name, metrics.snapshot())
