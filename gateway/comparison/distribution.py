@@ -15,10 +15,10 @@ from gateway.comparison.sums import Floats
 CLASSES_MAX = 100
 """Names that are kept, the most frequent; the others are counted together."""
 _NAME_CHARACTERS_MAX = 100
-_PER_OCTAVE = 16
-# From 2^-30 to 2^30, either sign; what lies outside counts at the ends.
-_OCTAVES = 30
-_OUTERMOST = 2 * _OCTAVES * _PER_OCTAVE
+PLACES_AN_OCTAVE = 16
+OCTAVES = 30
+"""Numbers are told apart from 2^-30 to 2^30, either sign; what lies outside counts at the ends."""
+_OUTERMOST = 2 * OCTAVES * PLACES_AN_OCTAVE
 
 
 class Distribution(msgspec.Struct, kw_only=True):
@@ -91,6 +91,13 @@ class Distribution(msgspec.Struct, kw_only=True):
                 return min(max(_middle_of(place), self.lowest), self.highest)
         return math.nan
 
+    def histogram(self) -> list[tuple[float, float, int]]:
+        """How many of the numbers lie from where to where, in order, each place twice as wide as the next to zero."""
+        octaves: Counter[int] = Counter()
+        for place, count in self.places.items():
+            octaves[-(-abs(place) // PLACES_AN_OCTAVE) * (1 if place > 0 else -1)] += count
+        return [(*_ends_of(octave), count) for octave, count in sorted(octaves.items())]
+
     def _add_places(self, places: dict[int, int]) -> None:
         for place, count in places.items():
             self.places[place] = self.places.get(place, 0) + count
@@ -107,8 +114,8 @@ class Distribution(msgspec.Struct, kw_only=True):
 def places_of(finite: Floats) -> NDArray[np.int64]:
     """Where each number lies, shape (numbers,): 0 is zero, and the further from it the larger, negative below it."""
     with np.errstate(divide="ignore"):
-        octaves = np.log2(np.abs(finite)) + _OCTAVES
-    places = np.clip(np.floor(octaves * _PER_OCTAVE) + 1, 1, _OUTERMOST)
+        octaves = np.log2(np.abs(finite)) + OCTAVES
+    places = np.clip(np.floor(octaves * PLACES_AN_OCTAVE) + 1, 1, _OUTERMOST)
     signed: NDArray[np.int64] = (np.sign(finite) * places).astype(np.int64)
     return signed
 
@@ -116,4 +123,12 @@ def places_of(finite: Floats) -> NDArray[np.int64]:
 def _middle_of(place: int) -> float:
     if not place:
         return 0.0
-    return math.copysign(2.0 ** ((abs(place) - 0.5) / _PER_OCTAVE - _OCTAVES), place)
+    return math.copysign(2.0 ** ((abs(place) - 0.5) / PLACES_AN_OCTAVE - OCTAVES), place)
+
+
+def _ends_of(octave: int) -> tuple[float, float]:
+    """Where an octave begins and ends: the first on either side of zero is 1, or -1."""
+    if not octave:
+        return 0.0, 0.0
+    ends = 2.0 ** (abs(octave) - 1 - OCTAVES), 2.0 ** (abs(octave) - OCTAVES)
+    return ends if octave > 0 else (-ends[1], -ends[0])
