@@ -14,7 +14,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.access.gatekeeper import Gatekeeper
-from gateway.api import access, assignment, gates, health, history, metrics, signatures, titlebout
+from gateway.api import access, assignment, gates, health, history, load_tests, metrics, signatures, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
@@ -61,6 +61,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     history,
     gates,
     signatures,
+    load_tests,
     databricks_scoring,
     mlflow_tracking,
     mlflow_logged_models,

@@ -78,6 +78,8 @@ def words(entry: dict[str, Any]) -> str:
             return f"{alias} is version {version} past " + "; ".join(
                 f"{k}, which {v}" for k, v in details["unmet"].items()
             )
+        case Action.LOAD_TESTED:
+            return f"version {version} load tested, {'passed' if details['passed'] else 'not passed'}"
         case Action.MODEL_RENAMED:
             return f"renamed to {details['to']}" if "to" in details else f"renamed from {details['from']}"
         case action if version is not None:
