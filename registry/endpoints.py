@@ -18,7 +18,7 @@ from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_s
 from registry.history import REASON_LENGTH_MAX
 from registry.names import check_model_name
 from registry.running_rollouts import ensure_none_running, is_running
-from registry.schema import AliasRow, EndpointRow, PinRow, ShadowRow, SplitRow
+from registry.schema import AliasRow, EndpointRow, PinRow, ShadowRow, SplitRow, TallyRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
 from tracking.errors import Conflict, InvalidParameter, NotFound
 from tracking.names import check_text
@@ -112,6 +112,20 @@ def share_of(session: Session, model: str, arm: str) -> int:
     if endpoint_id is None:
         return BUCKETS if arm == CHAMPION else 0
     return _newest_split(session, endpoint_id).shares_bp.get(arm, 0)
+
+
+def endpoints_with_challengers(session: Session) -> list[Endpoint]:
+    """Those in service of which anything was counted that isn't the champion's."""
+    counted = select(TallyRow.endpoint_id).where(TallyRow.arm != CHAMPION).distinct()
+    rows = select(EndpointRow).where(EndpointRow.id.in_(counted), EndpointRow.stopped.is_(False))
+    return [to_endpoint(row) for row in session.scalars(rows.order_by(EndpointRow.name))]
+
+
+def versions_of_arms(session: Session, endpoint: Endpoint) -> dict[str, int]:
+    """Arms of the present split to the versions that their aliases mean; the one with the largest share comes first."""
+    shares_bp, aliases = _newest_split(session, endpoint.id).shares_bp, _aliases(session, endpoint.model)
+    largest_first = sorted(shares_bp, key=lambda arm: (-shares_bp[arm], arm))
+    return {arm: aliases[arm] for arm in largest_first if arm in aliases}
 
 
 def desired_routes(session: Session) -> list[DesiredRoute]:

@@ -17,7 +17,7 @@ from registry.entities import KeptVerdict
 from registry.schema import EndpointRow, VerdictRow
 from tracking.upserts import upsert
 
-PAIRS_MAX = 200
+PAIRS_MAX = 50
 """Of versions of one endpoint, those that were judged last."""
 
 

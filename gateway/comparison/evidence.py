@@ -41,6 +41,8 @@ class Evidence(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     champion: Answerer
     challenger: Answerer
+    from_period: int = 1
+    """Before which nothing counts: that of the last reshuffle."""
     periods: tuple[int, ...] = ()
     """Those that count, oldest first."""
     left_out: tuple[int, ...] = ()
@@ -72,7 +74,7 @@ class Evidence(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 def gather(
     session: Session, endpoint: Endpoint, *, champion: Answerer, challenger: Answerer, from_period: int = 1
 ) -> Evidence:
-    """What was counted of the two since *from_period*.
+    """What was counted of the two since *from_period*, or since units were assigned anew, whichever is later.
 
     Raises:
         UnreadableSums: if what was kept is damaged, or of a later release.
@@ -84,6 +86,10 @@ def gather(
 
 def evidence_of(kept: KeptSums, splits: Iterable[Split], *, champion: Answerer, challenger: Answerer) -> Evidence:
     both = (champion, challenger)
+    splits = list(splits)
+    # Before a reshuffle a unit was of another cluster, so that clusters aren't independent over both.
+    from_period = max((split.period for split in splits if split.reshuffled), default=0)
+    splits = [split for split in splits if split.period >= from_period]
     shared = [split for split in splits if all(split.shares_bp.get(arm) for arm, _ in both)]
     asked = [split for split in shared if all(_requests(kept, split.period, {who})[0] for who in both)]
     used = [split for split in asked if all(_is_alone(kept, split.period, who) for who in both)]
@@ -95,6 +101,7 @@ def evidence_of(kept: KeptSums, splits: Iterable[Split], *, champion: Answerer, 
     return Evidence(
         champion=champion,
         challenger=challenger,
+        from_period=from_period or 1,
         periods=periods,
         left_out=tuple(split.period for split in asked if split not in used),
         sums={layout: _period_sums(kept, layout, periods, both) for layout in LAYOUTS.values()},
