@@ -25,6 +25,7 @@ from registry.entities import (
     Rollback,
     Route,
     RoutingTable,
+    Shadow,
     SlotStatus,
     Split,
 )
@@ -58,6 +59,8 @@ class EndpointStatus(msgspec.Struct, kw_only=True):
     problems: list[str]
     """Why the two differ, if a load failed."""
     former_champion: int | None
+    shadow: Shadow | None
+    """Whose arm is asked a copy of what others answer."""
 
 
 class ReplicaStatus(msgspec.Struct, kw_only=True):
@@ -338,6 +341,7 @@ def _endpoint_status(
             }
         ),
         former_champion=endpoint.former_champion,
+        shadow=wish.shadow if wish else None,
     )
 
 

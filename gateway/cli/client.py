@@ -118,6 +118,22 @@ class Client:
         body = {"shares_bp": shares_bp, "reshuffle": reshuffle, "override": override}
         return self._call("PUT", path, json=body if reason is None else body | {"reason": reason})
 
+    def shadow(self, name: str) -> dict[str, Any]:
+        return self._call("GET", f"{_endpoint_path(name)}/shadow")
+
+    def set_shadow(self, name: str, shadow: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PUT", f"{_endpoint_path(name)}/shadow", json=shadow)
+
+    def remove_shadow(self, name: str) -> None:
+        self._call("DELETE", f"{_endpoint_path(name)}/shadow")
+
+    def shadow_inputs(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_endpoint_path(name)}/shadow/inputs")["inputs"]
+        return found
+
+    def forget_shadow_inputs(self, name: str) -> None:
+        self._call("DELETE", f"{_endpoint_path(name)}/shadow/inputs")
+
     def gates(self, model: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._call("GET", f"{_model_path(model)}/gates")["gates"]
         return found
@@ -205,6 +221,10 @@ class Client:
             raise (ServerUnavailable if answer.status_code == _UNAVAILABLE else Refused)(answer.json()["message"])
         except (ValueError, KeyError, TypeError):
             raise Refused(f"{method} {path} answered {answer.status_code}; is this a Titlebout?") from None
+
+
+def _endpoint_path(name: str) -> str:
+    return f"{_OURS}/endpoints/{quote(name, safe='')}"
 
 
 def _model_path(model: str) -> str:

@@ -142,6 +142,8 @@ READING: dict[str, Reading] = {
     f"{OURS}/status": _all(f"{OURS}/status", listed="endpoints"),
     f"{OURS}/endpoints/{{name:str}}": by_path(f"{OURS}/endpoints/{{endpoint}}"),
     f"{OURS}/endpoints/{{name:str}}/progress": by_path(f"{OURS}/endpoints/{{endpoint}}/progress"),
+    f"{OURS}/endpoints/{{name:str}}/shadow": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow"),
+    f"{OURS}/endpoints/{{name:str}}/shadow/inputs": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow/inputs"),
     f"{OURS}/endpoints/{{name:str}}/assignment": by_path(f"{OURS}/endpoints/{{endpoint}}/assignment"),
     f"{OURS}/endpoints/{{name:str}}/versions/{{version:int}}/example": by_path(
         f"{OURS}/endpoints/{{endpoint}}/versions/1/example", status=LOADING
