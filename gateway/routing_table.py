@@ -43,7 +43,7 @@ class LiveRoute:
     """One endpoint, ready to be answered from."""
 
     __slots__ = (
-        *("_choices", "_shadowing", "arms", "epoch", "fallback"),
+        *("_by_name", "_choices", "_shadowing", "arms", "epoch", "fallback"),
         *("id", "model", "name", "owners", "period", "salt"),
     )
 
@@ -58,12 +58,17 @@ class LiveRoute:
         self.arms = MappingProxyType(dict(route.arms))
         # One entry a bucket, so that a look-up is an index; the names are shared, not copied.
         self.owners = tuple(expand(route.owners))
+        self._by_name = route.by_name
         self._choices: dict[str, Choice] = {}
         self._shadowing = None if route.shadow is None else self._find_shadowing(route.shadow, route.owners)
 
     @property
     def champion(self) -> int:
         return self.arms[CHAMPION]
+
+    def is_open_by_name(self, version: int) -> bool:
+        """Whether *version* may be asked past the split, by its number or its arm; else a gate bounds what it takes."""
+        return self._by_name is None or version in self._by_name
 
     def choice(self, arm: str) -> Choice:
         """What it means that *arm*, which is one of `arms`, answers; the same object each time."""

@@ -4,12 +4,10 @@ Every change is made under the lock of the model's row, so concurrent writers ta
 of them meets an error.
 """
 
-from functools import partial
-
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from registry import endpoints, gates, history, models, shadows
+from registry import endpoints, gates, history, models, shadows, verdicts
 from registry.entities import Action, Meaning, ModelVersion
 from registry.errors import AliasMoved, AliasNotFound, ModelVersionNotFound
 from registry.gates import Override
@@ -55,8 +53,7 @@ def set_alias(
         mover = history.last_mover(session, name, alias)
         raise AliasMoved(name, alias, means=before, expected=expected.version, mover=mover)
     if before != version and is_gated:
-        share_of = partial(endpoints.share_of, session, name, alias)
-        gates.ensure_alias_may_mean(session, name, alias, version, share_of=share_of, override=override)
+        gates.ensure_alias_may_mean(session, name, alias, version, now_ms=now_ms, override=override)
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
     if before != version:
         history.record(
@@ -68,7 +65,10 @@ def set_alias(
             alias=alias,
             version=version,
             reason=reason,
-            details={} if before is None else {"before": before},
+            details={
+                **({} if before is None else {"before": before}),
+                **verdicts.said_of(session, name, alias, before=before, version=version),
+            },
         )
     # A prompt has aliases too, but nothing that could answer a request.
     if not models.is_prompt(session, name):

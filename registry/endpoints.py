@@ -106,14 +106,6 @@ def splits_from(session: Session, endpoint_id: str, period: int) -> list[Split]:
     return [to_split(row) for row in session.scalars(wanted.order_by(SplitRow.period))]
 
 
-def share_of(session: Session, model: str, arm: str) -> int:
-    """Basis points that *arm* of *model* has, or would have as the first champion."""
-    endpoint_id = session.scalar(select(EndpointRow.id).where(EndpointRow.model == model))
-    if endpoint_id is None:
-        return BUCKETS if arm == CHAMPION else 0
-    return _newest_split(session, endpoint_id).shares_bp.get(arm, 0)
-
-
 def endpoints_with_challengers(session: Session) -> list[Endpoint]:
     """Those in service of which anything was counted that isn't the champion's."""
     counted = select(TallyRow.endpoint_id).where(TallyRow.arm != CHAMPION).distinct()
@@ -128,8 +120,9 @@ def versions_of_arms(session: Session, endpoint: Endpoint) -> dict[str, int]:
     return {arm: aliases[arm] for arm in largest_first if arm in aliases}
 
 
-def desired_routes(session: Session) -> list[DesiredRoute]:
+def desired_routes(session: Session, *, now_ms: int) -> list[DesiredRoute]:
     """What each endpoint that isn't stopped should be, of those that the caller may see."""
+    gated = gates.names_with_gates(session)
     newest = (
         select(SplitRow.endpoint_id, func.max(SplitRow.period).label("period"))
         .group_by(SplitRow.endpoint_id)
@@ -157,6 +150,9 @@ def desired_routes(session: Session) -> list[DesiredRoute]:
                 arm: version for arm, version in aliases.get(endpoint.model, {}).items() if arm in split.shares_bp
             },
             shadow=None if shadow is None else to_shadow(shadow),
+            by_name=None
+            if gated.isdisjoint((endpoint.model, endpoint.name))
+            else gates.open_by_name(session, endpoint.model, now_ms=now_ms),
         )
         for endpoint, split, shadow in rows
     ]
@@ -185,7 +181,7 @@ def change_split(
         EndpointNotFound: if there is no such endpoint.
         SharesDoNotAddUp: if they aren't 10,000 basis points.
         ArmWithoutAlias: if an arm isn't an alias of the model.
-        GatesNotMet: if a gate keeps an arm's version from a share that grows, and there is no *override*.
+        GatesNotMet: if a gate keeps an arm's version from so much, and there is no *override*.
         RolloutRunning: if another rollout decides what the shares are.
     """
     endpoint = _lock_endpoint(session, name)
@@ -197,11 +193,8 @@ def change_split(
         if arm not in aliases and arm != CHAMPION:
             raise ArmWithoutAlias(endpoint.model, arm, list(aliases))
     before = _newest_split(session, endpoint.id)
-    for arm, share_bp in shares_bp.items():
-        if arm in aliases and share_bp > before.shares_bp.get(arm, 0):
-            version = aliases[arm]
-            gates.ensure_share_may_be(session, endpoint.model, arm, version, share_bp=share_bp, override=override)
     shares = {**dict.fromkeys(before.shares_bp, 0), **shares_bp}
+    gates.ensure_shares_may_be(session, endpoint.model, shares, now_ms=now_ms, override=override)
     dormant = {arm: share for arm, share in before.dormant_bp.items() if arm not in shares_bp}
     if reshuffle:
         endpoint.salt = secrets.token_hex(8)
@@ -273,6 +266,7 @@ def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, 
         EndpointNotFound: if there is no endpoint *name*.
         NotGranted: if the caller may not change its model, or may have nothing by the new name, taken or not.
         EndpointNameTaken: if another has *new_name*.
+        GatesNotMet: if gates wait under the new name, and keep out what the endpoint answers from.
     """
     check_model_name(new_name)
     endpoint = _lock_endpoint(session, name)
@@ -282,6 +276,7 @@ def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, 
     if taken is not None and taken.id != endpoint.id:
         raise _name_taken(session, taken)
     if new_name != name:
+        pass_gates(session, endpoint.model, new_name, now_ms=now_ms)
         endpoint.name = new_name
         details = {"from": name}
         _record(session, Action.ENDPOINT_RENAMED, endpoint, author=author, now_ms=now_ms, details=details)
@@ -360,6 +355,21 @@ def ensure_name_unserved(session: Session, name: str, *, renamed_from: str | Non
     for route in serving.newest_table(session).routes:
         if route.model == name and models.get(route.id, name) not in {name, renamed_from}:
             raise NameInService(name, route.name if may_see(session, models.get(route.id, name)) else None)
+
+
+def pass_gates(session: Session, model: str, name: str, *, now_ms: int) -> None:
+    """Ask the gates that wait under *name*, which *model* or its endpoint takes, unless the other of them has it.
+
+    Raises:
+        GatesNotMet: if one isn't met.
+    """
+    endpoint = _lock_endpoint_of(session, model)
+    if endpoint is not None and name in {endpoint.model, endpoint.name}:
+        return  # They have been asked all along.
+    gates.ensure_may_be_called(session, model, name, now_ms=now_ms)
+    if endpoint is not None and name in gates.names_with_gates(session):
+        # No gate would be asked on the way back to it, and these never were.
+        forget_former_champion(session, endpoint.id)
 
 
 def model_was_deleted(session: Session, model: str) -> None:

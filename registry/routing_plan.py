@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from registry.entities import CHAMPION, NO_PERIOD, DesiredRoute, Route, RoutingTable, VersionKey
 from registry.splits import hand_over
 
@@ -34,13 +36,14 @@ def _next_route(served: Route | None, wish: DesiredRoute, ready: Collection[Vers
             # Not ready yet, or a champion whose alias was deleted: what served last goes on.
             arms[arm] = before[arm]
     if CHAMPION not in arms:
-        # A renamed model is loaded again under its new name; until then the endpoint answers as it did.
-        return served
+        # A renamed model is loaded again under its new name; until then the endpoint answers as it did, but for what
+        # gates say now.
+        return None if served is None else msgspec.structs.replace(served, by_name=wish.by_name)
     absent = [arm for arm in split.shares_bp if arm not in arms]
+    is_whole = not any(split.shares_bp[arm] for arm in absent)
     shadow = wish.shadow if wish.shadow is not None and wish.shadow.arm in arms else None
     return Route(
         id=endpoint.id,
-    is_whole = not any(split.shares_bp[arm] for arm in absent)
         name=endpoint.name,
         model=endpoint.model,
         salt=endpoint.salt,
@@ -49,4 +52,5 @@ def _next_route(served: Route | None, wish: DesiredRoute, ready: Collection[Vers
         arms=arms,
         owners=hand_over(split.owners, absent, CHAMPION),
         shadow=shadow,
+        by_name=wish.by_name,
     )

@@ -131,12 +131,14 @@ class Resolved(msgspec.Struct, kw_only=True):
 @get(f"{_ROOT}/status", sync_to_thread=True, opt=needs(Permission.OBSERVE))
 def get_status(database: NamedDependency[Database]) -> Status:
     with database.reading() as session:
-        replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
+        now_ms = database.now_ms(session)
+        replicas = serving.list_replicas(session, now_ms=now_ms)
         table = serving.table_in_force(session, replicas)
+        slots = [slot for replica in replicas if replica.live for slot in replica.slots]
         return Status(
             generation=serving.generation(session),
             epoch=table.epoch,
-            endpoints=_endpoint_statuses(session, table, [slot for r in replicas if r.live for slot in r.slots]),
+            endpoints=_endpoint_statuses(session, table, slots, now_ms=now_ms),
             replicas=[ReplicaStatus(id=r.id, live=r.live, epoch=r.epoch, slots=list(r.slots)) for r in replicas],
         )
 
@@ -145,9 +147,10 @@ def get_status(database: NamedDependency[Database]) -> Status:
 def get_endpoint_status(name: FromPath[str], database: NamedDependency[Database]) -> EndpointStatus:
     with database.reading() as session:
         endpoint = endpoints.get_endpoint(session, name)
-        replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
+        now_ms = database.now_ms(session)
+        replicas = serving.list_replicas(session, now_ms=now_ms)
         slots = [slot for replica in replicas if replica.live for slot in replica.slots]
-        statuses = _endpoint_statuses(session, serving.table_in_force(session, replicas), slots)
+        statuses = _endpoint_statuses(session, serving.table_in_force(session, replicas), slots, now_ms=now_ms)
     return next(status for status in statuses if status.name == endpoint.name)
 
 
@@ -303,9 +306,11 @@ def _replica_progress(endpoint: Endpoint, replica: Replica, table: RoutingTable)
     )
 
 
-def _endpoint_statuses(session: Session, table: RoutingTable, slots: list[SlotStatus]) -> list[EndpointStatus]:
+def _endpoint_statuses(
+    session: Session, table: RoutingTable, slots: list[SlotStatus], *, now_ms: int
+) -> list[EndpointStatus]:
     served = {route.id: route for route in table.routes}
-    wishes = {wish.endpoint.id: wish for wish in endpoints.desired_routes(session)}
+    wishes = {wish.endpoint.id: wish for wish in endpoints.desired_routes(session, now_ms=now_ms)}
     return [
         _endpoint_status(
             endpoint,

@@ -23,7 +23,7 @@ from loaders.signature import Signature, enforce_rows, takes_alike
 from registry.entities import CHAMPION
 from registry.uri import parse_model_uri
 from tracking.access.permissions import Permission
-from tracking.errors import ErrorCode, InvalidParameter, NotFound, TemporarilyUnavailable
+from tracking.errors import ErrorCode, InvalidParameter, NotFound, PermissionDenied, TemporarilyUnavailable
 
 ReadInput = Callable[[], tuple[Data, Mapping[str, Any] | None]]
 """Decodes the body. Called once the version is known, because a decoder may want its signature."""
@@ -70,6 +70,14 @@ class VersionNotInMemory(NotFound):
         super().__init__(
             f"Version {version} of {route.model!r} is not in memory; nothing is loaded on demand. Give it an alias "
             "that is an arm of the endpoint, or pin it."
+        )
+
+
+class KeptBehindGates(PermissionDenied):
+    def __init__(self, route: LiveRoute, version: int) -> None:
+        super().__init__(
+            f"Version {version} of {route.model!r} may take no more than a share of the traffic before a gate is met, "
+            f"so nobody asks for it by name; `titlebout gate list {route.model}` shows the gates."
         )
 
 
@@ -135,6 +143,7 @@ class Inference:
             EndpointNotServed, EndpointNotNamed: if the table has no such endpoint, or several and none is named.
             NoSuchArm: if it has, but not the arm that was asked for.
             VersionNotInMemory: if a version was asked for by number and isn't held.
+            KeptBehindGates: if an arm or a version was named that may take no more than its share.
         """
         if not self._current.received:
             raise NoTableYet
@@ -157,6 +166,7 @@ class Inference:
             # By number, whatever the split says; only what is in memory answers.
             if self._pool.find((route.model, version)) is None and version not in route.arms.values():
                 raise VersionNotInMemory(route, version)
+            _ensure_open_by_name(route, version)
             return Choice(route.name, route.model, version, "", live.epoch, route.id, route.period), None
         bucket = None
         if arm is None:
@@ -164,6 +174,8 @@ class Inference:
             arm = route.owners[bucket]
         elif arm not in route.arms:
             raise NoSuchArm(arm, route)
+        else:
+            _ensure_open_by_name(route, route.arms[arm])
         return route.choice(arm), bucket
 
     def _bucket(self, route: LiveRoute, unit: str | None) -> int:
@@ -242,6 +254,11 @@ class Inference:
         if connection is None:
             raise ModelNotReady(choice.model, choice.version)
         return connection
+
+
+def _ensure_open_by_name(route: LiveRoute, version: int) -> None:
+    if not route.is_open_by_name(version):
+        raise KeptBehindGates(route, version)
 
 
 def find_route(routes: Mapping[str, LiveRoute], target: Target) -> tuple[LiveRoute, str | None, int | None]:
