@@ -32,7 +32,7 @@ def is_running(session: Session, model: str, *, rollout: str | None = None) -> b
     return running is not None and running.id != rollout
 
 
-def _running(session: Session, model: str) -> Row[tuple[str, int, str]] | None:
+def _running(session: Session, model: str) -> Row[str, int, str] | None:
     on_endpoint = EndpointRow.id == RolloutRow.running_on
     columns = select(RolloutRow.id, RolloutRow.version, EndpointRow.name)
     return session.execute(columns.join(EndpointRow, on_endpoint).where(EndpointRow.model == model)).first()

@@ -215,10 +215,10 @@ def failure_ratio(evidence: Evidence, *, alpha: float = ALPHA) -> tuple[float, f
 def latency_ratio(evidence: Evidence, share: float, *, alpha: float = ALPHA) -> tuple[float, float]:
     """The same of the time within which *share* of the requests are answered: 0.99 for p99."""
     champion, challenger = evidence.latency
-    return quantile_ratio(champion, challenger, share, alpha=alpha, design_effect=_slowness_effect(evidence))
+    return quantile_ratio(champion, challenger, share, alpha=alpha, design_effect=slowness_effect(evidence))
 
 
-def _slowness_effect(evidence: Evidence) -> float:
+def slowness_effect(evidence: Evidence) -> float:
     """How alike a unit's requests are in being slow; 1 where nothing says what slow is."""
     if not _is_counted(evidence, SLOW_RATE):
         return 1.0
