@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry.entities import KeptVerdict
+from registry.entities import CHAMPION, KeptVerdict
 from registry.schema import EndpointRow, VerdictRow
 from tracking.upserts import upsert
 
@@ -69,15 +69,15 @@ def list_of(session: Session, endpoint_id: str) -> list[KeptVerdict]:
     return [_verdict(each) for each in rows]
 
 
-def evidence_for(session: Session, model: str, *, before: int | None, version: int) -> dict[str, Any]:
-    """What was known of *version* when it took the place of *before*, by metric, in the words of the history."""
+def said_of(session: Session, model: str, alias: str, *, before: int | None, version: int) -> dict[str, Any]:
+    """What was known of *version* when it takes the place of *before*, for the history; nothing if nothing was."""
     endpoint_id = session.scalar(select(EndpointRow.id).where(EndpointRow.model == model))
-    if endpoint_id is None or before is None:
+    if alias != CHAMPION or before is None or endpoint_id is None:
         return {}
     of_pair = _of(Pair(endpoint_id=endpoint_id, champion=before, challenger=version))
-    found = {row.metric: row for row in session.scalars(select(VerdictRow).where(of_pair))}
-    said = ("verdict", "difference", "lower", "upper", "judged_ms")
-    return {metric: {name: getattr(row, name) for name in said} for metric, row in sorted(found.items())}
+    told = ("verdict", "difference", "lower", "upper", "judged_ms")
+    rows = session.scalars(select(VerdictRow).where(of_pair).order_by(VerdictRow.metric)).all()
+    return {"verdicts": {row.metric: {name: getattr(row, name) for name in told} for row in rows}} if rows else {}
 
 
 def _of(pair: Pair) -> Any:

@@ -29,6 +29,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     model: str
     arm: str
+    version: int
     verdicts: tuple[KeptVerdict, ...]
 
 
@@ -41,7 +42,7 @@ class _Pair(NamedTuple):
 
 
 class Judge:
-    """*judged* is called after each round, in its thread, with what is kept of all challengers."""
+    """*judged* is called after each round with what is kept of all challengers."""
 
     def __init__(
         self, database: Database, *, interval_s: float, judged: Callable[[list[Standing]], None] = lambda _: None
@@ -58,7 +59,7 @@ class Judge:
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await asyncio.to_thread(self.look)
+                self._judged(await asyncio.to_thread(self.look))
                 self._database_away = False
             except ServingError as error:
                 # Once for each time that it goes, not at every look.
@@ -66,7 +67,7 @@ class Judge:
                     _log.warning("comparison_not_judged", extra={"reason": error.message})
                 self._database_away = True
 
-    def look(self) -> None:
+    def look(self) -> list[Standing]:
         """Judge what has changed since the last look, unless another replica has just done so.
 
         Raises:
@@ -85,7 +86,7 @@ class Judge:
                 _log.exception("comparison_failed", extra={"endpoint": pair.endpoint.name})
         self._seen = {pair: self._seen[pair] for pair in pairs if pair in self._seen}
         with self._database.reading() as session:
-            self._judged([_standing(session, pair) for pair in pairs])
+            return [_standing(session, pair) for pair in pairs]
 
     def _judge(self, pair: _Pair) -> None:
         with self._database.reading() as session:
@@ -148,6 +149,6 @@ def _kept(session: Session, pair: _Pair) -> list[KeptVerdict]:
 
 def _standing(session: Session, pair: _Pair) -> Standing:
     endpoint = pair.endpoint
-    return Standing(
-        endpoint=endpoint.name, model=endpoint.model, arm=pair.challenger[0], verdicts=tuple(_kept(session, pair))
-    )
+    arm, version = pair.challenger
+    kept = tuple(_kept(session, pair))
+    return Standing(endpoint=endpoint.name, model=endpoint.model, arm=arm, version=version, verdicts=kept)

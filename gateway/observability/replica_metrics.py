@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from gateway.comparison.judge import Standing
+from gateway.observability import comparison_metrics
 from gateway.observability.metrics import SUPERVISOR, Family, Key, Kind, Labels, Metrics, MetricsFolder, worker_name
 from gateway.pool.processor_time import processor_s
 from gateway.pool.version_policy import SlotState
@@ -72,6 +74,10 @@ class ReplicaMetrics:
             self._metrics.add(snapshot)
             self._write(replaces=[name])
             self._folder.remove(name)
+
+    def judged(self, standings: Iterable[Standing]) -> None:
+        """Tell what is concluded of challengers."""
+        comparison_metrics.show(self._metrics, standings)
 
     async def run(self) -> None:
         """Write what there is to tell, until cancelled."""

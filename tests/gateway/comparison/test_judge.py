@@ -5,21 +5,18 @@ import pytest
 
 from gateway.comparison import kept_sums
 from gateway.comparison.judge import Judge
-from registry import aliases, endpoints, tallies, verdicts
+from gateway.observability.comparison_metrics import show
+from gateway.observability.metrics import Metrics
+from registry import aliases, endpoints, history, tallies, verdicts
 from registry.entities import Cell
 from registry.tallies import Kind
 from tests.gateway.comparison.made_up import CHALLENGER, CHAMPION, cell, labelled, served
 
 
 @pytest.fixture
-def standings():
-    return []
-
-
-@pytest.fixture
-def judge(database, standings):
+def judge(database):
     """One that never finds that another has just judged."""
-    return Judge(database, interval_s=0.0, judged=standings.append)
+    return Judge(database, interval_s=0.0)
 
 
 def count(database, endpoint_id, kind, counted):
@@ -42,31 +39,27 @@ def kept(database, endpoint_id):
         return {each.metric: each for each in verdicts.list_of(session, endpoint_id)}
 
 
-def test_a_verdict_is_kept_of_each_metric_that_was_counted(database, endpoint_id, two_arms, judge, standings):
-    judge.look()
-    assert standings == [[]]
+def test_a_verdict_is_kept_of_each_metric_that_was_counted(database, endpoint_id, two_arms, judge):
+    assert judge.look() == []
     count_even(database, endpoint_id, two_arms)
-    judge.look()
+    [standing] = judge.look()
     found = kept(database, endpoint_id)
     assert {name: each.verdict for name, each in found.items()} == {"accuracy": "better", "failure_rate": "not_yet"}
-    [[standing]] = standings[1:]
     assert (standing.endpoint, standing.arm, set(standing.verdicts)) == ("iris", "challenger", set(found.values()))
 
 
-def test_nothing_is_judged_again_while_nothing_was_counted_or_another_just_did(
-    database, endpoint_id, two_arms, judge, standings
-):
+def test_nothing_is_judged_again_while_nothing_was_counted_or_another_just_did(database, endpoint_id, two_arms, judge):
     count_even(database, endpoint_id, two_arms)
     judge.look()
     before = kept(database, endpoint_id)
     judge.look()
     assert kept(database, endpoint_id) == before
-    other = Judge(database, interval_s=3_600.0, judged=standings.append)
+    other = Judge(database, interval_s=3_600.0)
     count_even(database, endpoint_id, two_arms, seed=5)
-    other.look()
+    [standing] = other.look()
     assert kept(database, endpoint_id) == before
     # It tells of them all the same.
-    assert len(standings[-1]) == 1
+    assert set(standing.verdicts) == set(before.values())
     judge.look()
     assert kept(database, endpoint_id)["accuracy"].challenger_n == 2_000
 
@@ -118,6 +111,25 @@ def test_a_promotion_says_in_the_history_by_what_evidence(database, endpoint_id,
     judge.look()
     with database.writing() as session:
         aliases.set_alias(session, "iris", "champion", 2, author="ann", now_ms=5)
-        judged = verdicts.evidence_for(session, "iris", before=1, version=2)
-    assert judged["accuracy"]["verdict"] == "better"
-    judge.look()
+        entries = history.list_history(session, "iris", alias="champion").items
+    [promotion] = [entry for entry in entries if entry.version == 2]
+    assert promotion.details["verdicts"]["accuracy"]["verdict"] == "better"
+
+
+def test_a_round_is_told_as_gauges(database, endpoint_id, two_arms, judge):
+    count_even(database, endpoint_id, two_arms)
+    metrics = Metrics()
+    show(metrics, judge.look())
+    told = {part.family.name: part.samples for part in metrics.snapshot().families}
+    labels = ("iris", "iris", "2", "challenger")
+    verdicts_told = {sample.labels: sample.value for sample in told["gateway_comparison_verdict"]}
+    assert verdicts_told == {(*labels, "accuracy"): 1.0, (*labels, "failure_rate"): 0.0}
+    [mismatch] = told["gateway_comparison_mismatch_p"]
+    assert (mismatch.labels, mismatch.value > 0.01) == (labels, True)
+    lower, upper = (
+        {sample.labels[-1]: sample.value for sample in told[name]}
+        for name in ("gateway_comparison_lower", "gateway_comparison_upper")
+    )
+    assert 0 < lower["accuracy"] < 0.2 < upper["accuracy"]
+    show(metrics, [])
+    assert all(not part.samples for part in metrics.snapshot().families)
