@@ -241,6 +241,7 @@ class Action(StrEnum):
     SPLIT_CHANGED = "split_changed"
     """A period began: by a split, or because something else changed what the arms are."""
     SHADOW_CHANGED = "shadow_changed"
+    FALLBACK_CHANGED = "fallback_changed"
     ENDPOINT_RENAMED = "endpoint_renamed"
     ENDPOINT_STOPPED = "endpoint_stopped"
     ENDPOINT_STARTED = "endpoint_started"

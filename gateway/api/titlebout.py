@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from gateway.api.gates import override_of
 from gateway.auth import needs
 from gateway.settings import Settings
-from registry import announcements, endpoints, models, pins, rollbacks, serving
+from registry import announcements, endpoints, fallbacks, models, pins, rollbacks, serving
 from registry.entities import (
     CHAMPION,
     DesiredRoute,
@@ -59,6 +59,8 @@ class EndpointStatus(msgspec.Struct, kw_only=True):
     problems: list[str]
     """Why the two differ, if a load failed."""
     former_champion: int | None
+    fallback: bool
+    """Whether the champion answers where another arm fails."""
     shadow: Shadow | None
     """Whose arm is asked a copy of what others answer."""
 
@@ -106,6 +108,12 @@ class ChangeSplit(msgspec.Struct, forbid_unknown_fields=True):
     """Draw a new salt, so that every unit is assigned anew."""
     override: str | None = None
     """Why gates that aren't met are passed by, for who may."""
+
+
+class SetFallback(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether the champion answers where another arm fails."""
+
+    on: bool
 
 
 class RenameEndpoint(msgspec.Struct, forbid_unknown_fields=True):
@@ -194,6 +202,19 @@ def change_split(
             override=override,
         )
     return SplitAnswer(endpoint=name, period=split.period, shares_bp=split.shares_bp)
+
+
+@put(f"{_ROOT}/endpoints/{{name:str}}/fallback", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
+def set_fallback(
+    name: FromPath[str],
+    data: JSONBody[SetFallback],
+    database: NamedDependency[Database],
+    clock: NamedDependency[Clock],
+) -> dict[str, str | bool]:
+    with database.writing() as session:
+        author = caller_of(session).name
+        fallbacks.set_fallback(session, name, on=data.on, author=author, now_ms=int(clock() * 1000))
+    return {"endpoint": name, "fallback": data.on}
 
 
 @patch(f"{_ROOT}/endpoints/{{name:str}}", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
@@ -346,6 +367,7 @@ def _endpoint_status(
             }
         ),
         former_champion=endpoint.former_champion,
+        fallback=endpoint.fallback,
         shadow=wish.shadow if wish else None,
     )
 
@@ -355,6 +377,7 @@ handlers = [
     get_endpoint_status,
     get_progress,
     change_split,
+    set_fallback,
     rename_endpoint,
     stop_endpoint,
     roll_back,

@@ -18,6 +18,7 @@ _VERBS = {
     "promote": ("gateway.cli.promote", "Point an alias at a version; an arm's alias moves traffic."),
     "rollback": ("gateway.cli.rollback", "Answer from the champion before again, at once."),
     "split": ("gateway.cli.split", "Share an endpoint's traffic between its arms."),
+    "fallback": ("gateway.cli.fallback", "Have the champion answer where another arm fails."),
     "shadow": ("gateway.cli.shadow", "Have an arm answer a copy of the traffic, and see how far it differs."),
     "assign": ("gateway.cli.assign", "Which arm a unit meets, and why; a log worked out again."),
     "gate": ("gateway.cli.gate", "What must hold before an alias moves or an arm takes more."),

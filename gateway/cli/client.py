@@ -118,6 +118,9 @@ class Client:
         body = {"shares_bp": shares_bp, "reshuffle": reshuffle, "override": override}
         return self._call("PUT", path, json=body if reason is None else body | {"reason": reason})
 
+    def set_fallback(self, name: str, *, on: bool) -> None:
+        self._call("PUT", f"{_endpoint_path(name)}/fallback", json={"on": on})
+
     def shadow(self, name: str) -> dict[str, Any]:
         return self._call("GET", f"{_endpoint_path(name)}/shadow")
 

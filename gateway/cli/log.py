@@ -68,6 +68,8 @@ def words(entry: dict[str, Any]) -> str:
         case Action.SPLIT_CHANGED:
             shares = sorted(details["shares_bp"].items(), key=lambda share: (-share[1], share[0]))
             return "split: " + ", ".join(f"{arm} {share / 100:g} %" for arm, share in shares)
+        case Action.FALLBACK_CHANGED:
+            return f"fallback {'on' if details['fallback'] else 'off'}"
         case Action.ENDPOINT_RENAMED:
             return f"endpoint {details['from']} renamed to {details['endpoint']}"
         case Action.ENDPOINT_STOPPED | Action.ENDPOINT_STARTED as action:

@@ -40,7 +40,8 @@ def command(*, server: str, as_json: bool) -> None:
 def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
     table = Table("ENDPOINT", "ARM", "SHARE", "DESIRED", "SERVING", box=None, pad_edge=False)
     for endpoint in endpoints:
-        name = endpoint["name"] + (" (stopped)" if endpoint["stopped"] else "")
+        states = [word for word in ("stopped", "fallback") if endpoint.get(word)]
+        name = endpoint["name"] + (f" ({', '.join(states)})" if states else "")
         for arm, share in sorted(endpoint["shares_bp"].items(), key=lambda item: (item[0] != "champion", item[0])):
             desired, serving = endpoint["desired"].get(arm), endpoint["serving"].get(arm)
             said = _version(serving) if desired == serving else f"[yellow]{_version(serving)}[/]"

@@ -55,6 +55,7 @@ WRITING: dict[tuple[str, str], tuple[dict[str, Any], int]] = {
     ("POST", "/v2/repository/models/NAME/versions/1/load"): ({}, 200),
     ("POST", "/v2/repository/models/NAME/unload"): ({}, 200),
     ("PUT", f"{OURS}/endpoints/ENDPOINT/split"): ({"shares_bp": {"champion": 9_000, "challenger": 1_000}}, 200),
+    ("PUT", f"{OURS}/endpoints/ENDPOINT/fallback"): ({"on": True}, 200),
     ("PUT", f"{OURS}/endpoints/ENDPOINT/shadow"): ({"arm": "challenger", "keep_inputs": 3}, 200),
     ("DELETE", f"{OURS}/endpoints/ENDPOINT/shadow/inputs"): ({}, 200),
     ("DELETE", f"{OURS}/endpoints/ENDPOINT/shadow"): ({}, 200),
