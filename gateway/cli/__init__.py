@@ -23,6 +23,7 @@ _VERBS = {
     "assign": ("gateway.cli.assign", "Which arm a unit meets, and why; a log worked out again."),
     "gate": ("gateway.cli.gate", "What must hold before an alias moves or an arm takes more."),
     "approve": ("gateway.cli.approve", "Vouch for a version, where a gate asks for it."),
+    "loadtest": ("gateway.cli.loadtest", "Put a version under load, beside the champion; keep the report."),
     "log": ("gateway.cli.log", "Who changed what is served, when and why."),
     "sign": ("gateway.cli.sign", "Vouch for a version's files with a key of yours."),
     "verify": ("gateway.cli.verify", "Who vouches for a version's files."),
