@@ -14,7 +14,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.access.gatekeeper import Gatekeeper
-from gateway.api import access, assignment, gates, health, history, metrics, signatures, titlebout
+from gateway.api import access, assignment, gates, health, history, load_tests, metrics, shadows, signatures, titlebout
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
@@ -60,7 +60,9 @@ _PROTOCOLS: tuple[Any, ...] = (
     titlebout,
     history,
     gates,
+    shadows,
     signatures,
+    load_tests,
     databricks_scoring,
     mlflow_tracking,
     mlflow_logged_models,

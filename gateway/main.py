@@ -20,6 +20,7 @@ from gateway.access.gatekeeper import read_networks
 from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
+from gateway.comparison.judge import Judge
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.confinement.restraints import restraints_of
@@ -192,6 +193,7 @@ async def serve(
         metrics = ReplicaMetrics(
             MetricsFolder(run_dir / "metrics"),
             statuses=slots.statuses,
+            host_pids=slots.host_pids,
             epoch=lambda: workers.epoch,
             clock=time.time,
         )
@@ -224,6 +226,8 @@ async def serve(
         workers.begin()
         await life.enter_async_context(_running(reconciler.run()))
         await life.enter_async_context(_running(metrics.run()))
+        judge = Judge(database, interval_s=settings.comparison_interval_s, judged=metrics.judged)
+        await life.enter_async_context(_running(judge.run()))
         await life.enter_async_context(_running(_sweep_uploads(store)))
         await life.enter_async_context(_running(WebhookDeliverer(settings, database, clock=time.time).run()))
         host, port = listener.getsockname()[:2]

@@ -158,6 +158,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, description="Threads of one prediction; 0 is OMP_NUM_THREADS, else a choice by flavor.")
     ] = 0
 
+    # --- how arms are compared
+    comparison: Annotated[
+        bool, Meta(description="Count what arms answer, of endpoints with several, so that they can be compared.")
+    ] = True
+    slow_s: Annotated[
+        float,
+        Meta(ge=0, description="Over it an answer counts as slow, for `slow_rate`; 0: none does."),
+    ] = 0.0
+
     # --- what it says
     log_level: Annotated[
         str,
@@ -181,6 +190,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     requests_waiting_max: Annotated[
         int, Meta(ge=1, description="Predictions that may wait for one version in one worker; more are 429.")
     ] = 1024
+    shadow_waiting_max: Annotated[
+        int, Meta(ge=1, description="Copies that may wait for one endpoint's shadow in one worker; more are dropped.")
+    ] = 64
+    shadow_bytes_max: Annotated[int, Meta(ge=1, description="Bytes of such copies.")] = 16 * 1024**2
     batch_rows_max: Annotated[
         int, Meta(ge=1, description="Rows of several requests that may go to a model as one message.")
     ] = 4096
@@ -222,6 +235,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     former_champion_warm_s: Annotated[
         float, Meta(ge=0, description="How long a former champion stays in memory, for a quick rollback.")
     ] = 600.0
+    comparison_interval_s: Annotated[
+        float, Meta(gt=0, description="How often challengers are judged, where anything was counted of them.")
+    ] = 5.0
 
     artifact_idle_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest silence of who sends or takes an artifact; then it is broken off.")

@@ -26,6 +26,7 @@ from gateway.access.openness import is_open
 from gateway.api.open_inference.scoring import OpenInference
 from gateway.api.scoring.bodies import Bodies
 from gateway.api.scoring.databricks import DatabricksScoring
+from gateway.api.scoring.json_answers import row_of
 from gateway.api.scoring.mlflow import MlflowScoring
 from gateway.api.scoring.sagemaker import SageMakerScoring
 from gateway.api.scoring.unserved import explain_unserved
@@ -34,13 +35,15 @@ from gateway.api.scoring.walk import Scoring
 from gateway.app import create_app
 from gateway.artifact_access import open_artifact_store
 from gateway.columnar.codec import TableCodec
+from gateway.comparison.counting import Counting
+from gateway.comparison.flushing import Flusher
 from gateway.draining import DrainingServer
 from gateway.http_protocol import StayingProtocol
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.logs import configure_logging
 from gateway.observability.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
 from gateway.observability.prediction_log import PREDICTION_LOGGER, PredictionLog
-from gateway.observability.prediction_metrics import DROPPED_LINES
+from gateway.observability.prediction_metrics import DROPPED_LINES, UNCOUNTED_REQUESTS
 from gateway.observability.tracing import PredictionTracer, open_tracer
 from gateway.pool.absences import Absences
 from gateway.pool.messages import (
@@ -69,6 +72,8 @@ from gateway.routing_table import CurrentTable, LiveTable
 from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.scoring.served_models import ServedModels
+from gateway.scoring.shadow import Shadows
+from gateway.scoring.shadow_counts import ShadowCounts, keep_telling, tell
 from gateway.settings import LogFormat, Settings
 from tracking.access import tokens
 from tracking.access.book import Book
@@ -222,6 +227,9 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     )
     follower.on_admission = gate.take
     predictions, tracer = _prediction_log(settings, metrics), open_tracer(os.environ)
+    shadow_counts = ShadowCounts(metrics, row_of)
+    compared = Counting(slow_s=settings.slow_s)
+    flusher = Flusher(compared, database, lost=metrics.number(UNCOUNTED_REQUESTS).add)
     app = create_app(
         settings,
         database=database,
@@ -229,7 +237,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         readiness=current,
         clock=time.time,
         gate=gate,
-        scoring=_scoring(settings, database, current, pool, metrics, predictions, tracer),
+        scoring=_scoring(settings, database, current, pool, metrics, predictions, tracer, shadow_counts, compared),
         all_metrics=AllMetrics(folder, lambda: folder.write(name, metrics.snapshot())),
         served_models=ServedModels(current, pool),
     )
@@ -249,19 +257,21 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     await follower.until_begun(pool)
     connecting = asyncio.create_task(follower.keep_connected(pool))
     connecting.add_done_callback(_end_if_failed)
-    counting = asyncio.create_task(
-        keep_written(metrics, folder, name, held=lambda: _held_by(pool), clock=time.monotonic)
-    )
-    telling = asyncio.create_task(follower.keep_telling_used(pool))
-    noting = asyncio.create_task(_keep_noting_used(gate, database))
+    keeping = [
+        asyncio.create_task(each)
+        for each in (
+            keep_written(metrics, folder, name, held=lambda: _held_by(pool), clock=time.monotonic),
+            follower.keep_telling_used(pool),
+            _keep_noting_used(gate, database),
+            keep_telling(shadow_counts, database),
+            flusher.keep_flushing(),
+        )
+    ]
     try:
         await server.serve(sockets=[socket.socket(fileno=listener_fd)])
     finally:
-        following.cancel()
-        connecting.cancel()
-        counting.cancel()
-        telling.cancel()
-        noting.cancel()
+        for task in (following, connecting, *keeping):
+            task.cancel()
         await pool.close()
         gate.close()
         folder.write(name, metrics.snapshot())
@@ -270,6 +280,9 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         if tracer is not None:
             # Not in a thread: those of the loop have ended with the application, and nothing else goes on any more.
             tracer.close()
+        flusher.close()
+        with contextlib.suppress(ServingError):
+            tell(database, shadow_counts.take())
         database.dispose()
 
 
@@ -341,6 +354,8 @@ def _scoring(
     metrics: Metrics,
     predictions: PredictionLog | None,
     tracer: PredictionTracer | None,
+    shadow_counts: ShadowCounts,
+    compared: Counting,
 ) -> Scoring:
     limits = Limits(
         rows_max=settings.batch_rows_max,
@@ -356,8 +371,9 @@ def _scoring(
         hidden=[settings.data_dir],
     )
     bodies = Bodies(codec, settings.frame_bytes_max)
+    inference = Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s, metrics=metrics)
     return Scoring(
-        Inference(current, pool, limits=limits, patience_s=settings.predict_timeout_s, metrics=metrics),
+        inference,
         current,
         # SageMaker's before MLflow's, whose path it shares.
         [
@@ -373,6 +389,14 @@ def _scoring(
         metrics=metrics,
         log=predictions,
         tracer=tracer,
+        counting=compared if settings.comparison else None,
+        shadows=Shadows(
+            inference,
+            shadow_counts,
+            waiting_max=settings.shadow_waiting_max,
+            bytes_max=settings.shadow_bytes_max,
+            timeout_s=settings.predict_timeout_s,
+        ),
     )
 
 

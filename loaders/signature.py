@@ -86,6 +86,13 @@ def enforce_rows(
     return inferred_batch(data), accepted
 
 
+def takes_alike(one: Signature | None, other: Signature | None) -> bool:
+    """Whether what `enforce_rows` made for the one is what it would make for the other."""
+    if one is None or other is None:
+        return one is other
+    return (one.columns, one.tensors, one.params) == (other.columns, other.tensors, other.params)
+
+
 def _is_open(text: Any) -> bool:
     """Whether the inputs are the one spec that MLflow writes where it could infer none: anything, without a name."""
     return [spec.get("type") for spec in _read_list(text, "inputs") if "name" not in spec] == ["any"]

@@ -19,7 +19,8 @@ from gateway.comparison.confidence_sequences import (
     bounded_sums,
     empirical_bernstein,
 )
-from gateway.comparison.latency import BOUNDS_S, no_requests, quantile_ratio
+from gateway.comparison.latency import quantile_ratio
+from gateway.comparison.latency_counts import BOUNDS_S, no_requests
 from gateway.comparison.metrics import ACCURACY
 from gateway.comparison.planner import Plan, plan_rates
 from gateway.comparison.rates import Failures, rate_ratio_sequence

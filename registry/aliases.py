@@ -4,12 +4,10 @@ Every change is made under the lock of the model's row, so concurrent writers ta
 of them meets an error.
 """
 
-from functools import partial
-
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from registry import endpoints, gates, history, models
+from registry import endpoints, gates, history, models, shadows, verdicts
 from registry.entities import Action, Meaning, ModelVersion
 from registry.errors import AliasMoved, AliasNotFound, ModelVersionNotFound
 from registry.gates import Override
@@ -33,8 +31,9 @@ def set_alias(
     expected: Meaning | None = None,
     override: Override | None = None,
     is_gated: bool = True,
+    rollout: str | None = None,
 ) -> None:
-    """Let *alias* mean *version* from now on; *reason* is for the history.
+    """Let *alias* mean *version* from now on; *reason* is for the history, *rollout* the one that does it.
 
     With *expected* nothing happens unless the alias means that: of two who promote at once, one finds out. With
     *is_gated* false no gate is asked, since it goes back to what was served.
@@ -54,8 +53,7 @@ def set_alias(
         mover = history.last_mover(session, name, alias)
         raise AliasMoved(name, alias, means=before, expected=expected.version, mover=mover)
     if before != version and is_gated:
-        share_of = partial(endpoints.share_of, session, name, alias)
-        gates.ensure_alias_may_mean(session, name, alias, version, share_of=share_of, override=override)
+        gates.ensure_alias_may_mean(session, name, alias, version, now_ms=now_ms, override=override)
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
     if before != version:
         history.record(
@@ -67,15 +65,20 @@ def set_alias(
             alias=alias,
             version=version,
             reason=reason,
-            details={} if before is None else {"before": before},
+            details={
+                **({} if before is None else {"before": before}),
+                **verdicts.said_of(session, name, alias, before=before, version=version),
+            },
         )
     # A prompt has aliases too, but nothing that could answer a request.
     if not models.is_prompt(session, name):
-        endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms)
+        endpoints.alias_was_set(session, name, alias, version, author=author, now_ms=now_ms, rollout=rollout)
 
 
-def delete_alias(session: Session, name: str, alias: str, *, author: str, now_ms: int) -> None:
-    """Take *alias* away; one that isn't there is no error, as with MLflow.
+def delete_alias(
+    session: Session, name: str, alias: str, *, author: str, now_ms: int, rollout: str | None = None
+) -> None:
+    """Take *alias* away, as *rollout* does if it is one; an alias that isn't there is no error, as with MLflow.
 
     Raises:
         RegisteredModelNotFound: if there is no model *name*.
@@ -85,7 +88,7 @@ def delete_alias(session: Session, name: str, alias: str, *, author: str, now_ms
     get_model_row(session, name, lock=True)
     row = session.get(AliasRow, (name, alias), populate_existing=True)
     if row is not None:
-        _delete(session, row, author=author, now_ms=now_ms)
+        _delete(session, row, author=author, now_ms=now_ms, rollout=rollout)
 
 
 def delete_aliases_of(session: Session, name: str, version: int, *, author: str, now_ms: int) -> None:
@@ -133,7 +136,7 @@ def _highest_version(session: Session, name: str) -> ModelVersion:
     return to_version(session, row)
 
 
-def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> None:
+def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int, rollout: str | None = None) -> None:
     name, alias, version = row.name, row.alias, row.version
     session.delete(row)
     session.flush()
@@ -141,4 +144,5 @@ def _delete(session: Session, row: AliasRow, *, author: str, now_ms: int) -> Non
         session, Action.ALIAS_DELETED, name, author=author, now_ms=now_ms, alias=alias, details={"before": version}
     )
     if not models.is_prompt(session, name):
-        endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)
+        endpoints.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms, rollout=rollout)
+        shadows.alias_was_deleted(session, name, alias, author=author, now_ms=now_ms)

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry import history
+from registry import history, serving
 from registry.entities import Action, Approval
 from registry.errors import ModelVersionNotFound
 from registry.granted import ensure_may_change
@@ -27,7 +27,7 @@ def approve(
     check_text(reason or "", "reason", REASON_LENGTH_MAX)
     row = ApprovalRow(name=model, version=version, author=author, reason=reason, created_ms=now_ms)
     session.merge(row)
-    session.flush()
+    serving.raise_generation(session)  # The version may be asked for by name now.
     history.record(session, Action.APPROVED, model, author=author, now_ms=now_ms, version=version, reason=reason)
     return Approval(author=author, reason=reason, created_ms=now_ms)
 
@@ -38,6 +38,7 @@ def withdraw(session: Session, model: str, version: int, *, author: str, now_ms:
     row = ApprovalRow
     own = (row.name == model) & (row.version == version) & (row.author == author)
     if session.execute(delete(row).where(own)).rowcount:  # type: ignore[attr-defined]  # a DELETE's result counts its rows
+        serving.raise_generation(session)
         history.record(session, Action.APPROVAL_WITHDRAWN, model, author=author, now_ms=now_ms, version=version)
 
 

@@ -12,12 +12,13 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from registry import gates, history, serving
-from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Split
+from registry.entities import CHALLENGER, CHAMPION, Action, DesiredRoute, Endpoint, Shadow, Split
 from registry.gates import Override
 from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_see
 from registry.history import REASON_LENGTH_MAX
 from registry.names import check_model_name
-from registry.schema import AliasRow, EndpointRow, PinRow, SplitRow
+from registry.running_rollouts import ensure_none_running, is_running
+from registry.schema import AliasRow, EndpointRow, PinRow, ShadowRow, SplitRow, TallyRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
 from tracking.errors import Conflict, InvalidParameter, NotFound
 from tracking.names import check_text
@@ -99,30 +100,44 @@ def get_split(session: Session, endpoint_id: str) -> Split:
     return to_split(_newest_split(session, endpoint_id))
 
 
-def share_of(session: Session, model: str, arm: str) -> int:
-    """Basis points that *arm* of *model* has, or would have as the first champion."""
-    endpoint_id = session.scalar(select(EndpointRow.id).where(EndpointRow.model == model))
-    if endpoint_id is None:
-        return BUCKETS if arm == CHAMPION else 0
-    return _newest_split(session, endpoint_id).shares_bp.get(arm, 0)
+def splits_from(session: Session, endpoint_id: str, period: int) -> list[Split]:
+    """The splits of *period* and of those after it, oldest first."""
+    wanted = select(SplitRow).where(SplitRow.endpoint_id == endpoint_id, SplitRow.period >= period)
+    return [to_split(row) for row in session.scalars(wanted.order_by(SplitRow.period))]
 
 
-def desired_routes(session: Session) -> list[DesiredRoute]:
+def endpoints_with_challengers(session: Session) -> list[Endpoint]:
+    """Those in service of which anything was counted that isn't the champion's."""
+    counted = select(TallyRow.endpoint_id).where(TallyRow.arm != CHAMPION).distinct()
+    rows = select(EndpointRow).where(EndpointRow.id.in_(counted), EndpointRow.stopped.is_(False))
+    return [to_endpoint(row) for row in session.scalars(rows.order_by(EndpointRow.name))]
+
+
+def versions_of_arms(session: Session, endpoint: Endpoint) -> dict[str, int]:
+    """Arms of the present split to the versions that their aliases mean; the one with the largest share comes first."""
+    shares_bp, aliases = _newest_split(session, endpoint.id).shares_bp, _aliases(session, endpoint.model)
+    largest_first = sorted(shares_bp, key=lambda arm: (-shares_bp[arm], arm))
+    return {arm: aliases[arm] for arm in largest_first if arm in aliases}
+
+
+def desired_routes(session: Session, *, now_ms: int) -> list[DesiredRoute]:
     """What each endpoint that isn't stopped should be, of those that the caller may see."""
+    gated = gates.names_with_gates(session)
     newest = (
         select(SplitRow.endpoint_id, func.max(SplitRow.period).label("period"))
         .group_by(SplitRow.endpoint_id)
         .subquery()
     )
     rows = session.execute(
-        select(EndpointRow, SplitRow)
+        select(EndpointRow, SplitRow, ShadowRow)
         .join(newest, newest.c.endpoint_id == EndpointRow.id)
         .join(SplitRow, (SplitRow.endpoint_id == EndpointRow.id) & (SplitRow.period == newest.c.period))
+        .outerjoin(ShadowRow, ShadowRow.endpoint_id == EndpointRow.id)
         .where(EndpointRow.stopped.is_(False), *in_sight(session, EndpointRow.model))
         .order_by(EndpointRow.name)
     ).all()
     aliases: dict[str, dict[str, int]] = {}
-    models = [endpoint.model for endpoint, _ in rows]
+    models = [endpoint.model for endpoint, _, _ in rows]
     for name, alias, version in session.execute(
         select(AliasRow.name, AliasRow.alias, AliasRow.version).where(AliasRow.name.in_(models))
     ):
@@ -134,8 +149,12 @@ def desired_routes(session: Session) -> list[DesiredRoute]:
             versions={
                 arm: version for arm, version in aliases.get(endpoint.model, {}).items() if arm in split.shares_bp
             },
+            shadow=None if shadow is None else to_shadow(shadow),
+            by_name=None
+            if gated.isdisjoint((endpoint.model, endpoint.name))
+            else gates.open_by_name(session, endpoint.model, now_ms=now_ms),
         )
-        for endpoint, split in rows
+        for endpoint, split, shadow in rows
     ]
 
 
@@ -152,18 +171,21 @@ def change_split(
     reason: str = "split changed",
     reshuffle: bool = False,
     override: Override | None = None,
+    rollout: str | None = None,
 ) -> Split:
     """Begin a period in which the arms of endpoint *name* have *shares_bp*; arms not named stay, dark.
 
-    *reshuffle* draws a new salt, so that every unit is assigned anew.
+    *reshuffle* draws a new salt, so that every unit is assigned anew. *rollout* is the one whose step it is.
 
     Raises:
         EndpointNotFound: if there is no such endpoint.
         SharesDoNotAddUp: if they aren't 10,000 basis points.
         ArmWithoutAlias: if an arm isn't an alias of the model.
-        GatesNotMet: if a gate keeps an arm's version from a share that grows, and there is no *override*.
+        GatesNotMet: if a gate keeps an arm's version from so much, and there is no *override*.
+        RolloutRunning: if another rollout decides what the shares are.
     """
     endpoint = _lock_endpoint(session, name)
+    ensure_none_running(session, endpoint.model, rollout=rollout)
     check_shares(shares_bp)
     check_text(reason, "reason", REASON_LENGTH_MAX)
     aliases = _aliases(session, endpoint.model)
@@ -171,15 +193,14 @@ def change_split(
         if arm not in aliases and arm != CHAMPION:
             raise ArmWithoutAlias(endpoint.model, arm, list(aliases))
     before = _newest_split(session, endpoint.id)
-    for arm, share_bp in shares_bp.items():
-        if arm in aliases and share_bp > before.shares_bp.get(arm, 0):
-            version = aliases[arm]
-            gates.ensure_share_may_be(session, endpoint.model, arm, version, share_bp=share_bp, override=override)
     shares = {**dict.fromkeys(before.shares_bp, 0), **shares_bp}
+    gates.ensure_shares_may_be(session, endpoint.model, shares, now_ms=now_ms, override=override)
     dormant = {arm: share for arm, share in before.dormant_bp.items() if arm not in shares_bp}
     if reshuffle:
         endpoint.salt = secrets.token_hex(8)
-    return _begin_period(session, before, shares, dormant, author=author, now_ms=now_ms, reason=reason)
+    return _begin_period(
+        session, before, shares, dormant, author=author, now_ms=now_ms, reason=reason, reshuffled=reshuffle
+    )
 
 
 def begin_period(session: Session, endpoint_id: str, *, author: str, now_ms: int, reason: str) -> Split:
@@ -188,6 +209,38 @@ def begin_period(session: Session, endpoint_id: str, *, author: str, now_ms: int
     return _begin_period(
         session, before, before.shares_bp, before.dormant_bp, author=author, now_ms=now_ms, reason=reason
     )
+
+
+def join_dark(session: Session, name: str, arm: str, *, author: str, now_ms: int) -> Endpoint:
+    """Have *arm* be one of endpoint *name*'s, without a share if it is none yet. Locks the endpoint.
+
+    Raises:
+        EndpointNotFound: if there is no such endpoint.
+        ArmWithoutAlias: if the arm isn't an alias of the model.
+    """
+    endpoint = _lock_endpoint(session, name)
+    aliases = _aliases(session, endpoint.model)
+    if arm not in aliases:
+        raise ArmWithoutAlias(endpoint.model, arm, list(aliases))
+    _join_dark(session, endpoint, arm, author=author, now_ms=now_ms, reason=f"arm {arm} joined")
+    return to_endpoint(endpoint)
+
+
+def lock_endpoint(session: Session, name: str) -> Endpoint:
+    """Endpoint *name*, which nobody else changes until this transaction ends.
+
+    Raises:
+        EndpointNotFound: if there is no such endpoint.
+    """
+    return to_endpoint(_lock_endpoint(session, name))
+
+
+def keep_former_champion_warm(session: Session, endpoint_id: str, *, now_ms: int) -> None:
+    """Begin the warm time of the champion before anew."""
+    row = session.get_one(EndpointRow, endpoint_id)
+    if row.former_champion is not None:
+        row.former_since_ms = now_ms
+        serving.raise_generation(session)
 
 
 def forget_former_champion(session: Session, endpoint_id: str) -> None:
@@ -199,6 +252,7 @@ def forget_former_champion(session: Session, endpoint_id: str) -> None:
 def stop_endpoint(session: Session, name: str, *, author: str, now_ms: int) -> None:
     """Take endpoint *name* out of service with the next epoch; setting its champion again brings it back."""
     endpoint = _lock_endpoint(session, name)
+    ensure_none_running(session, endpoint.model)
     if not endpoint.stopped:
         endpoint.stopped = True
         _record(session, Action.ENDPOINT_STOPPED, endpoint, author=author, now_ms=now_ms)
@@ -212,14 +266,17 @@ def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, 
         EndpointNotFound: if there is no endpoint *name*.
         NotGranted: if the caller may not change its model, or may have nothing by the new name, taken or not.
         EndpointNameTaken: if another has *new_name*.
+        GatesNotMet: if gates wait under the new name, and keep out what the endpoint answers from.
     """
     check_model_name(new_name)
     endpoint = _lock_endpoint(session, name)
+    ensure_none_running(session, endpoint.model)
     ensure_may_name(session, new_name)
     taken = session.scalar(select(EndpointRow).where(EndpointRow.name == new_name))
     if taken is not None and taken.id != endpoint.id:
         raise _name_taken(session, taken)
     if new_name != name:
+        pass_gates(session, endpoint.model, new_name, now_ms=now_ms)
         endpoint.name = new_name
         details = {"from": name}
         _record(session, Action.ENDPOINT_RENAMED, endpoint, author=author, now_ms=now_ms, details=details)
@@ -229,8 +286,15 @@ def rename_endpoint(session: Session, name: str, new_name: str, *, author: str, 
 # --- what other writes of the registry do to routing
 
 
-def alias_was_set(session: Session, model: str, alias: str, version: int, *, author: str, now_ms: int) -> None:
-    """Follow an alias write: the first champion makes the endpoint, a challenger joins dark, a promotion takes all."""
+def alias_was_set(
+    session: Session, model: str, alias: str, version: int, *, author: str, now_ms: int, rollout: str | None = None
+) -> None:
+    """Follow an alias write: the first champion makes the endpoint, a challenger joins dark, a promotion takes all.
+
+    Raises:
+        RolloutRunning: if a rollout other than *rollout* decides what the arm means.
+    """
+    _ensure_arm_is_nobodys(session, model, alias, rollout)
     # Any other alias may be an arm, whose version is read from it anew; by itself it makes nothing and joins nothing.
     if alias in {CHAMPION, CHALLENGER}:
         endpoint = _lock_endpoint_of(session, model)
@@ -243,15 +307,21 @@ def alias_was_set(session: Session, model: str, alias: str, version: int, *, aut
                 _record(session, Action.ENDPOINT_STARTED, endpoint, author=author, now_ms=now_ms)
             _take_over_equal_arms(session, endpoint, version, author=author, now_ms=now_ms)
         else:
-            _join_dark(session, endpoint, alias, author=author, now_ms=now_ms)
+            _join_dark(session, endpoint, alias, author=author, now_ms=now_ms, reason=f"alias {alias} set")
     serving.raise_generation(session)
 
 
-def alias_was_deleted(session: Session, model: str, alias: str, *, author: str, now_ms: int) -> None:
+def alias_was_deleted(
+    session: Session, model: str, alias: str, *, author: str, now_ms: int, rollout: str | None = None
+) -> None:
     """Give a deleted arm's buckets to the champion and remember its share as dormant.
 
     A deleted champion changes nothing here: the version last served stays in service until the endpoint is stopped.
+
+    Raises:
+        RolloutRunning: if a rollout other than *rollout* decides what the arm means.
     """
+    _ensure_arm_is_nobodys(session, model, alias, rollout)
     endpoint = _lock_endpoint_of(session, model)
     if endpoint is not None and alias != CHAMPION:
         before = _newest_split(session, endpoint.id)
@@ -287,6 +357,21 @@ def ensure_name_unserved(session: Session, name: str, *, renamed_from: str | Non
             raise NameInService(name, route.name if may_see(session, models.get(route.id, name)) else None)
 
 
+def pass_gates(session: Session, model: str, name: str, *, now_ms: int) -> None:
+    """Ask the gates that wait under *name*, which *model* or its endpoint takes, unless the other of them has it.
+
+    Raises:
+        GatesNotMet: if one isn't met.
+    """
+    endpoint = _lock_endpoint_of(session, model)
+    if endpoint is not None and name in {endpoint.model, endpoint.name}:
+        return  # They have been asked all along.
+    gates.ensure_may_be_called(session, model, name, now_ms=now_ms)
+    if endpoint is not None and name in gates.names_with_gates(session):
+        # No gate would be asked on the way back to it, and these never were.
+        forget_former_champion(session, endpoint.id)
+
+
 def model_was_deleted(session: Session, model: str) -> None:
     """Forget the endpoint and the pins of a model that is gone."""
     serving.lock_generation(session)
@@ -299,6 +384,7 @@ def model_was_renamed(session: Session, old: str, new: str) -> None:
     """Follow a model to its new name. The endpoint keeps its id and, until told otherwise, its name."""
     endpoint = _lock_endpoint_of(session, old)
     if endpoint is not None:
+        ensure_none_running(session, old)
         endpoint.model = new
     for pin in session.scalars(select(PinRow).where(PinRow.model == old)):
         pin.model = new
@@ -306,6 +392,15 @@ def model_was_renamed(session: Session, old: str, new: str) -> None:
 
 
 # --- inside
+
+
+def _ensure_arm_is_nobodys(session: Session, model: str, alias: str, rollout: str | None) -> None:
+    # What an alias means that is no arm is no rollout's business.
+    if not is_running(session, model, rollout=rollout):
+        return
+    endpoint_id = session.scalars(select(EndpointRow.id).where(EndpointRow.model == model)).one()
+    if alias in {CHAMPION, CHALLENGER} or alias in _newest_split(session, endpoint_id).shares_bp:
+        ensure_none_running(session, model, rollout=rollout)
 
 
 def _create_endpoint(session: Session, model: str, *, author: str, now_ms: int) -> None:
@@ -351,11 +446,10 @@ def _take_over_equal_arms(session: Session, endpoint: EndpointRow, version: int,
     _begin_period(session, before, shares, before.dormant_bp, author=author, now_ms=now_ms, reason=reason)
 
 
-def _join_dark(session: Session, endpoint: EndpointRow, alias: str, *, author: str, now_ms: int) -> None:
+def _join_dark(session: Session, endpoint: EndpointRow, alias: str, *, author: str, now_ms: int, reason: str) -> None:
     before = _newest_split(session, endpoint.id)
     if alias not in before.shares_bp:
         shares = {**before.shares_bp, alias: 0}
-        reason = f"alias {alias} set"
         _begin_period(session, before, shares, before.dormant_bp, author=author, now_ms=now_ms, reason=reason)
 
 
@@ -368,6 +462,7 @@ def _begin_period(
     author: str,
     now_ms: int,
     reason: str,
+    reshuffled: bool = False,
 ) -> Split:
     owners = move_buckets(to_split(before).owners, shares_bp)
     row = SplitRow(
@@ -379,6 +474,7 @@ def _begin_period(
         reason=reason,
         author=author,
         created_ms=now_ms,
+        reshuffled=reshuffled,
     )
     _add_period(session, row)
     serving.raise_generation(session)
@@ -472,6 +568,10 @@ def to_endpoint(row: EndpointRow) -> Endpoint:
     )
 
 
+def to_shadow(row: ShadowRow) -> Shadow:
+    return Shadow(arm=row.arm, share_bp=row.share_bp, keep_inputs=row.keep_inputs, tolerance=row.tolerance)
+
+
 def to_split(row: SplitRow) -> Split:
     return Split(
         endpoint_id=row.endpoint_id,
@@ -482,4 +582,5 @@ def to_split(row: SplitRow) -> Split:
         reason=row.reason,
         author=row.author,
         created_ms=row.created_ms,
+        reshuffled=row.reshuffled,
     )

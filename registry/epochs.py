@@ -29,7 +29,7 @@ def commit_epoch(session: Session, *, now_ms: int, lead_ms: int) -> RoutingTable
     # A table is everybody's, whoever it is that a rollback has one committed for: narrowed to what they may see, it
     # would take all other endpoints out of service.
     with as_program(session):
-        routes = next_routes(current, desired_routes(session), ready_everywhere(session, now_ms=now_ms))
+        routes = next_routes(current, desired_routes(session, now_ms=now_ms), ready_everywhere(session, now_ms=now_ms))
     if routes == current.routes:
         return None
     table = RoutingTable(epoch=current.epoch + 1, activate_at_ms=now_ms + lead_ms, routes=routes)

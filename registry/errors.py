@@ -1,6 +1,6 @@
 """What can be so in the registry and stand in a caller's way."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tracking.errors import AlreadyExists, Conflict, InvalidParameter, NotFound, PermissionDenied
 
@@ -33,12 +33,34 @@ class GateNotFound(NotFound):
         super().__init__(f"There is no gate {name[:100]!r} of {model!r}.")
 
 
+class LoadTestNotFound(NotFound):
+    def __init__(self, model: str, version: int, number: int) -> None:
+        super().__init__(f"Version {version} of {model!r} has no load test {number}, or has it no more.")
+
+
+class OtherBytesTested(Conflict):
+    """A load test of files that aren't the version's, as when the version was deleted and made anew meanwhile."""
+
+    def __init__(self, model: str, version: int, *, tested: str, digest: str | None) -> None:
+        has = f"has {digest}" if digest else "has not been loaded yet"
+        super().__init__(f"The load test is of the digest {tested[:64]!r}; version {version} of {model!r} {has}.")
+
+
 class GatesNotMet(PermissionDenied):
     """403, which MLflow's client raises at once and doesn't try again."""
 
-    def __init__(self, model: str, alias: str, version: int, unmet: Mapping[str, str]) -> None:
-        said = "; ".join(f"gate {name!r} {why}" for name, why in sorted(unmet.items()))
-        super().__init__(f"Version {version} of {model!r} may not be {alias!r} so far: {said}. Nothing was changed.")
+    def __init__(self, model: str, kept_out: Sequence[tuple[str, int, Mapping[str, str]]]) -> None:
+        """*kept_out*: the alias or arm, or the empty text for a pin; the version; each gate that isn't met, and why."""
+        said = " ".join(f"{_kept_from(model, place, version)}: {_unmet(why)}." for place, version, why in kept_out)
+        super().__init__(f"{said} Nothing was changed.")
+
+
+def _kept_from(model: str, place: str, version: int) -> str:
+    return f"Version {version} of {model!r} may not be {repr(place) if place else 'pinned'} so far"
+
+
+def _unmet(why: Mapping[str, str]) -> str:
+    return "; ".join(f"gate {name!r} {said}" for name, said in sorted(why.items()))
 
 
 class AliasMoved(Conflict):

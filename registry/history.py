@@ -85,6 +85,13 @@ def last_mover(session: Session, model: str, alias: str) -> str | None:
     return session.scalar(select(HistoryRow.author).where(about).order_by(HistoryRow.seq.desc()).limit(1))
 
 
+def ever_meant(session: Session, model: str, alias: str) -> bool:
+    """Whether *alias* ever meant a version of *model*, of one that had its name before, or under its former names."""
+    about = or_(HistoryRow.model == model, *(_is_of(span) for span in _spans(session, model)))
+    moves = about & (HistoryRow.alias == alias) & (HistoryRow.action == Action.ALIAS_SET)
+    return session.scalar(select(HistoryRow.seq).where(moves).limit(1)) is not None
+
+
 def head(session: Session) -> Link:
     """The newest entry's place in the chain."""
     row = session.connection().execute(_HEAD).first()

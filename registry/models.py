@@ -1,7 +1,6 @@
 """Registered models: a name, what is said about it, and the numbers its versions draw. Prompts are models too."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -129,6 +128,7 @@ def rename_model(session: Session, name: str, new_name: str, *, author: str, now
     if new_name != name:
         prompt = is_prompt(session, name)
         _ensure_free(session, new_name, wanted_for_prompt=prompt, renamed_from=name)
+        endpoints.pass_gates(session, name, new_name, now_ms=now_ms)
         try:
             # The rows that refer to the name follow by ON UPDATE CASCADE, so this is one statement and no gap.
             session.execute(
@@ -140,8 +140,8 @@ def rename_model(session: Session, name: str, new_name: str, *, author: str, now
         session.expunge_all()  # What the session remembers goes by the old name.
         endpoints.model_was_renamed(session, name, new_name)
         manifests.rename_all(session, name, new_name)
+        gates.follow_rename(session, name, new_name, author=author, now_ms=now_ms)
         history.record_rename(session, name, new_name, author=author, now_ms=now_ms)
-        _pass_gates(session, name, new_name, author=author, now_ms=now_ms)
     row = get_model_row(session, new_name)
     row.updated_ms = now_ms
     session.execute(update(ModelVersionRow).where(ModelVersionRow.name == new_name).values(updated_ms=now_ms))
@@ -178,14 +178,6 @@ def delete_tag(session: Session, name: str, key: str) -> None:
     get_model_row(session, name, lock=True)
     matching = (RegisteredModelTagRow.name == name) & (RegisteredModelTagRow.key == key)
     session.execute(delete(RegisteredModelTagRow).where(matching))
-
-
-def _pass_gates(session: Session, old: str, new: str, *, author: str, now_ms: int) -> None:
-    """Ask the gates that wait under the *new* name of what the aliases mean already; then those of *old* come along."""
-    for alias, version in to_model(session, get_model_row(session, new)).aliases.items():
-        share_of = partial(endpoints.share_of, session, new, alias)
-        gates.ensure_alias_may_mean(session, new, alias, version, share_of=share_of)
-    gates.follow_rename(session, old, new, author=author, now_ms=now_ms)
 
 
 def _ensure_free(session: Session, name: str, *, wanted_for_prompt: bool, renamed_from: str | None = None) -> None:

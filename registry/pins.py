@@ -3,7 +3,7 @@
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry import history, serving
+from registry import gates, history, serving
 from registry.entities import Action, Pin
 from registry.errors import ModelVersionNotFound
 from registry.granted import ensure_may_change, in_sight, may_see
@@ -25,12 +25,14 @@ def pin(session: Session, model: str, version: int, *, author: str, now_ms: int)
     Raises:
         ModelVersionNotFound: if there is no such version that the caller may see.
         NotGranted: if they may not change its model.
+        GatesNotMet: if a gate bounds what may come to it, and isn't met.
     """
     check_model_name(model)
     ensure_may_change(session, model, ModelVersionNotFound(model, version))
     serving.lock_generation(session)
     get_version_row(session, model, version)
     if session.get(PinRow, (model, version)) is None:
+        gates.ensure_may_be_pinned(session, model, version, now_ms=now_ms)
         session.add(PinRow(model=model, version=version, author=author, created_ms=now_ms))
         history.record(session, Action.PINNED, model, author=author, now_ms=now_ms, version=version)
     serving.raise_generation(session)

@@ -43,16 +43,25 @@ class ChampionMoved(Conflict):
 
 
 def roll_back(
-    session: Session, name: str, *, author: str, now_ms: int, lead_ms: int, expected_version: int | None = None
+    session: Session,
+    name: str,
+    *,
+    author: str,
+    now_ms: int,
+    lead_ms: int,
+    expected_version: int | None = None,
+    rollout: str | None = None,
 ) -> Rollback:
     """Let endpoint *name* answer from its champion before, by one epoch, and let the alias mean that version.
 
     The alias moves too, or the reconciler would follow it forward again. A promotion that isn't in force yet is what
     is taken back, if there is one: the alias means again what serves. It is no toggle: the version that was gone back
     from is not gone back to, so that a call which is sent twice doesn't undo itself. With *expected_version* nothing
-    happens unless the champion alias means that one. The author and the reason are those of a new period.
+    happens unless the champion alias means that one. The author and the reason are those of a new period; *rollout* is
+    the one that goes back.
 
     Raises:
+        RolloutRunning: if another one decides what the champion is.
         EndpointNotFound: if there is no such endpoint that the caller may see.
         NotGranted: if they may not change its model.
         NothingServed, NothingToGoBackTo, FormerChampionNotWarm: if there is no way back that is a mere switch.
@@ -68,7 +77,15 @@ def roll_back(
     version = _former_champion(session, endpoint, served, now_ms=now_ms) if is_switch else served
     reason = f"rolled back from version {left} to version {version}"
     aliases.set_alias(
-        session, endpoint.model, CHAMPION, version, author=author, now_ms=now_ms, reason=reason, is_gated=False
+        session,
+        endpoint.model,
+        CHAMPION,
+        version,
+        author=author,
+        now_ms=now_ms,
+        reason=reason,
+        is_gated=False,
+        rollout=rollout,
     )
     endpoints.begin_period(session, endpoint.id, author=author, now_ms=now_ms, reason=reason)
     table = epochs.commit_epoch(session, now_ms=now_ms, lead_ms=lead_ms) or serving.newest_table(session)

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from registry.entities import CHAMPION, DesiredRoute, Route, RoutingTable, VersionKey
+import msgspec
+
+from registry.entities import CHAMPION, NO_PERIOD, DesiredRoute, Route, RoutingTable, VersionKey
 from registry.splits import hand_over
 
 
@@ -13,7 +15,8 @@ def next_routes(
 
     An arm moves to the version its alias means once that version is ready; until then, and for as long as its load
     fails, it stays on the version it served. So a bad artifact never takes anything from what serves. An arm that
-    never served gives its buckets to the champion meanwhile, and an endpoint whose champion was never ready isn't
+    never served gives its buckets to the champion meanwhile, which is of no period, as nothing that is answered then is
+    to be compared with what is answered by the split; and an endpoint whose champion was never ready isn't
     there yet.
     """
     served = {route.id: route for route in current.routes}
@@ -33,16 +36,21 @@ def _next_route(served: Route | None, wish: DesiredRoute, ready: Collection[Vers
             # Not ready yet, or a champion whose alias was deleted: what served last goes on.
             arms[arm] = before[arm]
     if CHAMPION not in arms:
-        # A renamed model is loaded again under its new name; until then the endpoint answers as it did.
-        return served
+        # A renamed model is loaded again under its new name; until then the endpoint answers as it did, but for what
+        # gates say now.
+        return None if served is None else msgspec.structs.replace(served, by_name=wish.by_name)
     absent = [arm for arm in split.shares_bp if arm not in arms]
+    is_whole = not any(split.shares_bp[arm] for arm in absent)
+    shadow = wish.shadow if wish.shadow is not None and wish.shadow.arm in arms else None
     return Route(
         id=endpoint.id,
         name=endpoint.name,
         model=endpoint.model,
         salt=endpoint.salt,
         fallback=endpoint.fallback,
-        period=split.period,
+        period=split.period if is_whole else NO_PERIOD,
         arms=arms,
         owners=hand_over(split.owners, absent, CHAMPION),
+        shadow=shadow,
+        by_name=wish.by_name,
     )

@@ -6,6 +6,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Text,
+    false,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -94,6 +96,26 @@ class ModelVersionTagRow(Base):
     )
 
 
+class InterfaceRow(Base):
+    """What a version takes and gives, once its files were read."""
+
+    __tablename__ = "model_version_interfaces"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    # `entities.Interface` as JSON. Beside the version and not in its row, since ten thousand columns take a megabyte.
+    content: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+    )
+
+
 class VersionSignatureRow(Base):
     """Somebody's word for a version: what one key signed of it."""
 
@@ -163,6 +185,8 @@ class SplitRow(Base):
     reason: Mapped[str] = mapped_column(Text)
     author: Mapped[str] = mapped_column(String(256))
     created_ms: Mapped[int] = mapped_column(BigInteger)
+    # Units are assigned by another salt than in the period before.
+    reshuffled: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
 
 
 class TallyRow(Base):
@@ -177,6 +201,118 @@ class TallyRow(Base):
     arm: Mapped[str] = mapped_column(String(256), primary_key=True)
     version: Mapped[int] = mapped_column(Integer, primary_key=True)
     content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ShadowRow(Base):
+    """The arm of an endpoint that is asked a copy of what the others answer."""
+
+    __tablename__ = "shadows"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
+    arm: Mapped[str] = mapped_column(String(256))
+    share_bp: Mapped[int] = mapped_column(Integer)
+    keep_inputs: Mapped[int] = mapped_column(Integer)
+    tolerance: Mapped[float] = mapped_column(Float(53))
+    author: Mapped[str] = mapped_column(String(256))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class ShadowInputRow(Base):
+    """One row that a shadow answered otherwise, which may be somebody's: gone with the shadow."""
+
+    __tablename__ = "shadow_inputs"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("shadows.endpoint_id", ondelete="CASCADE"), primary_key=True)
+    # SHA-256 of the input: asked again, it is kept once.
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    # `shadows.KeptInput` as JSON.
+    content: Mapped[str] = mapped_column(Text)
+
+
+class PredictionKeyRow(Base):
+    """What ids of predictions are signed with: the one that isn't retired, and those that still prove older ones."""
+
+    __tablename__ = "prediction_keys"
+
+    id: Mapped[str] = mapped_column(String(8), primary_key=True)
+    # It leaves the database for the supervisors and workers of replicas, and for nobody else.
+    secret: Mapped[bytes] = mapped_column(LargeBinary)
+    made_ms: Mapped[int] = mapped_column(BigInteger)
+    retired_ms: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class LabelRow(Base):
+    """A prediction that was given a label, or a reward, so that neither counts twice. What was given is in the sums."""
+
+    __tablename__ = "labels"
+
+    # Of the prediction's id.
+    nonce: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    is_reward: Mapped[bool] = mapped_column(Boolean, primary_key=True)
+    # Too old, the id is refused, and this row has nothing left to keep from happening.
+    predicted_ms: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class FeedbackCountRow(Base):
+    """How much feedback an endpoint was given, by what became of it."""
+
+    __tablename__ = "feedback_counts"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
+    # `gateway.comparison.feedback.Outcome` by value.
+    outcome: Mapped[str] = mapped_column(String(20), primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
+class VerdictRow(Base):
+    """What was concluded of two versions of an endpoint by one metric, the last time that anybody looked."""
+
+    __tablename__ = "verdicts"
+
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
+    champion: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    challenger: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    metric: Mapped[str] = mapped_column(String(50), primary_key=True)
+    # The challenger's.
+    arm: Mapped[str] = mapped_column(String(256))
+    # The first period that counts. A later one begins the comparison anew.
+    from_period: Mapped[int] = mapped_column(Integer)
+    verdict: Mapped[str] = mapped_column(String(20))
+    reason: Mapped[str] = mapped_column(Text)
+    alike: Mapped[bool] = mapped_column(Boolean)
+    difference: Mapped[float | None] = mapped_column(Float(53))
+    # NULL where there is no end.
+    lower: Mapped[float | None] = mapped_column(Float(53))
+    upper: Mapped[float | None] = mapped_column(Float(53))
+    champion_n: Mapped[float] = mapped_column(Float(53))
+    challenger_n: Mapped[float] = mapped_column(Float(53))
+    # The least so far, the same for all metrics of the two: it never rises.
+    mismatch_p: Mapped[float] = mapped_column(Float(53))
+    judged_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class RolloutRow(Base):
+    """A stepped change of an endpoint's split, and how far it is."""
+
+    __tablename__ = "rollouts"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), index=True)
+    # The endpoint's id while it runs and NULL afterwards: of one endpoint no two run at once.
+    running_on: Mapped[str | None] = mapped_column(String(32), unique=True)
+    version: Mapped[int] = mapped_column(Integer)
+    # `rollout_entities.RolloutState` by value.
+    state: Mapped[str] = mapped_column(String(20))
+    # `rollouts.Course` as JSON: all that only whoever acts on it reads.
+    course: Mapped[str] = mapped_column(Text)
+    revision: Mapped[int] = mapped_column(Integer, default=0)
+    # Which replica acts on it, and until when by the database's clock.
+    actor: Mapped[str | None] = mapped_column(String(64))
+    lease_until_ms: Mapped[int] = mapped_column(BigInteger, default=0)
+    author: Mapped[str] = mapped_column(String(256))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_ms: Mapped[int] = mapped_column(BigInteger)
+    ended_ms: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class EpochRow(Base):
@@ -246,6 +382,32 @@ class ApprovalRow(Base):
     author: Mapped[str] = mapped_column(String(256), primary_key=True)
     reason: Mapped[str | None] = mapped_column(Text)
     created_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["name", "version"],
+            ["model_versions.name", "model_versions.version"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
+    )
+
+
+class LoadTestRow(Base):
+    """What a version did under load, which goes with the version."""
+
+    __tablename__ = "load_tests"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(String(64))
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+    author: Mapped[str] = mapped_column(String(256))
+    passed: Mapped[bool] = mapped_column(Boolean)
+    against: Mapped[int | None] = mapped_column(Integer)
+    # JSON, of a form that its readers know.
+    report: Mapped[str] = mapped_column(Text)
 
     __table_args__ = (
         ForeignKeyConstraint(

@@ -1,4 +1,4 @@
-"""What must hold of a version before an alias means it or an arm takes more traffic, and who has approved which."""
+"""What must hold of a version before an alias means it or it takes more traffic, and who has approved which."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from litestar.status_codes import HTTP_200_OK
 from gateway.access.identity import NotPermitted, current_identity
 from gateway.auth import needs
 from registry import approvals, gates
-from registry.entities import CHAMPION, Approval, ApprovalNeeded, Gate, MetricNeeded
+from registry.entities import CHAMPION, Approval, Gate, Need
 from registry.gates import Override
 from registry.rows import ensure_model_seen, get_version_row
 from tracking.access.caller import caller_of
@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 class PutGate(msgspec.Struct, forbid_unknown_fields=True):
     """A gate, but for its name, which is in the path."""
 
-    needs: MetricNeeded | ApprovalNeeded
+    needs: Need
     aliases: tuple[str, ...] = (CHAMPION,)
     share_over_bp: int | None = None
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from gateway.api.gates import override_of
 from gateway.auth import needs
 from gateway.settings import Settings
-from registry import announcements, endpoints, models, pins, rollbacks, serving
+from registry import announcements, endpoints, fallbacks, models, pins, rollbacks, serving
 from registry.entities import (
     CHAMPION,
     DesiredRoute,
@@ -25,6 +25,7 @@ from registry.entities import (
     Rollback,
     Route,
     RoutingTable,
+    Shadow,
     SlotStatus,
     Split,
 )
@@ -54,10 +55,14 @@ class EndpointStatus(msgspec.Struct, kw_only=True):
     serving: dict[str, int]
     """Arm to the version that answers on every live replica."""
     serving_period: int | None
-    """The period whose split is in force; it lags `period` until the next epoch."""
+    """The period whose split is in force; it lags `period` until the next epoch. None until each arm is ready."""
     problems: list[str]
     """Why the two differ, if a load failed."""
     former_champion: int | None
+    fallback: bool
+    """Whether the champion answers where another arm fails."""
+    shadow: Shadow | None
+    """Whose arm is asked a copy of what others answer."""
 
 
 class ReplicaStatus(msgspec.Struct, kw_only=True):
@@ -105,6 +110,12 @@ class ChangeSplit(msgspec.Struct, forbid_unknown_fields=True):
     """Why gates that aren't met are passed by, for who may."""
 
 
+class SetFallback(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether the champion answers where another arm fails."""
+
+    on: bool
+
+
 class RenameEndpoint(msgspec.Struct, forbid_unknown_fields=True):
     name: str
 
@@ -128,12 +139,14 @@ class Resolved(msgspec.Struct, kw_only=True):
 @get(f"{_ROOT}/status", sync_to_thread=True, opt=needs(Permission.OBSERVE))
 def get_status(database: NamedDependency[Database]) -> Status:
     with database.reading() as session:
-        replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
+        now_ms = database.now_ms(session)
+        replicas = serving.list_replicas(session, now_ms=now_ms)
         table = serving.table_in_force(session, replicas)
+        slots = [slot for replica in replicas if replica.live for slot in replica.slots]
         return Status(
             generation=serving.generation(session),
             epoch=table.epoch,
-            endpoints=_endpoint_statuses(session, table, [slot for r in replicas if r.live for slot in r.slots]),
+            endpoints=_endpoint_statuses(session, table, slots, now_ms=now_ms),
             replicas=[ReplicaStatus(id=r.id, live=r.live, epoch=r.epoch, slots=list(r.slots)) for r in replicas],
         )
 
@@ -142,9 +155,10 @@ def get_status(database: NamedDependency[Database]) -> Status:
 def get_endpoint_status(name: FromPath[str], database: NamedDependency[Database]) -> EndpointStatus:
     with database.reading() as session:
         endpoint = endpoints.get_endpoint(session, name)
-        replicas = serving.list_replicas(session, now_ms=database.now_ms(session))
+        now_ms = database.now_ms(session)
+        replicas = serving.list_replicas(session, now_ms=now_ms)
         slots = [slot for replica in replicas if replica.live for slot in replica.slots]
-        statuses = _endpoint_statuses(session, serving.table_in_force(session, replicas), slots)
+        statuses = _endpoint_statuses(session, serving.table_in_force(session, replicas), slots, now_ms=now_ms)
     return next(status for status in statuses if status.name == endpoint.name)
 
 
@@ -188,6 +202,19 @@ def change_split(
             override=override,
         )
     return SplitAnswer(endpoint=name, period=split.period, shares_bp=split.shares_bp)
+
+
+@put(f"{_ROOT}/endpoints/{{name:str}}/fallback", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
+def set_fallback(
+    name: FromPath[str],
+    data: JSONBody[SetFallback],
+    database: NamedDependency[Database],
+    clock: NamedDependency[Clock],
+) -> dict[str, str | bool]:
+    with database.writing() as session:
+        author = caller_of(session).name
+        fallbacks.set_fallback(session, name, on=data.on, author=author, now_ms=int(clock() * 1000))
+    return {"endpoint": name, "fallback": data.on}
 
 
 @patch(f"{_ROOT}/endpoints/{{name:str}}", sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
@@ -300,9 +327,11 @@ def _replica_progress(endpoint: Endpoint, replica: Replica, table: RoutingTable)
     )
 
 
-def _endpoint_statuses(session: Session, table: RoutingTable, slots: list[SlotStatus]) -> list[EndpointStatus]:
+def _endpoint_statuses(
+    session: Session, table: RoutingTable, slots: list[SlotStatus], *, now_ms: int
+) -> list[EndpointStatus]:
     served = {route.id: route for route in table.routes}
-    wishes = {wish.endpoint.id: wish for wish in endpoints.desired_routes(session)}
+    wishes = {wish.endpoint.id: wish for wish in endpoints.desired_routes(session, now_ms=now_ms)}
     return [
         _endpoint_status(
             endpoint,
@@ -329,7 +358,7 @@ def _endpoint_status(
         dormant_bp=split.dormant_bp,
         desired=desired,
         serving=route.arms if route else {},
-        serving_period=route.period if route else None,
+        serving_period=(route.period or None) if route else None,
         problems=sorted(
             {
                 f"version {slot.version}: {slot.reason}"
@@ -338,6 +367,8 @@ def _endpoint_status(
             }
         ),
         former_champion=endpoint.former_champion,
+        fallback=endpoint.fallback,
+        shadow=wish.shadow if wish else None,
     )
 
 
@@ -346,6 +377,7 @@ handlers = [
     get_endpoint_status,
     get_progress,
     change_split,
+    set_fallback,
     rename_endpoint,
     stop_endpoint,
     roll_back,

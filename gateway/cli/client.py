@@ -54,7 +54,21 @@ class Client:
 
     def __init__(self, url: str, environment: Mapping[str, str] = os.environ) -> None:
         self._url = url.rstrip("/")
+        self._environment = environment
         self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, auth=credentials_of(environment))
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def authorization(self) -> str | None:
+        """The header by which the calls here sign in, for whoever makes calls of their own."""
+        auth = credentials_of(self._environment)
+        if auth is None:
+            return None
+        signed: httpx.Request = next(auth.sync_auth_flow(httpx.Request("GET", self._url)))
+        return signed.headers["Authorization"]
 
     def status(self) -> dict[str, Any]:
         return self._call("GET", "/api/1.0/titlebout/status")
@@ -118,6 +132,25 @@ class Client:
         body = {"shares_bp": shares_bp, "reshuffle": reshuffle, "override": override}
         return self._call("PUT", path, json=body if reason is None else body | {"reason": reason})
 
+    def set_fallback(self, name: str, *, on: bool) -> None:
+        self._call("PUT", f"{_endpoint_path(name)}/fallback", json={"on": on})
+
+    def shadow(self, name: str) -> dict[str, Any]:
+        return self._call("GET", f"{_endpoint_path(name)}/shadow")
+
+    def set_shadow(self, name: str, shadow: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PUT", f"{_endpoint_path(name)}/shadow", json=shadow)
+
+    def remove_shadow(self, name: str) -> None:
+        self._call("DELETE", f"{_endpoint_path(name)}/shadow")
+
+    def shadow_inputs(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_endpoint_path(name)}/shadow/inputs")["inputs"]
+        return found
+
+    def forget_shadow_inputs(self, name: str) -> None:
+        self._call("DELETE", f"{_endpoint_path(name)}/shadow/inputs")
+
     def gates(self, model: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._call("GET", f"{_model_path(model)}/gates")["gates"]
         return found
@@ -133,6 +166,27 @@ class Client:
 
     def withdraw_approval(self, model: str, version: int) -> None:
         self._call("DELETE", f"{_version_path(model, version)}/approvals")
+
+    def pin(self, model: str, version: int) -> None:
+        self._call("PUT", f"{_OURS}/pins/{quote(model, safe='')}/{version}")
+
+    def unpin(self, model: str, version: int) -> None:
+        self._call("DELETE", f"{_OURS}/pins/{quote(model, safe='')}/{version}")
+
+    def example(self, endpoint: str, version: int) -> dict[str, Any]:
+        return self._call("GET", f"{_OURS}/endpoints/{quote(endpoint, safe='')}/versions/{version}/example")
+
+    def ask_version(self, endpoint: str, version: int, body: str) -> dict[str, Any]:
+        path = f"/endpoints/{quote(endpoint, safe='')}/versions/{version}/invocations"
+        return self._call("POST", path, content=body, headers={"Content-Type": "application/json"})
+
+    def load_tests(self, model: str, version: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_version_path(model, version)}/load-tests")["load_tests"]
+        return found
+
+    def keep_load_test(self, model: str, version: int, digest: str, report: dict[str, Any]) -> dict[str, Any]:
+        said = {"digest": digest, "report": report}
+        return self._call("POST", f"{_version_path(model, version)}/load-tests", json=said)
 
     def assignment(self, name: str, epoch: int | None = None) -> dict[str, Any]:
         params = {} if epoch is None else {"epoch": epoch}
@@ -205,6 +259,10 @@ class Client:
             raise (ServerUnavailable if answer.status_code == _UNAVAILABLE else Refused)(answer.json()["message"])
         except (ValueError, KeyError, TypeError):
             raise Refused(f"{method} {path} answered {answer.status_code}; is this a Titlebout?") from None
+
+
+def _endpoint_path(name: str) -> str:
+    return f"{_OURS}/endpoints/{quote(name, safe='')}"
 
 
 def _model_path(model: str) -> str:

@@ -1,22 +1,20 @@
 """`titlebout gate`."""
 
-import re
 from typing import Any
 
 import click
+import msgspec
 
 from gateway.cli.access_tables import show
 from gateway.cli.client import Client
 from gateway.cli.options import server_option
-from registry.entities import CHAMPION
-
-_METRIC = re.compile(r"(?P<metric>.+?)\s*(?P<comparator>>=|<=|>|<)\s*(?P<value>[-+0-9.eE]+)")
-_APPROVALS = re.compile(r"(?:(?P<count>[0-9]+)\s+)?approvals?")
+from registry import gate_words
+from registry.entities import CHAMPION, Gate, Need
 
 
 @click.group()
 def command() -> None:
-    """What must hold of a version before an alias means it, or an arm of it takes more than some share."""
+    """What must hold of a version before an alias means it, or it takes more than some share."""
 
 
 @command.command("list")
@@ -24,11 +22,14 @@ def command() -> None:
 @server_option
 def list_gates(*, model: str, server: str) -> None:
     """Show the gates of MODEL."""
-    gates = Client(server).gates(model)
+    gates = [_gate(answer) for answer in Client(server).gates(model)]
     if not gates:
         click.echo(f"{model} has no gate: whoever may set an alias sets it.")
         return
-    show(("GATE", "NEEDS", "BEFORE"), ((gate["name"], _needs(gate), _before(gate)) for gate in gates))
+    show(
+        ("GATE", "NEEDS", "BEFORE"),
+        ((gate.name, gate_words.words(gate.needs), gate_words.before(gate)) for gate in gates),
+    )
 
 
 @command.command("set")
@@ -42,23 +43,27 @@ def list_gates(*, model: str, server: str) -> None:
     "--share-over",
     type=click.FloatRange(0, 100, max_open=True),
     metavar="PERCENT",
-    help="Before an arm has more than this share; without --alias, of shares alone.",
+    help="Before a version has more than this share, is pinned or asked by name; without --alias, before that alone.",
 )
 @server_option
 def set_gate(
     *, model: str, gate: str, needs: str, aliases: tuple[str, ...], share_over: float | None, server: str
 ) -> None:
-    """Have GATE hold for MODEL: NEEDS is a metric, as in 'accuracy >= 0.9', or 'approval', or '2 approvals'.
+    """Have GATE hold for MODEL until a version has what it NEEDS.
+
+    NEEDS is a metric of its run, as in 'accuracy >= 0.9'; the word of those who didn't register it, as in 'approval' or
+    '2 approvals'; a 'signature' compatible with the champion's; a passed 'load test within 14d' of its very files; or
+    the comparison with the champion, as in 'accuracy better', 'accuracy not worse' or 'accuracy better within 48h'.
 
     What aliases mean already stays. Whoever moves an alias is then refused with what is missing, whichever way they do.
     """
-    asked: dict[str, Any] = {"needs": _read(needs), "aliases": list(aliases)}
+    asked: dict[str, Any] = {"needs": msgspec.to_builtins(_read(needs)), "aliases": list(aliases)}
     if share_over is None:
         asked["aliases"] = list(aliases or (CHAMPION,))
     else:
         asked["share_over_bp"] = round(share_over * 100)
-    made = Client(server).set_gate(model, gate, asked)
-    click.echo(f"{model}: {_needs(made)}, before {_before(made)}.")
+    made = _gate(Client(server).set_gate(model, gate, asked))
+    click.echo(f"{model}: {gate_words.words(made.needs)}, before {gate_words.before(made)}.")
 
 
 @command.command("remove")
@@ -71,35 +76,12 @@ def remove_gate(*, model: str, gate: str, server: str) -> None:
     click.echo(f"{model} has no gate {gate} any more.")
 
 
-def _read(needs: str) -> dict[str, Any]:
-    if found := _APPROVALS.fullmatch(needs.strip()):
-        return {"kind": "approval", "count": int(found["count"] or 1)}
-    found = _METRIC.fullmatch(needs.strip())
-    value = _number(found["value"]) if found else None
-    if found is None or value is None:
-        raise click.BadParameter(
-            f"{needs!r}: expected a metric, as in 'accuracy >= 0.9', or 'approval', or '2 approvals'.",
-            param_hint="NEEDS",
-        )
-    return {"kind": "metric", **found.groupdict(), "value": value}
+def _read(text: str) -> Need:
+    needs = gate_words.read(text)
+    if needs is None:
+        raise click.BadParameter(f"{text!r}: expected one like {gate_words.FORMS}.", param_hint="NEEDS")
+    return needs
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _needs(gate: dict[str, Any]) -> str:
-    needs = gate["needs"]
-    if needs["kind"] == "metric":
-        return f"{needs['metric']} {needs['comparator']} {needs['value']:g}"
-    return "1 approval" if needs["count"] == 1 else f"{needs['count']} approvals"
-
-
-def _before(gate: dict[str, Any]) -> str:
-    said = [f"{alias} moves" for alias in gate["aliases"]]
-    if gate["share_over_bp"] is not None:
-        said.append(f"an arm has over {gate['share_over_bp'] / 100:g} %")
-    return ", or ".join(said)
+def _gate(answer: dict[str, Any]) -> Gate:
+    return msgspec.convert(answer, Gate)

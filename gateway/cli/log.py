@@ -68,6 +68,8 @@ def words(entry: dict[str, Any]) -> str:
         case Action.SPLIT_CHANGED:
             shares = sorted(details["shares_bp"].items(), key=lambda share: (-share[1], share[0]))
             return "split: " + ", ".join(f"{arm} {share / 100:g} %" for arm, share in shares)
+        case Action.FALLBACK_CHANGED:
+            return f"fallback {'on' if details['fallback'] else 'off'}"
         case Action.ENDPOINT_RENAMED:
             return f"endpoint {details['from']} renamed to {details['endpoint']}"
         case Action.ENDPOINT_STOPPED | Action.ENDPOINT_STARTED as action:
@@ -78,6 +80,8 @@ def words(entry: dict[str, Any]) -> str:
             return f"{alias} is version {version} past " + "; ".join(
                 f"{k}, which {v}" for k, v in details["unmet"].items()
             )
+        case Action.LOAD_TESTED:
+            return f"version {version} load tested, {'passed' if details['passed'] else 'not passed'}"
         case Action.MODEL_RENAMED:
             return f"renamed to {details['to']}" if "to" in details else f"renamed from {details['from']}"
         case action if version is not None:

@@ -40,13 +40,18 @@ def command(*, server: str, as_json: bool) -> None:
 def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
     table = Table("ENDPOINT", "ARM", "SHARE", "DESIRED", "SERVING", box=None, pad_edge=False)
     for endpoint in endpoints:
-        name = endpoint["name"] + (" (stopped)" if endpoint["stopped"] else "")
+        states = [word for word in ("stopped", "fallback") if endpoint.get(word)]
+        name = endpoint["name"] + (f" ({', '.join(states)})" if states else "")
         for arm, share in sorted(endpoint["shares_bp"].items(), key=lambda item: (item[0] != "champion", item[0])):
             desired, serving = endpoint["desired"].get(arm), endpoint["serving"].get(arm)
             said = _version(serving) if desired == serving else f"[yellow]{_version(serving)}[/]"
-            table.add_row(name, arm, f"{share / 100:g} %", _version(desired), said)
+            table.add_row(name, _arm(arm, endpoint.get("shadow")), f"{share / 100:g} %", _version(desired), said)
             name = ""
     return table
+
+
+def _arm(arm: str, shadow: dict[str, Any] | None) -> str:
+    return f"{arm} (shadow)" if shadow is not None and shadow["arm"] == arm else arm
 
 
 def _replica(replica: dict[str, Any]) -> Table:

@@ -1,34 +1,10 @@
-"""Latency by histograms that merge, and quantiles of them that hold at any time.
-
-The bounds lie 9 % apart, so that a limit of 1.2 times the champion's can be told from one of 1.1 times.
-"""
-
-from bisect import bisect_left
+"""What histograms of latency say: quantiles, and whether one is larger than another, at any time."""
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from gateway.comparison.confidence_sequences import bernoulli_sequence
-from gateway.comparison.sums import Floats
-
-_PER_OCTAVE = 8
-_OCTAVES = 20
-BOUNDS_S: Floats = 0.0001 * 2.0 ** (np.arange(_PER_OCTAVE * _OCTAVES + 1) / _PER_OCTAVE)
-"""Upper bounds of the buckets, 0.1 ms to 105 s; there is one more above them."""
-_BOUNDS = tuple(BOUNDS_S.tolist())
-
-Counts = NDArray[np.int64]
-"""Requests in each bucket, shape (162,). Those of two workers add up."""
-
-
-def no_requests() -> Counts:
-    return np.zeros(len(_BOUNDS) + 1, dtype=np.int64)
-
-
-def bucket_of(seconds: float) -> int:
-    """The place in `Counts` of a request that took so long."""
-    return bisect_left(_BOUNDS, seconds)
+from gateway.comparison.latency_counts import BOUNDS_S, Counts
 
 
 def quantile_s(counts: Counts, share: float) -> float:
@@ -39,7 +15,7 @@ def quantile_s(counts: Counts, share: float) -> float:
     if not counts.sum():
         return float("nan")
     bucket = int(np.searchsorted(counts.cumsum(), share * counts.sum()))
-    return _BOUNDS[bucket] if bucket < len(_BOUNDS) else float("inf")
+    return float(BOUNDS_S[bucket]) if bucket < BOUNDS_S.size else float("inf")
 
 
 class Quantile(msgspec.Struct, frozen=True):
@@ -61,8 +37,8 @@ def quantile_sequence(counts: Counts, share: float, *, alpha: float, design_effe
     lower, upper = bernoulli_sequence(n / design_effect, within / design_effect, alpha=alpha)
     too_few, enough = np.flatnonzero(upper < share), np.flatnonzero(lower >= share)
     return Quantile(
-        lower_s=_BOUNDS[too_few[-1]] if too_few.size else 0.0,
-        upper_s=_BOUNDS[enough[0]] if enough.size else float("inf"),
+        lower_s=float(BOUNDS_S[too_few[-1]]) if too_few.size else 0.0,
+        upper_s=float(BOUNDS_S[enough[0]]) if enough.size else float("inf"),
     )
 
 

@@ -26,7 +26,6 @@ Ten buckets to a place, a tenth of the memory. An arm of 10 % and more still has
 has one for each of its buckets, as the buckets that an arm is given lie side by side. The error of a variance taken
 over a thousand places is 4.5 %, which is no reason to keep ten times as many.
 """
-_FORMAT = 1
 
 
 class UnreadableSums(InvalidParameter):
@@ -181,17 +180,12 @@ class WireSums(msgspec.Struct, frozen=True, array_like=True):
     values: bytes
 
 
-class _WireTally(msgspec.Struct, frozen=True, array_like=True):
-    version: int
-    cells: list[tuple[Cell, WireSums]]
-
-
 class Tally:
     """The sums of all cells of an endpoint, of one layout."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, cells: dict[Cell, ClusterSums] | None = None) -> None:
         self.layout = layout
-        self.cells: dict[Cell, ClusterSums] = {}
+        self.cells = cells if cells is not None else {}
 
     def of(self, cell: Cell) -> ClusterSums:
         """The sums to count in; made when they are first asked for."""
@@ -214,26 +208,3 @@ class Tally:
             return self.cells.get(Cell(period, *who), nothing).values
 
         return [(asked(period, champion), asked(period, challenger)) for period in periods or [0]]
-
-    def to_bytes(self) -> bytes:
-        """MessagePack, with the number of the format in front."""
-        cells = [(cell, sums.to_wire()) for cell, sums in sorted(self.cells.items(), key=lambda item: item[0])]
-        return msgspec.msgpack.encode(_WireTally(_FORMAT, cells))
-
-    @classmethod
-    def from_bytes(cls, content: bytes, layout: Layout) -> Self:
-        """What `to_bytes` wrote, of this release or another with the same format.
-
-        Raises:
-            UnreadableSums: if it is damaged, or of a format that this release doesn't know.
-        """
-        try:
-            version = msgspec.msgpack.decode(content, type=tuple[int, msgspec.Raw])[0]
-            if version != _FORMAT:
-                raise UnreadableSums(f"they are of format {version}, and {_FORMAT} is known")
-            wire = msgspec.msgpack.decode(content, type=_WireTally)
-        except msgspec.MsgspecError as error:
-            raise UnreadableSums(str(error)) from error
-        tally = cls(layout)
-        tally.cells = {cell: ClusterSums.from_wire(sums, layout) for cell, sums in wire.cells}
-        return tally

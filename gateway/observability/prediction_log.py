@@ -45,6 +45,8 @@ class PredictionLine(msgspec.Struct):
     epoch: int | UnsetType = UNSET
     bucket: int | UnsetType = UNSET
     """What gave the request to its arm; unset where the caller named the arm. It names no unit."""
+    fallback_from: str | UnsetType = UNSET
+    """The arm whose bucket it is, where that failed and the champion answered."""
 
 
 class Answered(Protocol):
@@ -82,6 +84,7 @@ class PredictionLog:
         self,
         choice: Answered | None,
         bucket: int | None = None,
+        fallback_from: str | None = None,
         *,
         request_id: str,
         protocol: str,
@@ -109,6 +112,8 @@ class PredictionLog:
             line.version, line.epoch = choice.version, choice.epoch
         if bucket is not None:
             line.bucket = bucket
+        if fallback_from is not None:
+            line.fallback_from = fallback_from
         self._append(line)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._hand_over)

@@ -16,6 +16,9 @@ FAILURES = Family("gateway_failures", "Predictions that failed, by why.", Kind.C
 FAILURE_SECONDS = Family(
     "gateway_failure_seconds", "Time that failed predictions took, all together.", Kind.COUNTER, _ENDPOINT_ARM
 )
+FALLBACKS = Family(
+    "gateway_fallbacks", "Requests that the champion answered because this arm failed.", Kind.COUNTER, _ENDPOINT_ARM
+)
 REQUEST_SECONDS = Family(
     "gateway_request_seconds",
     "Time from the first byte of a request to the last of its answer.",
@@ -35,6 +38,11 @@ BATCH_REQUESTS = Family(
 )
 BATCH_ROWS = Family(
     "gateway_batch_rows", "Rows in a message to a model.", Kind.HISTOGRAM, ("model", "version"), _BATCH_BOUNDS
+)
+UNCOUNTED_REQUESTS = Family(
+    "gateway_uncounted_requests",
+    "Requests that no comparison counts, because the database was away too long.",
+    Kind.COUNTER,
 )
 DROPPED_LINES = Family("gateway_log_lines_dropped", "Log lines of predictions that nobody took.", Kind.COUNTER)
 

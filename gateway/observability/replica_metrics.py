@@ -2,9 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+from gateway.comparison.judge import Standing
+from gateway.observability import comparison_metrics
 from gateway.observability.metrics import SUPERVISOR, Family, Key, Kind, Labels, Metrics, MetricsFolder, worker_name
+from gateway.pool.processor_time import processor_s
 from gateway.pool.version_policy import SlotState
 from registry.entities import SlotStatus, VersionKey
 
@@ -13,6 +16,12 @@ _INTERVAL_S = 1.0
 EPOCH = Family("gateway_epoch", "Epoch of the routing table, the oldest that a worker answers from.", Kind.GAUGE)
 SLOTS = Family("gateway_slots", "Versions by the state that they are in.", Kind.GAUGE, ("state",))
 HOST_MEMORY = Family("gateway_host_memory_bytes", "Memory of a version's process.", Kind.GAUGE, ("model", "version"))
+HOST_CPU = Family(
+    "gateway_host_cpu_seconds",
+    "Processor time of a version's process since it began.",
+    Kind.GAUGE,
+    ("model", "version"),
+)
 PREDICTOR = Family(
     "gateway_predictor_info",
     "1 for the code that answers for a version, and why it is no faster one.",
@@ -35,11 +44,13 @@ class ReplicaMetrics:
         folder: MetricsFolder,
         *,
         statuses: Callable[[], Iterable[SlotStatus]],
+        host_pids: Callable[[], Mapping[VersionKey, int]],
         epoch: Callable[[], int],
         clock: Callable[[], float],
     ) -> None:
         self._folder = folder
         self._statuses = statuses
+        self._host_pids = host_pids
         self._epoch = epoch
         self._clock = clock
         self._metrics = Metrics()
@@ -64,6 +75,10 @@ class ReplicaMetrics:
             self._write(replaces=[name])
             self._folder.remove(name)
 
+    def judged(self, standings: Iterable[Standing]) -> None:
+        """Tell what is concluded of challengers."""
+        comparison_metrics.show(self._metrics, standings)
+
     async def run(self) -> None:
         """Write what there is to tell, until cancelled."""
         while True:
@@ -80,6 +95,7 @@ class ReplicaMetrics:
             HOST_MEMORY,
             {_labels((one.model, one.version)): float(one.memory_bytes) for one in statuses if one.memory_bytes},
         )
+        self._metrics.set_gauges(HOST_CPU, {_labels(key): processor_s(pid) for key, pid in self._host_pids().items()})
         self._metrics.set_gauges(PREDICTOR, {_predictor(one): 1.0 for one in statuses if one.predictor})
         self._metrics.forget_gone((_labels((one.model, one.version)) for one in statuses), self._clock())
 

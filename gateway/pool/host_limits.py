@@ -22,14 +22,14 @@ def held_bytes(pid: int) -> int:
     Their proportional set size: what is their own, and their part of what they share. So a host isn't charged with all
     of the libraries that it has from its warm parent, and can't hide what it shares with a child of its own.
     """
-    return sum(_held_by_one(member) for member in _family(pid))
+    return sum(_held_by_one(member) for member in family(pid))
 
 
 async def until_over(pid: int, bytes_max: int) -> int:
     """Wait until *pid*, with what it started, holds more than *bytes_max*; what it holds then."""
     while True:
         # What is shared counts whole here, so this is never less, and reading it costs next to nothing.
-        resident = sum(_resident_bytes(member) for member in _family(pid))
+        resident = sum(_resident_bytes(member) for member in family(pid))
         if resident > bytes_max:
             held = await asyncio.to_thread(held_bytes, pid)
             if held > bytes_max:
@@ -67,7 +67,7 @@ def _limit(what: int, wanted: int) -> None:
     resource.setrlimit(what, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """*pid* and all below it, as far as they can still be found."""
     members = [pid]
     for member in members:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from gateway.pool import frames
 from gateway.pool.absences import Absences
 from gateway.pool.messages import HostAddress
+from gateway.pool.processor_time import peer_pid
 from loaders.base import Answer, Batch, JsonAnswer
 from loaders.errors import BadInput, InvalidArtifact
 from loaders.mlmodel import parse_mlmodel
@@ -92,6 +93,11 @@ class ModelConnection(asyncio.Protocol):
     @property
     def closed(self) -> bool:
         return self._transport is None
+
+    @property
+    def host_pid(self) -> int | None:
+        """Whose process answers here, by the kernel's word; None once it has ended."""
+        return None if self._transport is None else peer_pid(self._transport.get_extra_info("socket"))
 
     @property
     def asked(self) -> int:

@@ -93,6 +93,10 @@ class ModelSlots:
     def statuses(self) -> list[SlotStatus]:
         return [slot.status() for slot in self._slots.values()]
 
+    def host_pids(self) -> dict[VersionKey, int]:
+        hosts = {key: slot.host for key, slot in self._slots.items()}
+        return {key: host.pid for key, host in hosts.items() if host is not None and host.pid is not None}
+
     def ready(self) -> frozenset[VersionKey]:
         """Those that could serve now, with the bytes that they are registered with."""
         return frozenset(

@@ -190,7 +190,7 @@ class Reconciler:
             generation = serving.generation(session)
             if generation == self._desired.generation:
                 return None
-            routes, table = endpoints.desired_routes(session), serving.newest_table(session)
+            routes, table = endpoints.desired_routes(session, now_ms=self._now_ms()), serving.newest_table(session)
             pinned = pins.list_pins(session)
             keys = aspired_versions(routes, [table], pinned, now_ms=self._now_ms(), warm_ms=self._warm_ms)
             return Desired(

@@ -179,6 +179,15 @@ class Batcher:
         self._stuck_at_s = math.inf
         self._alarm = _Alarm(self._look_at_the_time)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that haven't been sent yet."""
+        return len(self._queue) + len(self._alone)
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self._under_way or self._queue or self._alone)
+
     def ask(self, batch: Rows, params: Mapping[str, Any], deadline: Deadline) -> Asked:
         """Send *batch*, or have it wait for the next message; its `answer` is as if it had been asked for alone.
 

@@ -14,16 +14,16 @@ from gateway.access.identity import LOCAL, Identity
 from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_metrics import BatchMetrics
 from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, PredictionTimedOut
-from gateway.routing_table import CurrentTable, LiveRoute
+from gateway.routing_table import Choice, CurrentTable, LiveRoute
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import BUCKETS, bucket_of
 from loaders.base import Answer
 from loaders.payload import Data
-from loaders.signature import Signature, enforce_rows
+from loaders.signature import Signature, enforce_rows, takes_alike
 from registry.entities import CHAMPION
 from registry.uri import parse_model_uri
 from tracking.access.permissions import Permission
-from tracking.errors import ErrorCode, InvalidParameter, NotFound, TemporarilyUnavailable
+from tracking.errors import ErrorCode, InvalidParameter, NotFound, PermissionDenied, TemporarilyUnavailable
 
 ReadInput = Callable[[], tuple[Data, Mapping[str, Any] | None]]
 """Decodes the body. Called once the version is known, because a decoder may want its signature."""
@@ -73,6 +73,14 @@ class VersionNotInMemory(NotFound):
         )
 
 
+class KeptBehindGates(PermissionDenied):
+    def __init__(self, route: LiveRoute, version: int) -> None:
+        super().__init__(
+            f"Version {version} of {route.model!r} may take no more than a share of the traffic before a gate is met, "
+            f"so nobody asks for it by name; `titlebout gate list {route.model}` shows the gates."
+        )
+
+
 class ModelNotReady(TemporarilyUnavailable):
     def __init__(self, model: str, version: int) -> None:
         super().__init__(f"Version {version} of {model!r} is being brought back into memory.")
@@ -87,17 +95,6 @@ class Target(msgspec.Struct, frozen=True):
     version: int | None = None
     unit: str | None = None
     """What is assigned to an arm; None for the request itself."""
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """Who answers, and from which epoch."""
-
-    endpoint: str
-    model: str
-    version: int
-    arm: str
-    """Empty when a version was asked for by number."""
-    epoch: int
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -146,6 +143,7 @@ class Inference:
             EndpointNotServed, EndpointNotNamed: if the table has no such endpoint, or several and none is named.
             NoSuchArm: if it has, but not the arm that was asked for.
             VersionNotInMemory: if a version was asked for by number and isn't held.
+            KeptBehindGates: if an arm or a version was named that may take no more than its share.
         """
         if not self._current.received:
             raise NoTableYet
@@ -168,14 +166,17 @@ class Inference:
             # By number, whatever the split says; only what is in memory answers.
             if self._pool.find((route.model, version)) is None and version not in route.arms.values():
                 raise VersionNotInMemory(route, version)
-            return Choice(route.name, route.model, version, "", live.epoch), None
+            _ensure_open_by_name(route, version)
+            return Choice(route.name, route.model, version, "", live.epoch, route.id, route.period), None
         bucket = None
         if arm is None:
             bucket = self._bucket(route, target.unit)
             arm = route.owners[bucket]
         elif arm not in route.arms:
             raise NoSuchArm(arm, route)
-        return Choice(route.name, route.model, route.arms[arm], arm, live.epoch), bucket
+        else:
+            _ensure_open_by_name(route, route.arms[arm])
+        return route.choice(arm), bucket
 
     def _bucket(self, route: LiveRoute, unit: str | None) -> int:
         if unit is not None:
@@ -206,6 +207,34 @@ class Inference:
                     raise  # It may be what ended the host.
             connection = await self._connection(choice, deadline)
 
+    def ask_again(self, choice: Choice, before: Prediction, read_input: ReadInput, deadline: Deadline) -> Asked:
+        """Ask *choice*'s version what another answered *before*; it must be in memory now.
+
+        Raises:
+            ModelNotReady: if it isn't.
+            BadInput: naming the field that its signature refuses.
+            As `Batcher.ask`, for the rest.
+        """
+        connection = self._pool.find((choice.model, choice.version))
+        if connection is None:
+            raise ModelNotReady(choice.model, choice.version)
+        if takes_alike(connection.signature, before.signature):
+            rows, params = before.asked.batch, before.asked.params
+        else:
+            rows, params = enforce_rows(connection.signature, *read_input())
+        return self._batcher(connection).ask(rows, params, deadline)
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether a request, for whichever version, waits for the one before to be answered."""
+        return any(batcher.waiting for batcher in self._batchers.values())
+
+    def is_idle(self, choice: Choice) -> bool:
+        """Whether *choice*'s version has nothing to answer for this worker."""
+        connection = self._pool.find((choice.model, choice.version))
+        batcher = None if connection is None else self._batchers.get(connection)
+        return batcher is None or batcher.is_idle
+
     def _batcher(self, connection: ModelConnection) -> Batcher:
         batcher = self._batchers.get(connection)
         if batcher is None:
@@ -225,6 +254,11 @@ class Inference:
         if connection is None:
             raise ModelNotReady(choice.model, choice.version)
         return connection
+
+
+def _ensure_open_by_name(route: LiveRoute, version: int) -> None:
+    if not route.is_open_by_name(version):
+        raise KeptBehindGates(route, version)
 
 
 def find_route(routes: Mapping[str, LiveRoute], target: Target) -> tuple[LiveRoute, str | None, int | None]:

@@ -27,6 +27,7 @@ class LoggedAnswer(msgspec.Struct, frozen=True):
     version: int | None = None
     bucket: int | None = None
     unit: str | None = None
+    fallback_from: str | None = None
 
     @property
     def was_assigned(self) -> bool:
@@ -54,10 +55,12 @@ class Assignment:
         if bucket is None or not 0 <= bucket < len(self._owners):
             return f"there is no bucket {bucket}"
         due = self._of(bucket)
-        if line.arm != due.arm:
-            return f"bucket {bucket} is {due.arm}'s, not {line.arm}'s"
-        if line.version not in {None, due.version}:
-            return f"{due.arm} is version {due.version}, not {line.version}"
+        # Who failed was the one assigned; who answered instead is another matter.
+        arm, version = (line.arm, line.version) if line.fallback_from is None else (line.fallback_from, None)
+        if arm != due.arm:
+            return f"bucket {bucket} is {due.arm}'s, not {arm}'s"
+        if version not in {None, due.version}:
+            return f"{due.arm} is version {due.version}, not {version}"
         return None
 
     def _of(self, bucket: int) -> Explanation:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.pool.model_pool import ModelConnection, ModelPool
+from gateway.pool.processor_time import processor_s
 from gateway.routing_table import CurrentTable, LiveRoute
 from gateway.scoring.inference import ModelNotReady, NoSuchArm, NoTableYet, Target, VersionNotInMemory, find_route
 from loaders.signature import Signature
@@ -46,22 +47,31 @@ class ServedModels:
             NoTableYet, EndpointNotServed, NoSuchArm: if no prediction could be asked of it.
             VersionNotInMemory, ModelNotReady: if it isn't in memory.
         """
-        route, arm, version = self._find(target)
-        if version is None:
-            version = route.arms[arm or CHAMPION]
-        connection = self._connection(route, version)
+        route, connection = self._find_connection(target)
         held = sorted(connection.key[1] for connection in self._connections() if connection.key[0] == route.model)
         description = connection.description
         return ServedModel(
             endpoint=route.name,
             model=route.model,
-            version=version,
+            version=connection.key[1],
             arms=route.arms,
             flavor=description.flavor,
             signature=connection.signature,
             example=description.example,
             in_memory=tuple(held),
         )
+
+    def processor_time(self, target: Target) -> tuple[int, float]:
+        """Which process answers for *target*, and the processor seconds that it has spent until now.
+
+        Raises:
+            As `describe`.
+        """
+        route, connection = self._find_connection(target)
+        pid = connection.host_pid
+        if pid is None:
+            raise ModelNotReady(route.model, connection.key[1])
+        return pid, processor_s(pid)
 
     def names(self) -> list[str]:
         """All endpoints that the caller may see."""
@@ -88,6 +98,10 @@ class ServedModels:
         if version is None and arm is not None:
             version = route.arms[arm]
         return route.model, None if version is None else frozenset({version})
+
+    def _find_connection(self, target: Target) -> tuple[LiveRoute, ModelConnection]:
+        route, arm, version = self._find(target)
+        return route, self._connection(route, route.arms[arm or CHAMPION] if version is None else version)
 
     def _find(self, target: Target) -> tuple[LiveRoute, str | None, int | None]:
         if not self._current.received:

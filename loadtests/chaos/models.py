@@ -40,6 +40,19 @@ def busy(answer: int) -> PythonModel:
     return Busy()
 
 
+def steady(steps: int) -> PythonModel:
+    """Takes so many steps for each row, so that a request costs what it costs, whatever it is batched with."""
+
+    class Steady(PythonModel):
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> list[int]:  # noqa: ARG002
+            total = 0
+            for number in range(steps * len(model_input)):
+                total += number * number
+            return [steps] * len(model_input)
+
+    return Steady()
+
+
 def waiting(milliseconds: int) -> PythonModel:
     """Takes so long by the clock, and no processor: as one does whose work is done elsewhere."""
 
@@ -142,6 +155,7 @@ def heavy(mebibytes: int) -> PythonModel:
 
 KINDS: dict[str, Callable[[str], PythonModel]] = {
     "busy": lambda word: busy(int(word)),
+    "steady": lambda word: steady(int(word)),
     "waiting": lambda word: waiting(int(word)),
     "obedient": lambda _: obedient(),
     "unloadable": unloadable,

@@ -55,7 +55,7 @@ def _trained(name: str, steps: int) -> Registered:
 
 def _written(name: str, kind: str, word: str) -> Registered:
     # A signature and no example: a row to warm up with comes of it, and MLflow doesn't try the model here and now.
-    signature = _WORDS if kind in {"obedient", "unloadable"} else None
+    signature = _WORDS if kind in {"obedient", "steady", "unloadable"} else None
     logged = mlflow.pyfunc.log_model(
         name="model",
         python_model=KINDS[kind](word),

@@ -160,5 +160,5 @@ def test_a_gate_that_makes_no_sense_is_refused_and_changes_nothing(iris, by, gat
 
 def test_what_the_command_line_cannot_read_it_says(titlebout, iris):
     for needs in ("luck", "accuracy > ", "accuracy >= 1e", "0.9 <= accuracy?"):
-        assert "expected a metric" in titlebout("boss", "gate", "set", "iris", "g", needs, status=2)
+        assert "expected one like 'accuracy >= 0.9'" in titlebout("boss", "gate", "set", "iris", "g", needs, status=2)
     assert "has no gate" in titlebout("eve", "gate", "list", "iris")

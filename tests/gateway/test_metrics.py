@@ -8,7 +8,7 @@ from gateway.observability.metrics import Family, Kind, Metrics, MetricsFolder, 
 from gateway.observability.prediction_metrics import ArmMetrics, BatchMetrics
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.version_policy import SlotState
-from gateway.scoring.inference import Choice
+from gateway.routing_table import Choice
 from registry.entities import SlotStatus
 
 REQUESTS = Family("asked", "Requests.", Kind.COUNTER, ("model", "version"))
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def replica(folder):
-    return ReplicaMetrics(folder, statuses=list, epoch=lambda: 7, clock=lambda: 0.0)
+    return ReplicaMetrics(folder, statuses=list, host_pids=dict, epoch=lambda: 7, clock=lambda: 0.0)
 
 
 def read(folder, name, by="le"):
@@ -85,7 +85,7 @@ def test_a_replica_says_which_versions_it_has_and_what_answers(folder):
         ),
         SlotStatus(model="iris", version=2, state="FAILED"),
     ]
-    replica = ReplicaMetrics(folder, statuses=lambda: statuses, epoch=lambda: 7, clock=lambda: 0.0)
+    replica = ReplicaMetrics(folder, statuses=lambda: statuses, host_pids=dict, epoch=lambda: 7, clock=lambda: 0.0)
     for state, now_s in ((SlotState.FETCHING, 10.0), (SlotState.LOADING, 11.0), (SlotState.READY, 10.2)):
         replica.slot_changed(("iris", 1), state, now_s)
     replica._look()

@@ -17,8 +17,9 @@ from gateway.api.open_inference.scoring import OpenInference
 from gateway.api.request_body import BodyTooLarge, UnknownEncoding
 from gateway.api.scoring.bodies import decode_json
 from gateway.errors import status_of
+from gateway.routing_table import Choice
 from gateway.scoring.batching import Asked, Deadline
-from gateway.scoring.inference import Choice, Prediction
+from gateway.scoring.inference import Prediction
 from loaders.base import Batch, Form, JsonAnswer
 from loaders.columns import ColumnSpec, ColumnType
 from loaders.errors import BadInput

@@ -8,7 +8,7 @@ from gateway.api.open_inference.statistics import read_statistics
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import Metrics, MetricsFolder
 from gateway.observability.prediction_metrics import ArmMetrics, BatchMetrics
-from gateway.scoring.inference import Choice
+from gateway.routing_table import Choice
 from tracking.access.caller import CALLER, PROGRAM
 from tracking.access.grants import Grant
 from tracking.access.permissions import Permission

@@ -8,7 +8,7 @@ import threading
 
 from gateway.observability.metrics import Number
 from gateway.observability.prediction_log import PredictionLog
-from gateway.scoring.inference import Choice
+from gateway.routing_table import Choice
 
 CHOICE = Choice("flowers", "iris", 3, "champion", 9)
 FIELDS = [

@@ -5,7 +5,7 @@ import pytest
 
 from gateway.api.scoring.bodies import Bodies
 from gateway.api.scoring.sagemaker import SageMakerScoring
-from gateway.scoring.inference import Choice
+from gateway.routing_table import Choice
 
 DIALECT = SageMakerScoring(Bodies(None, 1))  # No body is read here.
 CHOICE = Choice("iris", "iris", 1, "champion", 1)

@@ -69,6 +69,7 @@ def test_each_figure_of_a_prediction_is_exposed_and_what_answers_is_said_with_it
         ("gateway_load_seconds_bucket", {}),
         ("gateway_epoch", {}),
         ("gateway_host_memory_bytes", iris),
+        ("gateway_host_cpu_seconds", iris),
         ("gateway_predictor_info", {**iris, "predictor": "sklearn", "reason": "acceleration is switched off"}),
     ]:
         values = [one.value for one in found[name] if labels.items() <= one.labels.items()]

@@ -11,6 +11,7 @@ from registry import aliases, approvals, endpoints, epochs, gates, history, mode
 from registry.entities import ApprovalNeeded, Gate, MetricNeeded, SlotStatus
 from registry.errors import GateNotFound, GatesNotMet
 from registry.gates import Override
+from registry.reach import reach_of
 from registry.sources import Claim, SourcePolicy
 from tracking import experiments, runs
 from tracking.access.caller import Caller, set_caller
@@ -241,7 +242,7 @@ class World:
             model = models.find_model(self.session, name)
             for alias, version in (model.aliases if model and names else {}).items():
                 run_id = versions.get_version(self.session, name, version).run_id
-                is_gated = alias == "champion" or endpoints.share_of(self.session, name, alias) > 1_000
+                is_gated = alias == "champion" or reach_of(self.session, name).most_bp(version) > 1_000
                 if is_gated and run_id != self._runs[True]:
                     found.append((name, alias, version))
         return found

@@ -25,7 +25,7 @@ def work(session):
     search.search_models(session, Query())
     search.search_versions(session, Query())
     endpoints.list_endpoints(session)
-    endpoints.desired_routes(session)
+    endpoints.desired_routes(session, now_ms=NOW)
     serving.list_replicas(session, now_ms=NOW)
 
 

@@ -1,8 +1,9 @@
 """What is served next, as a table of decisions."""
 
+import msgspec
 import pytest
 
-from registry.entities import DesiredRoute, Endpoint, Route, RoutingTable, Split
+from registry.entities import NO_PERIOD, DesiredRoute, Endpoint, Route, RoutingTable, Split
 from registry.routing_plan import next_routes
 
 ENDPOINT = Endpoint(id="e1", name="iris", model="iris", salt="s", created_ms=0)
@@ -86,6 +87,19 @@ def test_next_routes(current, desired, in_memory, arms):
 def test_an_arm_that_never_served_leaves_its_buckets_with_the_champion():
     (route,) = next_routes(RoutingTable(), [wish(champion=1, challenger=2)], ready(1))
     assert route.owners == (("champion", 10_000),)
+    # By which nothing is to be compared.
+    assert route.period == NO_PERIOD
+    (route,) = next_routes(RoutingTable(routes=(route,)), [wish(champion=1, challenger=2)], ready(1, 2))
+    assert (route.owners, route.period) == (SPLIT.owners, SPLIT.period)
+
+
+def test_an_arm_in_the_dark_keeps_no_period_waiting():
+    dark = msgspec.structs.replace(
+        SPLIT, shares_bp={"champion": 10_000, "challenger": 0}, owners=(("champion", 10_000),)
+    )
+    desired = DesiredRoute(endpoint=ENDPOINT, split=dark, versions={"champion": 1, "challenger": 2})
+    (route,) = next_routes(RoutingTable(), [desired], ready(1))
+    assert route.period == dark.period
 
 
 def test_a_renamed_model_answers_as_before_until_its_new_name_is_loaded():

@@ -31,6 +31,8 @@ class Permission(StrEnum):
     """Move an alias, or a share, though a gate isn't met; with a reason, which is kept."""
     VERSION_APPROVE = "version:approve"
     """Vouch for versions that others have registered, where a gate asks for it."""
+    LOAD_TEST_WRITE = "load_test:write"
+    """Keep the report of a load test beside a version, which a gate may ask for."""
     ACCESS_READ = "access:read"
     ACCESS_WRITE = "access:write"
     """Give others access, up to one's own."""
@@ -53,7 +55,9 @@ PERMISSIONS_OF: dict[Role, frozenset[Permission]] = {
     Role.SCORER: frozenset({Permission.SCORE}),
     Role.PUBLISHER: _VIEWING | {Permission.TRACKING_WRITE, Permission.ARTIFACT_WRITE, Permission.REGISTRY_WRITE},
     Role.PROMOTER: _VIEWING
-    | {Permission.ALIAS_WRITE, Permission.SPLIT_WRITE, Permission.SCORE_FORCED, Permission.VERSION_APPROVE},
+    | {Permission.ALIAS_WRITE, Permission.SPLIT_WRITE, Permission.SCORE_FORCED, Permission.VERSION_APPROVE}
+    # Not a publisher's: no gate should be passed by the word of whoever made the model.
+    | {Permission.LOAD_TEST_WRITE},
     Role.ADMIN: frozenset(Permission) - {Permission.PUBLIC, Permission.SELF},
 }
 """What a role may do, within what it is granted for. `PUBLIC` and `SELF` need no grant."""
@@ -67,6 +71,7 @@ READING_OF: dict[Permission, Permission] = {
     Permission.GATE_WRITE: Permission.REGISTRY_READ,
     Permission.GATE_OVERRIDE: Permission.REGISTRY_READ,
     Permission.VERSION_APPROVE: Permission.REGISTRY_READ,
+    Permission.LOAD_TEST_WRITE: Permission.REGISTRY_READ,
     Permission.WEBHOOK_WRITE: Permission.WEBHOOK_READ,
     Permission.ACCESS_WRITE: Permission.ACCESS_READ,
 }

@@ -9,7 +9,8 @@ from gateway.api.scoring.bodies import Bodies
 from gateway.api.scoring.invocations import Headings, Invocation
 from gateway.api.scoring.walk import Ask, Dialect, Headers, header_text, header_value
 from gateway.auth import needs
-from gateway.scoring.inference import Choice, Target
+from gateway.routing_table import Choice
+from gateway.scoring.inference import Target
 from tracking.access.permissions import Permission
 
 

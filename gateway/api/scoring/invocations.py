@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from gateway.api.scoring.bodies import Bodies
 from gateway.api.scoring.media_types import accepted, content_type
 from gateway.api.scoring.walk import Ask, Headers, Reply
-from gateway.scoring.inference import Choice, Prediction, ReadInput, Target
+from gateway.routing_table import Choice
+from gateway.scoring.inference import Prediction, ReadInput, Target
 
 Headings = Sequence[tuple[bytes, bytes]]
 

@@ -34,6 +34,13 @@ def plain(answer: Batch) -> Any:
             return records({name: listed(values) for name, values in answer.columns.items()})
 
 
+def row_of(answer: Batch, row: int) -> Any:
+    """One row of what `plain` writes."""
+    one = Batch(answer.form, {name: values[row : row + 1] for name, values in answer.columns.items()})
+    written = plain(one)
+    return {name: values[0] for name, values in written.items()} if answer.form is Form.TENSORS else written[0]
+
+
 def records(columns: dict[str, Any]) -> list[dict[str, Any]]:
     """Rows out of columns of equal length."""
     names = list(columns)

@@ -14,7 +14,8 @@ import msgspec
 from gateway.api.scoring.bodies import Bodies
 from gateway.api.scoring.invocations import Headings, Invocation
 from gateway.api.scoring.walk import Ask, Dialect, Headers, RawHeaders, Reply, header_text, header_value
-from gateway.scoring.inference import Choice, Target
+from gateway.routing_table import Choice
+from gateway.scoring.inference import Target
 
 _VARIANT = b"x-amzn-sagemaker-target-variant"
 _SESSION = b"x-amzn-sagemaker-session-id"

@@ -20,16 +20,20 @@ from gateway.access.credentials import NoCredentials
 from gateway.access.identity import NOBODY, Identity
 from gateway.api.browser_headers import NOSNIFF
 from gateway.api.request_body import read_body
-from gateway.errors import INTERNAL_MESSAGE, error_body, headers_of, status_of
+from gateway.comparison.counting import ArmCounter, Counting
+from gateway.comparison.single_predictions import find_single
+from gateway.errors import INTERNAL_MESSAGE, STATUS, error_body, headers_of, status_of
 from gateway.observability.logs import REQUEST_ID
 from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_log import PredictionLog
-from gateway.observability.prediction_metrics import ArmMetrics
+from gateway.observability.prediction_metrics import FALLBACKS, ArmMetrics
 from gateway.observability.tracing import PredictionTracer, Step
-from gateway.routing_table import CurrentTable
+from gateway.routing_table import Choice, CurrentTable
 from gateway.scoring.batching import Deadline
-from gateway.scoring.inference import Choice, EndpointNotServed, Inference, Prediction, ReadInput, Target
+from gateway.scoring.inference import EndpointNotServed, Inference, Prediction, ReadInput, Target
+from gateway.scoring.shadow import Shadows
 from gateway.whole_answers import find_offer
+from registry.entities import Cell
 from tracking.errors import ErrorCode, InvalidParameter, ServingError
 
 _log = logging.getLogger(__name__)
@@ -127,6 +131,8 @@ class Scoring:
         metrics: Metrics,
         log: PredictionLog | None,
         tracer: PredictionTracer | None = None,
+        counting: Counting | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
         self._inference = inference
         self._current = current
@@ -140,6 +146,8 @@ class Scoring:
         self._metrics = metrics
         self._log = log
         self._tracer = tracer
+        self._counting = counting
+        self._shadows = shadows
         self._known: dict[Choice | None, _Known] = {}
         metrics.when_forgotten = self._known.clear
 
@@ -178,11 +186,16 @@ class Scoring:
             _log.exception("prediction_crashed")
             walk.failure = ErrorCode.INTERNAL_ERROR
             status, reply = dialect.refuse(500, ErrorCode.INTERNAL_ERROR, INTERNAL_MESSAGE, walk.choice)
+        if walk.failed is not None:
+            failed_arm = b"x-titlebout-fallback-from", header_value(walk.failed.choice.arm)
+            reply = Reply(reply.content, reply.content_type, [*reply.headers, failed_arm])
         known = self._known.get(walk.choice) or self._get_to_know(walk.choice)
         if not self._send_whole(scope, status, reply, known):
             await _send(send, status, reply, self._said(known))
         ended_s = time.monotonic()
         self._account(dialect, walk, known.metrics, status, ended_s - walk.arrived_s)
+        self._count(walk, known, ended_s - walk.arrived_s)
+        self._have_shadowed(walk)
         if self._tracer is not None:
             attributes: dict[str, str | int] = {
                 "http.request.method": scope["method"],
@@ -192,6 +205,14 @@ class Scoring:
                 "titlebout.request_id": REQUEST_ID.get(),
             }
             _trace(self._tracer, headers, walk, Step("predict request", walk.arrived_s, ended_s), attributes)
+
+    def _have_shadowed(self, walk: "Walk") -> None:
+        """Offer a shadow what was asked, if the split said who answers and they did."""
+        choice, prediction = walk.choice, walk.prediction
+        if choice is None or choice.shadowing is None or walk.bucket is None or walk.failed is not None:
+            return
+        if self._shadows is not None and walk.encoded_s and prediction is not None and walk.read_input is not None:
+            self._shadows.offer(choice.shadowing, prediction, walk.read_input, walk.body_bytes)
 
     def _said(self, known: "_Known") -> RawHeaders:
         """The headers of every answer, whatever it is."""
@@ -229,11 +250,16 @@ class Scoring:
         read_input = ask.read(body)
         if not callable(read_input):
             read_input = await read_input
+        walk.read_input, walk.body_bytes = read_input, len(body)
         # From here to the question to the model nothing may be waited for, or the version chosen may be gone by then.
         choice, walk.bucket = self._inference.assign(ask.target, walk.identity)
-        walk.choice = choice
+        walk.choice, walk.unitless = choice, ask.target.unit is None
         walk.decoding_s = time.monotonic()
-        walk.prediction = prediction = await self._inference.predict(choice, read_input, deadline)
+        if choice.fallback is None or walk.bucket is None:
+            prediction = await self._inference.predict(choice, read_input, deadline)
+        else:
+            prediction = await self._predict_or_fall_back(walk, choice, choice.fallback, read_input, deadline)
+        walk.prediction = prediction
         walk.encoding_s = time.monotonic()
         reply = ask.reply(prediction)
         if not isinstance(reply, Reply):
@@ -241,13 +267,37 @@ class Scoring:
         walk.encoded_s = time.monotonic()
         return reply
 
+    async def _predict_or_fall_back(
+        self, walk: "Walk", choice: Choice, fallback: Choice, read_input: ReadInput, deadline: Deadline
+    ) -> Prediction:
+        """The answer of *choice*, or where that fails of *fallback*, for which half of the time is kept."""
+        try:
+            return await self._inference.predict(
+                choice, read_input, Deadline.after(walk.arrived_s, deadline.allowed_s / 2)
+            )
+        except ServingError as error:
+            if status_of(error) < 500 or time.monotonic() >= deadline.at_s:
+                raise
+            _log.warning("prediction_fell_back", extra={"code": error.code, "reason": error.message})
+            walk.failed = _Failed(choice, error.code, time.monotonic() - walk.arrived_s)
+        walk.choice = fallback
+        walk.decoding_s = time.monotonic()
+        return await self._inference.predict(fallback, read_input, deadline)
+
     def _get_to_know(self, choice: Choice | None) -> "_Known":
         if len(self._known) >= _KNOWN_MAX:
             self._known.clear()
         headers = [NOSNIFF, *_who_answers(choice)]
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-        known = self._known[choice] = _Known(ArmMetrics(self._metrics, choice), headers, lines)
+        known = self._known[choice] = _Known(
+            ArmMetrics(self._metrics, choice), headers, lines, self._counter_of(choice)
+        )
         return known
+
+    def _counter_of(self, choice: Choice | None) -> ArmCounter | None:
+        if self._counting is None or choice is None or not choice.is_compared:
+            return None
+        return self._counting.counter((choice.endpoint_id, Cell(choice.period, choice.arm, choice.version)))
 
     def _allowed_s(self, headers: Headers) -> float:
         """How long this request may take: what its caller says, but no longer than any may."""
@@ -272,16 +322,39 @@ class Scoring:
             metrics.encode.observe(walk.encoded_s - walk.encoding_s)
         if walk.failure is not None:
             metrics.failed(walk.failure, took_s)
+        if walk.failed is not None:
+            self._account_failed(walk.failed)
         if self._log is not None:
             self._log.predicted(
                 walk.choice,
                 walk.bucket,
+                None if walk.failed is None else walk.failed.choice.arm,
                 request_id=REQUEST_ID.get(),
                 protocol=dialect.name,
                 status=status,
                 rows=0 if prediction is None else prediction.rows,
                 took_s=took_s,
             )
+
+    def _account_failed(self, failed: "_Failed") -> None:
+        choice = failed.choice
+        known = self._known.get(choice) or self._get_to_know(choice)
+        known.metrics.failed(failed.code, failed.took_s)
+        self._metrics.number(FALLBACKS, choice.endpoint, choice.model, str(choice.version), choice.arm).add()
+
+    def _count(self, walk: "Walk", known: "_Known", took_s: float) -> None:
+        """Count the answer for comparisons, if the split said who gives it."""
+        if walk.bucket is None:
+            return
+        failure, prediction = walk.failure, walk.prediction
+        if walk.failed is not None:
+            # It speaks of the arm that failed, and not of the one that helped out.
+            failure, took_s = walk.failed.code, walk.failed.took_s
+            known = self._known.get(walk.failed.choice) or self._get_to_know(walk.failed.choice)
+        if known.counter is not None:
+            status = HTTP_200_OK if failure is None else STATUS[failure]
+            single = find_single(prediction.answer) if failure is None and prediction is not None else None
+            known.counter.note((walk.bucket, walk.unitless, status, took_s, single))
 
 
 class Walk(msgspec.Struct, eq=False):
@@ -297,6 +370,19 @@ class Walk(msgspec.Struct, eq=False):
     encoding_s: float = 0.0
     encoded_s: float = 0.0
     failure: ErrorCode | None = None
+    unitless: bool = False
+    failed: "_Failed | None" = None
+    """Who was to answer first, where another had to help out."""
+    read_input: ReadInput | None = None
+    body_bytes: int = 0
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    """An arm that couldn't answer, why, and how long it took to find out."""
+
+    choice: Choice
+    code: ErrorCode
+    took_s: float
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -306,6 +392,8 @@ class _Known(msgspec.Struct, frozen=True):
     headers: list[tuple[bytes, bytes]]
     lines: bytes
     """The same, as they stand in an answer."""
+    counter: ArmCounter | None = None
+    """What comparisons are made of; None where there is nothing to compare."""
 
 
 def _trace(
@@ -313,6 +401,8 @@ def _trace(
 ) -> None:
     choice, steps = walk.choice, []
     if choice is not None:
+        if walk.failed is not None:
+            attributes["titlebout.fallback_from"] = walk.failed.choice.arm
         attributes |= {
             "titlebout.endpoint": choice.endpoint,
             "titlebout.model": choice.model,

@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import Metrics, MetricsFolder
 from gateway.observability.prediction_metrics import ArmMetrics
-from gateway.scoring.inference import Choice
-from registry import aliases, approvals, endpoints, epochs, gates, models, serving, versions, webhooks
+from gateway.routing_table import Choice
+from registry import aliases, approvals, endpoints, epochs, gates, load_tests, models, serving, versions, webhooks
 from registry.entities import ApprovalNeeded, Gate, SlotStatus
-from registry.schema import VersionSignatureRow
+from registry.schema import ModelVersionRow, VersionSignatureRow
 from registry.sources import Claim, SourcePolicy
 from registry.webhook_events import WebhookEvent
 from registry.webhooks import WebhookChanges
+from tests.gateway.load_testing.reports import REPORT
 from tracking.access import keys, users
 from tracking.access.grants import Grant, Kind
 from tracking.access.tokens import create_token
@@ -23,6 +26,7 @@ NAMES = ("a", "a%", "a_b", "A", "a-b", "a@x", "ä𝒷")
 ALL = (Grant("admin"), Grant("scorer"))
 NOW_MS = 1_700_000_000_000
 LEASE_MS = 2**42
+DIGEST = "d" * 64
 
 POLICY = SourcePolicy(locate=lambda _: None, prefixes=("s3://shared",))
 
@@ -93,6 +97,10 @@ def _make(database: Database, thing: Thing) -> None:
         gate = Gate(name=mark, needs=ApprovalNeeded(), aliases=("unused",))
         gates.set_gate(session, name, gate, author=mark, now_ms=NOW_MS)
         approvals.approve(session, name, 1, author=mark, now_ms=NOW_MS, reason=mark)
+        session.get_one(ModelVersionRow, (name, 1)).digest = DIGEST
+        report = msgspec.structs.replace(REPORT, endpoint=mark)
+        tested = {"digest": DIGEST, "passed": True, "report": msgspec.json.encode(report).decode()}
+        load_tests.keep(session, name, 1, **tested, author=mark, now_ms=NOW_MS)
         session.add(VersionSignatureRow(name=name, version=1, key_id="k", bundle=mark, author=mark, created_ms=1))
         own = [Grant("viewer", Kind.MODEL, name)]
         users.create_user(session, thing.user, grants=own, password_hash=None, author=mark, own=ALL, now_ms=1)
@@ -102,7 +110,7 @@ def _make(database: Database, thing: Thing) -> None:
 
 def _slots(thing: Thing) -> list[SlotStatus]:
     return [
-        SlotStatus(model=thing.name, version=1, state="READY", predictor=thing.mark),
+        SlotStatus(model=thing.name, version=1, state="READY", predictor=thing.mark, digest=DIGEST),
         SlotStatus(model=thing.name, version=2, state="FAILED", reason=f"{thing.mark} is broken"),
     ]
 

@@ -132,12 +132,25 @@ READING: dict[str, Reading] = {
     f"{_MODEL}/signatures": by_path(f"{OURS}/models/{{name}}/versions/1/signatures"),
     f"{OURS}/models/{{name:str}}/gates": by_path(f"{OURS}/models/{{name}}/gates"),
     f"{_MODEL}/approvals": by_path(f"{OURS}/models/{{name}}/versions/1/approvals"),
+    f"{_MODEL}/load-tests": by_path(f"{OURS}/models/{{name}}/versions/1/load-tests"),
+    f"{_MODEL}/load-tests/{{number:int}}": by_path(f"{OURS}/models/{{name}}/versions/1/load-tests/1"),
+    f"{_MODEL}/load-tests/{{number:int}}/picture.svg": by_path(
+        f"{OURS}/models/{{name}}/versions/1/load-tests/1/picture.svg"
+    ),
     f"{OURS}/models/{{name:str}}/history": by_path(f"{OURS}/models/{{name}}/history"),
     f"{OURS}/history/check": Reading(of_all=[Ask(f"{OURS}/history/check")], for_all=True),
     f"{OURS}/status": _all(f"{OURS}/status", listed="endpoints"),
     f"{OURS}/endpoints/{{name:str}}": by_path(f"{OURS}/endpoints/{{endpoint}}"),
     f"{OURS}/endpoints/{{name:str}}/progress": by_path(f"{OURS}/endpoints/{{endpoint}}/progress"),
+    f"{OURS}/endpoints/{{name:str}}/shadow": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow"),
+    f"{OURS}/endpoints/{{name:str}}/shadow/inputs": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow/inputs"),
     f"{OURS}/endpoints/{{name:str}}/assignment": by_path(f"{OURS}/endpoints/{{endpoint}}/assignment"),
+    f"{OURS}/endpoints/{{name:str}}/versions/{{version:int}}/example": by_path(
+        f"{OURS}/endpoints/{{endpoint}}/versions/1/example", status=LOADING
+    ),
+    f"{OURS}/endpoints/{{name:str}}/versions/{{version:int}}/processor-time": by_path(
+        f"{OURS}/endpoints/{{endpoint}}/versions/1/processor-time", status=LOADING
+    ),
     # Here no version is in any memory; `test_registry_scopes_served` asks where they are.
     "/endpoints/{name:str}/openapi.json": by_path("/endpoints/{endpoint}/openapi.json", status=LOADING),
     "/endpoints/{name:str}/docs": by_path("/endpoints/{endpoint}/docs", status=LOADING),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -12,8 +13,9 @@ from gateway.app import _PROTOCOLS
 from gateway.auth import permission_of
 from gateway.settings import Settings
 from tests.conftest import running_api
-from tests.gateway.access.registry_world import ABSENT, Thing, build
+from tests.gateway.access.registry_world import ABSENT, DIGEST, Thing, build
 from tests.gateway.access.tracking_world import keep, let_in, signed_in
+from tests.gateway.load_testing.reports import REPORT
 from tracking.access.grants import Grant
 from tracking.access.permissions import Permission
 from tracking.database import Database
@@ -22,6 +24,7 @@ from tracking.schema import Base
 API = "/api/2.0/mlflow"
 OURS = "/api/1.0/titlebout"
 PREFIX = "s3://shared"
+TESTED = {"digest": DIGEST, "report": msgspec.to_builtins(REPORT)}
 MINE, THEIRS, HIDDEN = Thing("mine", "mark-mine"), Thing("theirs", "mark-theirs"), Thing("hidden", "mark-hidden")
 SEES = ("viewer:model:theirs", "scorer:model:theirs", "access:read:model:theirs")
 ANN = tuple(map(Grant.parse, ("admin:model:mine*", *SEES)))
@@ -47,10 +50,15 @@ WRITING: dict[tuple[str, str], tuple[dict[str, Any], int]] = {
     ("DELETE", f"{OURS}/models/NAME/gates/g"): ({}, 200),
     ("PUT", f"{OURS}/models/NAME/versions/1/approvals"): ({"reason": "r"}, 200),
     ("DELETE", f"{OURS}/models/NAME/versions/1/approvals"): ({}, 200),
+    ("POST", f"{OURS}/models/NAME/versions/1/load-tests"): (TESTED, 200),
     ("PUT", f"{OURS}/pins/NAME/2"): ({}, 200),
     ("POST", "/v2/repository/models/NAME/versions/1/load"): ({}, 200),
     ("POST", "/v2/repository/models/NAME/unload"): ({}, 200),
     ("PUT", f"{OURS}/endpoints/ENDPOINT/split"): ({"shares_bp": {"champion": 9_000, "challenger": 1_000}}, 200),
+    ("PUT", f"{OURS}/endpoints/ENDPOINT/fallback"): ({"on": True}, 200),
+    ("PUT", f"{OURS}/endpoints/ENDPOINT/shadow"): ({"arm": "challenger", "keep_inputs": 3}, 200),
+    ("DELETE", f"{OURS}/endpoints/ENDPOINT/shadow/inputs"): ({}, 200),
+    ("DELETE", f"{OURS}/endpoints/ENDPOINT/shadow"): ({}, 200),
     ("POST", f"{OURS}/endpoints/ENDPOINT/rollback"): ({}, NOTHING_TO_GO_BACK_TO),
     ("PATCH", f"{OURS}/endpoints/ENDPOINT"): ({"name": "mine-too"}, 200),
     ("POST", f"{OURS}/endpoints/mine-too/stop"): ({}, 200),
@@ -146,7 +154,8 @@ def test_hidden_is_absent_seen_is_refused_and_granted_is_done(server):
 
 def test_every_route_that_changes_what_models_grants_are_for_is_tried():
     kinds = {Permission.REGISTRY_WRITE, Permission.ALIAS_WRITE, Permission.SPLIT_WRITE, Permission.GATE_WRITE,
-             Permission.VERSION_APPROVE, Permission.WEBHOOK_WRITE, Permission.ACCESS_WRITE}  # fmt: skip
+             Permission.VERSION_APPROVE, Permission.LOAD_TEST_WRITE, Permission.WEBHOOK_WRITE,
+             Permission.ACCESS_WRITE}  # fmt: skip
     routes = {
         (str(method), path)
         for protocol in _PROTOCOLS

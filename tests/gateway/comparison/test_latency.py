@@ -5,20 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from gateway.comparison.latency import (
-    BOUNDS_S,
-    bucket_of,
-    no_requests,
-    quantile_ratio,
-    quantile_s,
-    quantile_sequence,
-)
-
-
-def counts_of(seconds):
-    counts = no_requests()
-    np.add.at(counts, [bucket_of(each) for each in seconds], 1)
-    return counts
+from gateway.comparison.latency import quantile_ratio, quantile_s, quantile_sequence
+from gateway.comparison.latency_counts import BOUNDS_S, counts_of, no_requests
 
 
 def latencies(median_s, n, seed=5):

@@ -1,6 +1,5 @@
-"""Sums merge in any order, over any number of workers, and survive being written."""
+"""Sums merge in any order, over any number of workers."""
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,6 +31,10 @@ def tally_of(counted) -> Tally:
     return tally
 
 
+def values_of(tally: Tally) -> dict[Cell, bytes]:
+    return {cell: sums.values.tobytes() for cell, sums in tally.cells.items()}
+
+
 def merged(*tallies: Tally) -> Tally:
     whole = Tally(SERVING)
     for tally in tallies:
@@ -43,22 +46,10 @@ def merged(*tallies: Tally) -> Tally:
 @given(TALLIES, TALLIES, TALLIES)
 def test_it_is_all_one_in_which_order_workers_are_merged(first, second, third):
     a, b, c = (tally_of(counted) for counted in (first, second, third))
-    whole = tally_of([*first, *second, *third]).to_bytes()
-    assert merged(a, b, c).to_bytes() == whole
-    assert merged(c, merged(b, a)).to_bytes() == whole
-    assert merged(merged(a, b), c).to_bytes() == whole
-
-
-@settings(deadline=None, max_examples=60)
-@given(TALLIES)
-def test_what_is_written_is_read_again(counted):
-    tally = tally_of(counted)
-    assert Tally.from_bytes(tally.to_bytes(), SERVING).to_bytes() == tally.to_bytes()
-
-
-def test_only_clusters_in_which_something_happened_are_written():
-    tally = tally_of([(Cell(1, "challenger", 2), 7, Column.REQUESTS, 1)])
-    assert len(tally.to_bytes()) < 200
+    whole = values_of(tally_of([*first, *second, *third]))
+    assert values_of(merged(a, b, c)) == whole
+    assert values_of(merged(c, merged(b, a))) == whole
+    assert values_of(merged(merged(a, b), c)) == whole
 
 
 def test_many_are_counted_like_one_after_the_other():
@@ -80,20 +71,6 @@ def test_a_column_of_another_release_is_dropped_and_a_missing_one_starts_at_zero
     read = ClusterSums.from_wire(wire, SERVING)
     assert read.row(Column.REQUESTS)[5] == 3
     assert read.values.sum() == 3
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"\x00" * 40, id="no list"),
-        pytest.param(msgspec.msgpack.encode((99, [])), id="another format"),
-        pytest.param(tally_of([(Cell(1, "champion", 1), 7, Column.REQUESTS, 1)]).to_bytes()[:-3], id="cut off"),
-    ],
-)
-def test_damaged_sums_are_refused(content):
-    with pytest.raises(UnreadableSums):
-        Tally.from_bytes(content, SERVING)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from gateway.pool import frames
 from gateway.pool.absences import Absences
 from gateway.pool.messages import HostAddress, ModelDescription
 from gateway.pool.model_pool import HostGone, ModelPool
-from gateway.routing_table import CurrentTable
+from gateway.routing_table import Choice, CurrentTable
 from gateway.scoring.batching import Deadline, Limits
-from gateway.scoring.inference import Choice, Inference, ModelNotReady
+from gateway.scoring.inference import Inference, ModelNotReady
 from loaders.payload import read_document
 
 CHOICE = Choice(endpoint="iris", model="iris", version=1, arm="champion", epoch=1)

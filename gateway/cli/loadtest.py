@@ -1,0 +1,178 @@
+"""`titlebout loadtest`."""
+
+import platform
+import sys
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import click
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from gateway.cli.client import Client
+from gateway.cli.durations import Duration
+from gateway.cli.load_target import Inputs, find, in_memory, read_inputs
+from gateway.cli.options import server_option
+from gateway.load_testing.plan import FOR_S_MAX, USERS_MAX, Moment, Plan, Seen
+from gateway.load_testing.report import Asked, Comparison, Machine, Report, said_of_comparison
+from gateway.load_testing.running import CannotRun, run
+from gateway.load_testing.slo import SLOS_MAX, Slo, judge, parse_slo
+from gateway.pool.machine import usable_processors
+from tracking.errors import InvalidParameter, ServingError
+
+_NOT_PASSED, _COULD_NOT_RUN = 1, 2
+_BUSY = 0.9
+_FAILURES_SHOWN = 5
+
+
+@click.command()
+@click.argument("model")
+@click.argument("version", metavar="ALIAS|VERSION")
+@click.option("--users", type=click.IntRange(1, USERS_MAX), default=50, show_default=True, help="Who ask at once.")
+@click.option(
+    "--for",
+    "for_s",
+    type=Duration(1.0, FOR_S_MAX),
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="How long, as in 30s or 5m; where two versions take turns, for both.",
+)
+@click.option(
+    "--slo",
+    "slos",
+    multiple=True,
+    metavar="SLO",
+    help="What must hold: p99=50ms (mean, p50, p90, p95, max too), failures=0, failures=0.1%, rps=100.  "
+    "[default: failures=0]",
+)
+@click.option("--input", "given", type=click.File("rb"), metavar="FILE", help="Bodies to send, JSON, one on each line.")
+@click.option("--against", metavar="ALIAS|VERSION", help="Which mustn't be quicker.  [default: champion]")
+@click.option("--alone", is_flag=True, help="Compare it with none.")
+@server_option
+def command(
+    *,
+    model: str,
+    version: str,
+    users: int,
+    for_s: float,
+    slos: tuple[str, ...],
+    given: BinaryIO | None,
+    against: str | None,
+    alone: bool,
+    server: str,
+) -> None:
+    """Put a version of MODEL under load, and keep the report beside it.
+
+    The version takes turns with the champion, so that both meet the same machine, and is slower if it surely takes more
+    processor time for a request. One that isn't in memory is pinned for as long as it takes. The status is 0 if all
+    SLOs were kept and it isn't slower, 1 if not, and 2 if the test could not be run.
+    """
+    if alone and against:
+        raise click.UsageError("--alone and --against are contrary.")
+    console, client = Console(highlight=False, soft_wrap=True, markup=False), Client(server)
+    try:
+        asked = _read_slos(slos)
+        target = find(client, model.removeprefix("models:/"), version, against, alone=alone)
+        with in_memory(client, console, target) as digest:
+            inputs = read_inputs(client, target, given)
+            plan = Plan(
+                url=client.url,
+                authorization=client.authorization,
+                endpoint=target.endpoint,
+                version=target.version,
+                against=target.against,
+                users=users,
+                for_s=for_s,
+                bodies=inputs.bodies,
+            )
+            report = _report(plan, inputs, asked, _run(console, plan))
+            _show(console, report)
+            kept = client.keep_load_test(target.model, target.version, digest, msgspec.to_builtins(report))
+    except ServingError as error:
+        Console(stderr=True).print(f"[red]Error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
+        sys.exit(_COULD_NOT_RUN)
+    said = "passed" if kept["passed"] else "not passed"
+    console.print(f"{said}; kept as load test {kept['number']} of version {target.version}, digest {digest[:12]}")
+    if not kept["passed"]:
+        sys.exit(_NOT_PASSED)
+
+
+def _read_slos(slos: Sequence[str]) -> list[Slo]:
+    if len(slos) > SLOS_MAX:
+        raise InvalidParameter(f"At most {SLOS_MAX} SLOs are judged at once.")
+    return [parse_slo(text) for text in slos or ("failures=0",)]
+
+
+def _run(console: Console, plan: Plan) -> Seen:
+    """Follow the load on a line that changes, on a terminal; elsewhere without one."""
+    beside = f", by turns with version {plan.against}" if plan.against is not None else ""
+    console.print(f"Version {plan.version} of {plan.endpoint}{beside}: {plan.users} users for {plan.for_s:g} s")
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        for said in run(plan):
+            if isinstance(said, Seen):
+                return said
+            live.update(Text(_line(said)), refresh=True)
+    raise CannotRun("The load ended before it was seen.")
+
+
+def _line(moment: Moment) -> str:
+    latency = "" if moment.p50_ms is None else f"  p50 {moment.p50_ms:.1f} ms  p99 {moment.p99_ms:.1f} ms"
+    counted = f"{moment.requests} requests  {moment.failed} failed"
+    return f"{moment.doing}  {counted}{latency}  {moment.left_s:.0f} s left"
+
+
+def _report(plan: Plan, inputs: Inputs, slos: Sequence[Slo], seen: Seen) -> Report:
+    asked = Asked(
+        users=plan.users,
+        for_s=plan.for_s,
+        slos=[str(slo) for slo in slos],
+        input=inputs.origin,
+        bodies=len(inputs.bodies),
+    )
+    return Report(
+        endpoint=plan.endpoint,
+        version=plan.version,
+        asked=asked,
+        tested=seen.tested,
+        slos=[judge(slo, seen.tested) for slo in slos],
+        comparison=_comparison(plan, seen),
+        series=seen.series,
+        server=seen.server,
+        client=Machine(name=platform.node(), processors=usable_processors()),
+        client_processor_share=seen.client_processor_share,
+    )
+
+
+def _comparison(plan: Plan, seen: Seen) -> Comparison | None:
+    if seen.baseline is None or seen.slower is None or seen.processor is None or seen.latency is None:
+        return None
+    return Comparison(
+        baseline=seen.baseline,
+        slower=seen.slower,
+        processor=seen.processor,
+        latency=seen.latency,
+        window_s=plan.window_s,
+    )
+
+
+def _show(console: Console, report: Report) -> None:
+    tested = report.tested
+    console.print(f"requests   {tested.requests}  ({tested.rps:.0f}/s over {tested.seconds:.1f} s)")
+    console.print(f"failures   {tested.failed}")
+    for what, count in list(tested.failures.items())[:_FAILURES_SHOWN]:
+        console.print(f"  {count:>6} x {what}")
+    if tested.p50_ms is not None:
+        quantiles = (("p50", tested.p50_ms), ("p95", tested.p95_ms), ("p99", tested.p99_ms), ("max", tested.max_ms))
+        console.print("latency    " + "  ".join(f"{name} {value:.1f} ms" for name, value in quantiles))
+    if tested.processor_ms is not None:
+        console.print(f"processor  {tested.processor_ms:.3g} ms a request, in the model's process")
+    for outcome in report.slos:
+        console.print(f"{'kept' if outcome.kept else 'BROKEN':<10} {outcome.slo}: {outcome.said}")
+    if report.comparison is not None:
+        console.print(f"{report.comparison.slower:<10} {said_of_comparison(report.comparison)}")
+    if report.client_processor_share > _BUSY:
+        console.print("The load took a whole processor of its own: latencies are its own as well; take fewer users.")
