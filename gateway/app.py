@@ -14,7 +14,19 @@ from litestar.plugins.core import MsgspecDIPlugin
 from litestar.types import ASGIApp
 
 from gateway.access.gatekeeper import Gatekeeper
-from gateway.api import access, assignment, gates, health, history, load_tests, metrics, shadows, signatures, titlebout
+from gateway.api import (
+    access,
+    assignment,
+    gates,
+    health,
+    history,
+    load_tests,
+    metrics,
+    rollouts,
+    shadows,
+    signatures,
+    titlebout,
+)
 from gateway.api.browser_guard import BrowserGuard
 from gateway.api.express import Express, Lanes
 from gateway.api.front import Front
@@ -60,6 +72,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     titlebout,
     history,
     gates,
+    rollouts,
     shadows,
     signatures,
     load_tests,

@@ -21,6 +21,7 @@ from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.comparison.judge import Judge
+from gateway.comparison.rollout_actor import RolloutActor
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.confinement.restraints import restraints_of
@@ -199,9 +200,10 @@ async def serve(
         )
         slots.when_changed = metrics.slot_changed
         workers.when_ended = metrics.worker_ended
+        replica_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         reconciler = Reconciler(
             settings,
-            replica_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
+            replica_id=replica_id,
             database=database,
             slots=slots,
             workers=workers,
@@ -228,6 +230,14 @@ async def serve(
         await life.enter_async_context(_running(metrics.run()))
         judge = Judge(database, interval_s=settings.comparison_interval_s, judged=metrics.judged)
         await life.enter_async_context(_running(judge.run()))
+        rollouts = RolloutActor(
+            database,
+            name=replica_id,
+            lead_ms=settings.switch_lead_ms,
+            warm_s=settings.former_champion_warm_s,
+            looked=metrics.rolling_out,
+        )
+        await life.enter_async_context(_running(rollouts.run()))
         await life.enter_async_context(_running(_sweep_uploads(store)))
         await life.enter_async_context(_running(WebhookDeliverer(settings, database, clock=time.time).run()))
         host, port = listener.getsockname()[:2]

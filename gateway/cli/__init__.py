@@ -16,6 +16,7 @@ _VERBS = {
     "status": ("gateway.cli.status", "What is desired, what is served, what is in memory."),
     "resolve": ("gateway.cli.resolve", "The version, source and digest that a model's URI means."),
     "promote": ("gateway.cli.promote", "Point an alias at a version; an arm's alias moves traffic."),
+    "rollout": ("gateway.cli.rollout", "Give a version more and more of the traffic, watched."),
     "rollback": ("gateway.cli.rollback", "Answer from the champion before again, at once."),
     "split": ("gateway.cli.split", "Share an endpoint's traffic between its arms."),
     "fallback": ("gateway.cli.fallback", "Have the champion answer where another arm fails."),

@@ -151,6 +151,19 @@ class Client:
     def forget_shadow_inputs(self, name: str) -> None:
         self._call("DELETE", f"{_endpoint_path(name)}/shadow/inputs")
 
+    def rollout(self, endpoint: str) -> dict[str, Any]:
+        return self._call("GET", f"{_OURS}/rollouts/{quote(endpoint, safe='')}")
+
+    def start_rollout(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return self._call("POST", f"{_OURS}/rollouts", json=asked)
+
+    def try_rollout(self, endpoint: str, asked: dict[str, Any]) -> dict[str, Any]:
+        return self._call("POST", f"{_OURS}/rollouts/{quote(endpoint, safe='')}/dry-run", json=asked)
+
+    def tell_rollout(self, endpoint: str, verb: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """*verb* is pause, resume, abort or promote."""
+        return self._call("POST", f"{_OURS}/rollouts/{quote(endpoint, safe='')}/{verb}", json=asked)
+
     def gates(self, model: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._call("GET", f"{_model_path(model)}/gates")["gates"]
         return found

@@ -13,7 +13,8 @@ import numpy as np
 
 from gateway.comparison.confidence_sequences import bernoulli_sequence
 from gateway.comparison.evidence import Evidence
-from gateway.comparison.guards import ALPHA, Guard, GuardKind
+from gateway.comparison.guard_findings import ALPHA
+from gateway.comparison.guards import Guard, GuardKind
 from gateway.comparison.latency import quantile_s
 from gateway.comparison.latency_counts import BOUNDS_S, Counts
 from gateway.comparison.sums import Column

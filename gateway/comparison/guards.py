@@ -1,41 +1,14 @@
-"""Guards of a rollout: what the challenger must not be, by the requests of both arms, whenever one looks.
+"""Guards of a rollout as people write them: what the challenger must not be."""
 
-A guard is *broken* once the challenger surely is what it mustn't be, *kept* once it surely isn't, and *open* before.
-Surely means wrong in one rollout of a thousand, over all looks and all guards of it together: a healthy version is put
-back as rarely as that, however long it is watched.
-"""
-
-import math
 import re
-from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
-import numpy as np
 
-from gateway.comparison.confidence_sequences import bernoulli_sequence
-from gateway.comparison.evidence import (
-    Evidence,
-    assignment_ratio,
-    compare_metric,
-    failure_ratio,
-    latency_ratio,
-    slowness_effect,
-)
-from gateway.comparison.latency import quantile_sequence
-from gateway.comparison.metrics import FAILURE_RATE, SLOW_RATE, metric_named
-from gateway.comparison.statistics import estimate, likeness_bound, pool
-from gateway.comparison.sums import Column
-from gateway.comparison.verdict import Verdict, judge
 from tracking.errors import InvalidParameter
 
-ALPHA = 0.001
-"""How often a rollout of a version that is no worse may be stopped at all, by any of its guards or its metric."""
-FAILURE_RATE_MIN = 0.001
-"""Below which nobody is alarmed by failures, however many times the champion's they are."""
-FAILURE_RATIO = 1.5
-SLOW_MARGIN = 0.01
-_CHAMPION_UNKNOWN = (0.0, math.inf)
+_FAILURE_RATIO = 1.5
+_SLOW_MARGIN = 0.01
 
 _GUARD = re.compile(
     r"(?P<name>failures|slow|p(?P<percent>[0-9]{1,2}(\.[0-9])?))(=(?P<value>[0-9.]+)(?P<unit>x|%|ms|s)?)?"
@@ -68,20 +41,6 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
     """Of a quantile: 0.99 for p99."""
 
 
-class Standing(StrEnum):
-    BROKEN = "broken"
-    KEPT = "kept"
-    OPEN = "open"
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be said of the challenger by one guard, or by the metric."""
-
-    name: str
-    standing: Standing
-    said: str
-
-
 def parse_guard(text: str) -> Guard:
     """Read ``failures``, ``failures=2x``, ``failures=1%``, ``p99=1.2x``, ``p99=50ms``, ``slow``, ``slow=2%``.
 
@@ -95,11 +54,11 @@ def parse_guard(text: str) -> Guard:
     value = _number(text, found["value"])
     match found["name"], unit:
         case "failures", "" | "x":
-            return Guard(text=text, kind=GuardKind.FAILURES_RATIO, limit=_within(text, value or FAILURE_RATIO, 1, 1e3))
+            return Guard(text=text, kind=GuardKind.FAILURES_RATIO, limit=_within(text, value or _FAILURE_RATIO, 1, 1e3))
         case "failures", "%":
             return Guard(text=text, kind=GuardKind.FAILURES_RATE, limit=_within(text, (value or 0) / 100, 1e-6, 1))
         case "slow", "" | "%":
-            limit = SLOW_MARGIN if value is None else value / 100
+            limit = _SLOW_MARGIN if value is None else value / 100
             return Guard(text=text, kind=GuardKind.SLOW, limit=_within(text, limit, 0, 1))
         case "failures" | "slow", _:
             raise GuardUnknown(text)
@@ -127,88 +86,3 @@ def _within(text: str, value: float, least: float, most: float) -> float:
     if not least <= value <= most:
         raise GuardUnknown(text)
     return value
-
-
-def findings(
-    evidence: Evidence, guards: Sequence[Guard], metric: str | None, *, margin: float = 0.0
-) -> tuple[Finding, ...]:
-    """What is to be said by each of *guards* and, at the end, by *metric* if there is one."""
-    alpha = ALPHA / max(1, len(guards) + (metric is not None))
-    found = [look(guard, evidence, alpha=alpha) for guard in guards]
-    if metric is not None:
-        found.append(look_at_metric(metric, evidence, margin=margin, alpha=alpha))
-    return tuple(found)
-
-
-def look(guard: Guard, evidence: Evidence, *, alpha: float) -> Finding:
-    """What is to be said by *guard*, at any time, wrong in *alpha* of the rollouts at most."""
-    match guard.kind:
-        case GuardKind.FAILURES_RATIO:
-            return _failures_ratio(guard, evidence, alpha)
-        case GuardKind.FAILURES_RATE:
-            lower, upper = _failure_rate(evidence, alpha)
-            said = f"between {lower:.2%} and {upper:.2%} of the requests failed"
-            return _finding(guard, (lower, upper), said)
-        case GuardKind.QUANTILE_RATIO:
-            lower, upper = _CHAMPION_UNKNOWN
-            if evidence.periods:
-                lower, upper = latency_ratio(evidence, guard.share, alpha=alpha)
-            said = f"p{guard.share * 100:g} is between {lower:.2f} and {upper:.2f} times the champion's"
-            return _finding(guard, (lower, upper), said)
-        case GuardKind.QUANTILE_S:
-            found = quantile_sequence(
-                evidence.latency[1], guard.share, alpha=alpha, design_effect=slowness_effect(evidence)
-            )
-            said = f"p{guard.share * 100:g} is between {found.lower_s * 1000:.1f} and {found.upper_s * 1000:.1f} ms"
-            return _finding(guard, (found.lower_s, found.upper_s), said)
-        case GuardKind.SLOW:
-            compared = compare_metric(evidence, SLOW_RATE, alpha=alpha)
-            ends = (float(compared.interval.lower), float(compared.interval.upper))
-            said = f"between {ends[0]:+.2%} and {ends[1]:+.2%} of the requests more are slow"
-            return _finding(guard, ends, said)
-
-
-def _finding(guard: Guard, ends: tuple[float, float], said: str) -> Finding:
-    lower, upper = ends
-    standing = Standing.BROKEN if lower > guard.limit else Standing.KEPT if upper <= guard.limit else Standing.OPEN
-    return Finding(name=guard.text, standing=standing, said=f"{said} (99.9 %, at any time)")
-
-
-def _failures_ratio(guard: Guard, evidence: Evidence, alpha: float) -> Finding:
-    lower, upper = failure_ratio(evidence, alpha=alpha)
-    asked, failed = evidence.total(1, Column.REQUESTS), evidence.total(1, Column.FAILURES)
-    times = f"between {lower:.2f} and {upper:.2g} times as often as the champion's"
-    said = f"{failed:.0f} of {asked:.0f} requests failed, {times}"
-    found = _finding(guard, (lower, upper), said)
-    if found.standing is Standing.BROKEN and failed < FAILURE_RATE_MIN * asked:
-        return msgspec.structs.replace(found, standing=Standing.OPEN)
-    return found
-
-
-def _failure_rate(evidence: Evidence, alpha: float) -> tuple[float, float]:
-    difference = pool([(estimate(FAILURE_RATE, one), estimate(FAILURE_RATE, other)) for one, other in evidence.serving])
-    effect = likeness_bound(FAILURE_RATE, evidence.serving, difference)
-    asked, failed = evidence.total(1, Column.REQUESTS), evidence.total(1, Column.FAILURES)
-    lower, upper = bernoulli_sequence(np.array(asked / effect), np.array(failed / effect), alpha=alpha)
-    return float(lower), float(upper)
-
-
-def look_at_metric(name: str, evidence: Evidence, *, margin: float, alpha: float) -> Finding:
-    """By the metric: broken if the challenger is surely worse by more than *margin*, kept if it surely isn't."""
-    metric = metric_named(name)
-    compared = compare_metric(evidence, metric, alpha=alpha)
-    if not (compared.champion_n and compared.challenger_n):
-        return Finding(name=name, standing=Standing.OPEN, said=NOTHING_COUNTED)
-    judged = judge(metric.better, compared.interval, assignment_ratio(evidence), minimal_effect=margin)
-    least, _ = sorted(
-        (metric.better.sign * float(compared.interval.lower), metric.better.sign * float(compared.interval.upper))
-    )
-    if judged.verdict is Verdict.WORSE:
-        standing = Standing.BROKEN
-    else:
-        standing = Standing.KEPT if least >= -margin and not judged.locked else Standing.OPEN
-    said = f"{name} is {compared.challenger:.4g} where the champion's is {compared.champion:.4g}; {judged.reason}"
-    return Finding(name=name, standing=standing, said=said)
-
-
-NOTHING_COUNTED = "nothing of it has been counted for both arms"

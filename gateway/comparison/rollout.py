@@ -1,30 +1,14 @@
 """What a rollout should do now: go, stop, wait for a person, or none of it yet. Pure."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import msgspec
 
-from gateway.comparison.guards import NOTHING_COUNTED, Finding, Standing
+from gateway.comparison.rollout_decision import NOTHING_COUNTED, Finding, Judged, Ruling, Standing
 from registry.rollout_entities import RolloutSpec
 
 LOAD_LONGEST_S = 900.0
 """How long a version may take to be in memory everywhere before a person is asked."""
-
-
-class Ruling(StrEnum):
-    GO = "go"
-    STOP = "stop"
-    WAIT = "wait"
-    """For a person."""
-    NOT_YET = "not_yet"
-
-
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """What should be done, and why in a sentence."""
-
-    ruling: Ruling
-    reason: str
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

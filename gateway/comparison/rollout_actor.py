@@ -7,12 +7,13 @@ on it. A replica that dies is followed by another once its lease has run out.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from sqlalchemy.orm import Session
 
 from gateway.comparison.rollout_decision import Decision, Move
+from gateway.comparison.rollout_looks import decide
 from registry import rollouts
 from registry.errors import GatesNotMet
 from registry.rollout_entities import Rollout
@@ -28,7 +29,10 @@ LEASE_MS = 5_000
 
 
 class RolloutActor:
-    """*name* is the replica's, *lead_ms* how far ahead an epoch begins, *warm_s* how long a former champion stays."""
+    """*name* is the replica's, *lead_ms* how far ahead an epoch begins, *warm_s* how long a former champion stays.
+
+    *looked* is told at each look of all that run, whoever acts on them.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class RolloutActor:
         lead_ms: int,
         warm_s: float,
         now_ms: Callable[[Session], int] | None = None,
+        looked: Callable[[Sequence[Rollout]], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._name = name
@@ -45,8 +50,7 @@ class RolloutActor:
         self._warm_ms = int(warm_s * 1000)
         # The database's, the one clock that all replicas share; tests have one of their own.
         self._now_ms = now_ms or database.now_ms
-        self.running: list[Rollout] = []
-        """All that run, whoever acts on them, as they were when they were last looked at."""
+        self._looked = looked
 
     async def run(self) -> None:
         """Act until cancelled."""
@@ -63,8 +67,9 @@ class RolloutActor:
     def look(self) -> None:
         """Look once at all that run, and do what is to be done. In a thread, as it asks the database."""
         with self._database.reading() as session:
-            self.running = rollouts.list_running(session)
-        for rollout in self.running:
+            running = rollouts.list_running(session)
+        self._looked(running)
+        for rollout in running:
             try:
                 self._carry_on(rollout)
             except RolloutMoved:
@@ -74,9 +79,6 @@ class RolloutActor:
     def _carry_on(self, seen: Rollout) -> None:
         if not self._may_act(seen):
             return
-        # It brings scipy, which supervisors without a rollout have no use for.
-        from gateway.comparison.rollout_looks import decide  # noqa: PLC0415
-
         with self._database.reading() as session:
             decision = decide(session, seen, now_ms=self._now_ms(session), warm_ms=self._warm_ms)
         try:

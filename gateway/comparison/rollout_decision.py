@@ -1,4 +1,4 @@
-"""What one look at a rollout comes to: light, so that who acts by it needn't bring what it was worked out with."""
+"""What one look at a rollout comes to: what was found, what follows from that, and what is to be done."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,6 +7,38 @@ from typing import Any
 import msgspec
 
 from registry.rollout_entities import Objective, Sample
+
+
+class Standing(StrEnum):
+    BROKEN = "broken"
+    KEPT = "kept"
+    OPEN = "open"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be said of the challenger by one guard, or by the metric."""
+
+    name: str
+    standing: Standing
+    said: str
+
+
+NOTHING_COUNTED = "nothing of it has been counted for both arms"
+
+
+class Ruling(StrEnum):
+    GO = "go"
+    STOP = "stop"
+    WAIT = "wait"
+    """For a person."""
+    NOT_YET = "not_yet"
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What should be done, and why in a sentence."""
+
+    ruling: Ruling
+    reason: str
 
 
 class Move(StrEnum):

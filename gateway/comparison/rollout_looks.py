@@ -1,7 +1,4 @@
-"""One look at a rollout: what there is to see of it in the database, and what should be done.
-
-It brings scipy, so a supervisor imports it when there is a rollout to look at.
-"""
+"""One look at a rollout: what there is to see of it in the database, and what should be done."""
 
 import math
 from typing import Any
@@ -11,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from gateway.comparison import burn, kept_sums
 from gateway.comparison.evidence import Evidence, assignment_ratio, gather
-from gateway.comparison.guards import Finding, findings, parse_guard
+from gateway.comparison.guard_findings import findings
+from gateway.comparison.guards import parse_guard
 from gateway.comparison.latency_counts import no_requests
-from gateway.comparison.metrics import metric_named
-from gateway.comparison.rollout import Judged, Ruling, Seen, judge_paused, judge_step
-from gateway.comparison.rollout_decision import Decision, Move
+from gateway.comparison.rollout import Seen, judge_paused, judge_step
+from gateway.comparison.rollout_decision import Decision, Finding, Judged, Move, Ruling
 from gateway.comparison.sums import SERVING, Column
 from registry import endpoints, serving
 from registry.entities import CHAMPION, Cell, Endpoint
@@ -26,14 +23,6 @@ _REQUESTS, _FAILURES = SERVING.index(Column.REQUESTS), SERVING.index(Column.FAIL
 
 _NOTHING = Decision(move=Move.NOTHING)
 _MOVE_OF = {Ruling.GO: Move.ADVANCE, Ruling.STOP: Move.STOP, Ruling.WAIT: Move.WAIT, Ruling.NOT_YET: Move.NOTE}
-
-
-def check_what_is_asked(spec: RolloutSpec) -> None:
-    """Raise `GuardUnknown` or `MetricUnknown` if *spec* names what there isn't."""
-    for guard in spec.guards:
-        parse_guard(guard)
-    if spec.metric is not None:
-        metric_named(spec.metric)
 
 
 def decide(session: Session, rollout: Rollout, *, now_ms: int, warm_ms: int) -> Decision:
@@ -63,6 +52,16 @@ def see(session: Session, endpoint: Endpoint, rollout: Rollout, *, now_ms: int) 
         else f"the challenger was given {ratio.observed:.2%} of the requests where the split says {ratio.asked:.2%}",
         problem=_problem(session, rollout, now_ms),
     )
+
+
+def judge_beforehand(session: Session, rollout: Rollout, *, now_ms: int) -> tuple[Judged, tuple[Finding, ...]]:
+    """What *rollout*, which hasn't begun, would do now, by what its two versions have been asked so far."""
+    asked = msgspec.structs.replace(rollout, first_period=1)
+    evidence = evidence_of(session, endpoints.get_endpoint(session, rollout.endpoint), asked)
+    found = () if evidence is None or not evidence.periods else found_in(evidence, rollout.spec)
+    is_there = _is_in_force(session, rollout, now_ms)
+    seen = Seen(served_s=0.0 if is_there else None, since_s=0.0, findings=found)
+    return judge_step(rollout.spec, 0, seen), found
 
 
 def evidence_of(session: Session, endpoint: Endpoint, rollout: Rollout) -> Evidence | None:

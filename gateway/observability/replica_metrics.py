@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from gateway.comparison.judge import Standing
 from gateway.observability import comparison_metrics
+from gateway.observability import rollout_metrics
 from gateway.observability.metrics import SUPERVISOR, Family, Key, Kind, Labels, Metrics, MetricsFolder, worker_name
 from gateway.pool.processor_time import processor_s
 from gateway.pool.version_policy import SlotState
 from registry.entities import SlotStatus, VersionKey
+from registry.rollout_entities import Rollout
 
 _INTERVAL_S = 1.0
 
@@ -78,6 +80,10 @@ class ReplicaMetrics:
     def judged(self, standings: Iterable[Standing]) -> None:
         """Tell what is concluded of challengers."""
         comparison_metrics.show(self._metrics, standings)
+
+    def rolling_out(self, rollouts: Iterable[Rollout]) -> None:
+        """Tell how far rollouts are."""
+        rollout_metrics.show(self._metrics, rollouts)
 
     async def run(self) -> None:
         """Write what there is to tell, until cancelled."""
