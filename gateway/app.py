@@ -17,6 +17,7 @@ from gateway.access.gatekeeper import Gatekeeper
 from gateway.api import (
     access,
     assignment,
+    comparison,
     gates,
     health,
     history,

@@ -22,6 +22,8 @@ _VERBS = {
     "fallback": ("gateway.cli.fallback", "Have the champion answer where another arm fails."),
     "shadow": ("gateway.cli.shadow", "Have an arm answer a copy of the traffic, and see how far it differs."),
     "assign": ("gateway.cli.assign", "Which arm a unit meets, and why; a log worked out again."),
+    "compare": ("gateway.cli.compare", "Whether the challenger is better, and what that rests on."),
+    "plan": ("gateway.cli.plan", "How many callers it takes to see a difference."),
     "gate": ("gateway.cli.gate", "What must hold before an alias moves or an arm takes more."),
     "approve": ("gateway.cli.approve", "Vouch for a version, where a gate asks for it."),
     "loadtest": ("gateway.cli.loadtest", "Put a version under load, beside the champion; keep the report."),

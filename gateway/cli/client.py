@@ -205,6 +205,15 @@ class Client:
         params = {} if epoch is None else {"epoch": epoch}
         return self._call("GET", f"{_OURS}/endpoints/{quote(name, safe='')}/assignment", params=params)
 
+    def comparison(self, name: str, **options: Any) -> dict[str, Any]:
+        """Champion against challenger; *options* are those of the route."""
+        params = {option: value for option, value in options.items() if value is not None}
+        return self._call("GET", f"{_endpoint_path(name)}/comparison", params=params)
+
+    def plan(self, **options: float | None) -> dict[str, Any]:
+        params = {option: value for option, value in options.items() if value is not None}
+        return self._call("GET", f"{_OURS}/plan", params=params)
+
     def roll_back(self, name: str, *, expected_version: int | None = None) -> dict[str, Any]:
         params = {} if expected_version is None else {"expected_version": expected_version}
         return self._call("POST", f"/api/1.0/titlebout/endpoints/{quote(name, safe='')}/rollback", params=params)

@@ -5,7 +5,7 @@ where hardly anything was answered by another version of either: what another ve
 time, and a difference of times isn't one of versions.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ from gateway.comparison.sums import CLUSTERS, SERVING, Answerer, Column, Floats,
 from registry import endpoints
 from registry.entities import Cell, Endpoint, Split
 from registry.splits import expand
+from registry.tallies import PERIODS_MAX
 
 OTHERS_MAX = 0.01
 """Of an arm's requests in a period, that another version may have answered.
@@ -42,7 +43,7 @@ class Evidence(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     champion: Answerer
     challenger: Answerer
     from_period: int = 1
-    """Before which nothing counts: that of the last reshuffle."""
+    """Before which nothing would count, whatever was asked for: that of the last reshuffle."""
     periods: tuple[int, ...] = ()
     """Those that count, oldest first."""
     left_out: tuple[int, ...] = ()
@@ -80,17 +81,19 @@ def gather(
         UnreadableSums: if what was kept is damaged, or of a later release.
     """
     kept = kept_sums.read(session, endpoint.id)
-    splits = endpoints.splits_from(session, endpoint.id, from_period)
-    return evidence_of(kept, splits, champion=champion, challenger=challenger)
+    newest = endpoints.get_split(session, endpoint.id).period
+    splits = endpoints.splits_from(session, endpoint.id, newest - PERIODS_MAX + 1)
+    return evidence_of(kept, splits, champion=champion, challenger=challenger, from_period=from_period)
 
 
-def evidence_of(kept: KeptSums, splits: Iterable[Split], *, champion: Answerer, challenger: Answerer) -> Evidence:
+def evidence_of(
+    kept: KeptSums, splits: Sequence[Split], *, champion: Answerer, challenger: Answerer, from_period: int = 1
+) -> Evidence:
     both = (champion, challenger)
-    splits = list(splits)
     # Before a reshuffle a unit was of another cluster, so that clusters aren't independent over both.
-    from_period = max((split.period for split in splits if split.reshuffled), default=0)
-    splits = [split for split in splits if split.period >= from_period]
-    shared = [split for split in splits if all(split.shares_bp.get(arm) for arm, _ in both)]
+    reshuffled = max((split.period for split in splits if split.reshuffled), default=1)
+    counted = [split for split in splits if split.period >= max(reshuffled, from_period)]
+    shared = [split for split in counted if all(split.shares_bp.get(arm) for arm, _ in both)]
     asked = [split for split in shared if all(_requests(kept, split.period, {who})[0] for who in both)]
     used = [split for split in asked if all(_is_alone(kept, split.period, who) for who in both)]
     periods = tuple(split.period for split in used)
@@ -101,7 +104,7 @@ def evidence_of(kept: KeptSums, splits: Iterable[Split], *, champion: Answerer, 
     return Evidence(
         champion=champion,
         challenger=challenger,
-        from_period=from_period or 1,
+        from_period=reshuffled,
         periods=periods,
         left_out=tuple(split.period for split in asked if split not in used),
         sums={layout: _period_sums(kept, layout, periods, both) for layout in LAYOUTS.values()},

@@ -53,7 +53,8 @@ def plan_means(
     Raises:
         PlanImpossible: if the arguments make no sense, or no number is enough.
     """
-    if not difference or not 0 < challenger_share < 1 or not 0 <= likeness <= 1 or requests_per_unit < 1:
+    is_asked_often = 1 <= requests_per_unit < math.inf
+    if not difference or not 0 < challenger_share < 1 or not 0 <= likeness <= 1 or not is_asked_often:
         raise PlanImpossible("a difference other than 0, a share and a likeness within 0 and 1, a request a unit")
     s2 = 2 * (champion_variance + challenger_variance)
     uneven = champion_variance / (1 - challenger_share) + challenger_variance / challenger_share

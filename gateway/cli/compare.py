@@ -1,0 +1,190 @@
+"""`titlebout compare`."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.client import Client
+from gateway.cli.options import server_option
+
+_WATCH_S = 2.0
+_CLASSES_SHOWN = 3
+_COLOURS = {"better": "green", "worse": "red", "not_yet": "yellow"}
+
+
+@click.command()
+@click.argument("endpoint", metavar="MODEL")
+@click.argument("challenger", metavar="[ARM]", required=False)
+@click.option("--metric", metavar="NAME", help="What to conclude by: accuracy, failure_rate, …  [default: the labels']")
+@click.option(
+    "--minimal-effect",
+    type=float,
+    default=0.0,
+    metavar="NUMBER",
+    help="The least difference that matters.  [default: 0]",
+)
+@click.option("--versions", metavar="OLD:NEW", help="Compare these, whatever the aliases mean now.")
+@click.option("--json", "as_json", is_flag=True, help="The whole answer, for programs.")
+@click.option("--watch", is_flag=True, help="Look again every two seconds; looking costs nothing.")
+@server_option
+def command(
+    *,
+    endpoint: str,
+    challenger: str | None,
+    metric: str | None,
+    minimal_effect: float,
+    versions: str | None,
+    as_json: bool,
+    watch: bool,
+    server: str,
+) -> None:
+    """Say whether MODEL's challenger is better than its champion, and show what that rests on.
+
+    The intervals hold whenever one looks, so that anybody may look at any time, and stop at any time.
+    """
+    client = Client(server)
+    old, new = _versions(versions)
+    asked = {
+        "challenger": challenger,
+        "metric": metric,
+        "minimal_effect": minimal_effect,
+        "champion_version": old,
+        "challenger_version": new,
+    }
+
+    def look() -> dict[str, Any]:
+        return client.comparison(endpoint, **asked)
+
+    if as_json:
+        click.echo(json.dumps(look(), indent=2))
+        return
+    console = Console(highlight=False)
+    if watch:
+        _watch(console, look)
+    else:
+        console.print(shown(look()))
+
+
+def _versions(said: str | None) -> tuple[int | None, int | None]:
+    if said is None:
+        return None, None
+    old, _, new = said.partition(":")
+    if not old.isdecimal() or not new.isdecimal():
+        raise click.BadParameter(f"{said!r}: expected two versions as 3:4.", param_hint="--versions")
+    return int(old), int(new)
+
+
+def _watch(console: Console, look: Callable[[], dict[str, Any]]) -> None:
+    """Until interrupted: on a terminal in place, elsewhere a line for each change of the conclusion."""
+    if console.is_terminal:
+        with Live(shown(look()), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(_WATCH_S)
+                live.update(shown(look()), refresh=True)
+    said = ""
+    while True:
+        if (conclusion := look()["conclusion"]) != said:
+            console.print(conclusion, soft_wrap=True, markup=False)
+            said = conclusion
+        time.sleep(_WATCH_S)
+
+
+def shown(found: dict[str, Any]) -> RenderableType:
+    """The conclusion in a line, and below it what it rests on."""
+    colour = "red" if found["split"]["locked"] else _COLOURS[found["verdict"]]
+    return Group(
+        Text(found["conclusion"], style=f"bold {colour}", overflow="fold"),
+        Text(found["reason"][:1].upper() + found["reason"][1:] + "."),
+        Text(),
+        _metrics(found),
+        Text(),
+        _arms(found),
+        *(Text(line, style="dim") for line in _notes(found)),
+    )
+
+
+def _metrics(found: dict[str, Any]) -> Table:
+    columns = ("METRIC", "CHAMPION", "CHALLENGER", "DIFFERENCE", "BETWEEN", "AND", "OF", "VERDICT")
+    table = Table(*columns, box=None, pad_edge=False)
+    for metric in found["metrics"]:
+        verdict = "alike" if metric["alike"] else metric["verdict"].replace("_", " ")
+        table.add_row(
+            metric["metric"],
+            _number(metric["champion"]),
+            _number(metric["challenger"]),
+            _signed(metric["difference"]),
+            _signed(metric["lower"]),
+            _signed(metric["upper"]),
+            f"{metric['champion_n'] + metric['challenger_n']:,.0f}",
+            Text(verdict, style=_COLOURS[metric["verdict"]]),
+        )
+    return table
+
+
+def _arms(found: dict[str, Any]) -> Table:
+    columns = ("ARM", "VERSION", "SHARE", "REQUESTS", "FAILED", "P50", "P90", "P99", "PREDICTED")
+    table = Table(*columns, box=None, pad_edge=False)
+    for arm in (found["champion"], found["challenger"]):
+        latency = arm["latency"]
+        failed = "" if arm["failure_rate"] is None else f"{arm['failures']:,} ({arm['failure_rate']:.2%})"
+        table.add_row(
+            Text(arm["arm"]),
+            str(arm["version"]),
+            f"{arm['share_bp'] / 100:g} %",
+            f"{arm['requests']:,}",
+            failed,
+            *(_ms(latency[name]) for name in ("p50_ms", "p90_ms", "p99_ms")),
+            Text(_predicted(arm["predictions"])),
+        )
+    return table
+
+
+def _predicted(predictions: dict[str, Any]) -> str:
+    if numbers := predictions["numbers"]:
+        return f"{_number(numbers['p10'])} … {_number(numbers['p50'])} … {_number(numbers['p90'])}"
+    classes = predictions["classes"]
+    total = sum(classes.values()) + predictions["other_classes"]
+    shares = [f"{name} {count / total:.0%}" for name, count in list(classes.items())[:_CLASSES_SHOWN]]
+    return ", ".join([*shares, "…"] if len(classes) > _CLASSES_SHOWN else shares)
+
+
+def _notes(found: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    telling = next((metric for metric in found["metrics"] if metric["metric"] == found["metric"]), None)
+    needed = telling and telling["needed"]
+    if needed and needed["more"]:
+        more, difference = f"{needed['more']:,}", needed["difference"]
+        yield f"Some {more} more would show a difference of {difference:.3g} with a power of 80 %."
+    if telling and telling["design_effect"] > 1.5:
+        yield f"Callers come back: {telling['design_effect']:.1f} requests say as much as one of a stranger."
+    for name, ratio in (("Failures", found["failure_ratio"]), ("p99", found["p99_ratio"])):
+        if ratio["upper"] is not None:
+            yield f"{name}: {ratio['lower']:.2f} to {ratio['upper']:.2f} times the champion's."
+    calibrations = [arm["calibration"] for arm in (found["champion"], found["challenger"])]
+    if all(calibrations):
+        yield "Calibration error (ECE): " + " and ".join(f"{each['ece']:.3f}" for each in calibrations) + "."
+    split, periods = found["split"], found["periods"]
+    if split["observed"] is not None:
+        yield f"The split asked for {split['asked']:.2%} and gave {split['observed']:.2%} (p = {split['p_value']:.2g})."
+    if periods["left_out"]:
+        left_out = ", ".join(map(str, periods["left_out"]))
+        yield f"Periods {left_out} of the split aren't counted, as other versions answered in them too."
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4g}"
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g} ms"
