@@ -68,6 +68,7 @@ from tracking.database import Database
 _PROTOCOLS: tuple[Any, ...] = (
     access,
     assignment,
+    comparison,
     health,
     metrics,
     titlebout,
