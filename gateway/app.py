@@ -18,6 +18,7 @@ from gateway.api import (
     access,
     assignment,
     comparison,
+    feedback,
     gates,
     health,
     history,
@@ -53,7 +54,8 @@ from gateway.artifact_access import root_of_new_artifacts
 from gateway.auth import check_permission, needs, require_declared_permissions
 from gateway.errors import EXCEPTION_HANDLERS
 from gateway.observability.exposition import AllMetrics
-from gateway.observability.metrics import MetricsFolder
+from gateway.observability.feedback_metrics import FeedbackMetrics
+from gateway.observability.metrics import Metrics, MetricsFolder
 from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
@@ -77,6 +79,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     rollouts,
     shadows,
     signatures,
+    feedback,
     load_tests,
     databricks_scoring,
     mlflow_tracking,
@@ -130,6 +133,7 @@ def create_app(
     scoring: Scoring | None = None,
     all_metrics: AllMetrics | None = None,
     served_models: ServedModels | None = None,
+    feedback_metrics: FeedbackMetrics | None = None,
 ) -> ASGIApp:
     """Everything that one worker answers: *scoring* in front, the APIs behind it.
 
@@ -155,6 +159,7 @@ def create_app(
         "pages": pages,
         "oidc_sign_in": oidc_sign_in,
         "sign_in_links": oidc_sign_in.links,
+        "feedback_metrics": feedback_metrics or FeedbackMetrics(Metrics()),
         "served_models": served_models or ServedModels(CurrentTable(), None),
         "clock": clock,
         "gate": gate,

@@ -22,6 +22,7 @@ from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.comparison.judge import Judge
 from gateway.comparison.rollout_actor import RolloutActor
+from gateway.comparison.signing import SigningFollower
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.confinement.restraints import restraints_of
@@ -225,6 +226,9 @@ async def serve(
             )
             await follower.begin()
             await life.enter_async_context(_running(follower.run()))
+        signing = SigningFollower(database, workers, feedback_days=settings.feedback_days, clock=time.time)
+        await signing.begin()
+        await life.enter_async_context(_running(signing.run()))
         workers.begin()
         await life.enter_async_context(_running(reconciler.run()))
         await life.enter_async_context(_running(metrics.run()))

@@ -235,6 +235,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     former_champion_warm_s: Annotated[
         float, Meta(ge=0, description="How long a former champion stays in memory, for a quick rollback.")
     ] = 600.0
+    feedback_days: Annotated[
+        int, Meta(ge=1, le=3_650, description="How old a prediction may be that is given feedback, in days.")
+    ] = 30
     comparison_interval_s: Annotated[
         float, Meta(gt=0, description="How often challengers are judged, where anything was counted of them.")
     ] = 5.0

@@ -40,6 +40,7 @@ from gateway.comparison.flushing import Flusher
 from gateway.draining import DrainingServer
 from gateway.http_protocol import StayingProtocol
 from gateway.observability.exposition import AllMetrics
+from gateway.observability.feedback_metrics import FeedbackMetrics
 from gateway.observability.logs import configure_logging
 from gateway.observability.metrics import Key, Metrics, MetricsFolder, keep_written, worker_name
 from gateway.observability.prediction_log import PREDICTION_LOGGER, PredictionLog
@@ -57,6 +58,7 @@ from gateway.pool.messages import (
     Leaving,
     Notice,
     Serving,
+    Signing,
     Stuck,
     Switch,
     Switched,
@@ -69,12 +71,14 @@ from gateway.pool.messages import (
 )
 from gateway.pool.model_pool import ModelPool
 from gateway.routing_table import CurrentTable, LiveTable
+from gateway.scoring.answer_ids import AnswerIds
 from gateway.scoring.batching import Limits
 from gateway.scoring.inference import Inference
 from gateway.scoring.served_models import ServedModels
 from gateway.scoring.shadow import Shadows
 from gateway.scoring.shadow_counts import ShadowCounts, keep_telling, tell
 from gateway.settings import LogFormat, Settings
+from registry.entities import PredictionKey
 from tracking.access import tokens
 from tracking.access.book import Book
 from tracking.access.caller import CALLER, PROGRAM
@@ -113,6 +117,8 @@ class Follower:
         """Called when the replica is about to stop."""
         self.on_admission: Callable[[Book], None] = lambda _: None
         """Called with everybody who may come in."""
+        self.on_signing: Callable[[PredictionKey | None], None] = lambda _: None
+        """Called with the key that signs ids from now on."""
         self.on_drain: Callable[[float], None] = lambda _: None
         """Called when this worker is to finish and end, with how long idle connections may stay."""
 
@@ -157,6 +163,8 @@ class Follower:
                 self._current.stale_since_s = message.stale_since_s
             case Admission():
                 self.on_admission(message.book)
+            case Signing():
+                self.on_signing(message.key)
             case Begin():
                 self._begun.set()
             case Notice():
@@ -227,6 +235,8 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     )
     follower.on_admission = gate.take
     predictions, tracer = _prediction_log(settings, metrics), open_tracer(os.environ)
+    answer_ids = AnswerIds(time.time)
+    follower.on_signing = answer_ids.use
     shadow_counts = ShadowCounts(metrics, row_of)
     compared = Counting(slow_s=settings.slow_s)
     flusher = Flusher(compared, database, lost=metrics.number(UNCOUNTED_REQUESTS).add)
@@ -237,9 +247,12 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         readiness=current,
         clock=time.time,
         gate=gate,
-        scoring=_scoring(settings, database, current, pool, metrics, predictions, tracer, shadow_counts, compared),
+        scoring=_scoring(
+            settings, database, current, pool, metrics, predictions, tracer, shadow_counts, compared, answer_ids
+        ),
         all_metrics=AllMetrics(folder, lambda: folder.write(name, metrics.snapshot())),
         served_models=ServedModels(current, pool),
+        feedback_metrics=FeedbackMetrics(metrics),
     )
     # What is there now stays. Looked through again with every page of runs, it took 40 of such a page's 90 ms.
     gc.collect()
@@ -356,6 +369,7 @@ def _scoring(
     tracer: PredictionTracer | None,
     shadow_counts: ShadowCounts,
     compared: Counting,
+    answer_ids: AnswerIds,
 ) -> Scoring:
     limits = Limits(
         rows_max=settings.batch_rows_max,
@@ -389,6 +403,7 @@ def _scoring(
         metrics=metrics,
         log=predictions,
         tracer=tracer,
+        answer_ids=answer_ids,
         counting=compared if settings.comparison else None,
         shadows=Shadows(
             inference,

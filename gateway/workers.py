@@ -22,6 +22,7 @@ from gateway.pool.messages import (
     Leaving,
     Notice,
     Serving,
+    Signing,
     Stuck,
     Switch,
     Switched,
@@ -32,7 +33,7 @@ from gateway.pool.messages import (
     receive,
 )
 from gateway.settings import Settings, environment_name
-from registry.entities import RoutingTable
+from registry.entities import PredictionKey, RoutingTable
 from tracking.access.book import Book
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class WorkerGroup:
         self._switches: list[Switch] = []
         self._freshness = Freshness(None)
         self._admission = Admission(Book())
+        self._signing = Signing(None)
         self._begun = False
         self._noticed = False
         self._idle_grace_s = settings.idle_grace_s
@@ -140,6 +142,10 @@ class WorkerGroup:
     def set_book(self, book: Book) -> None:
         self._admission = Admission(book)
         self._tell_all(self._admission)
+
+    def set_prediction_key(self, key: PredictionKey | None) -> None:
+        self._signing = Signing(key)
+        self._tell_all(self._signing)
 
     @property
     def epoch(self) -> int:
@@ -236,7 +242,7 @@ class WorkerGroup:
         reader, writer = await open_line(ours)
         worker = _Worker(process, reader, writer, self._clock())
         # The settings go over the line and not as arguments: a database URL holds a password, and `ps` shows arguments.
-        for message in (self._settings, self._hosts, self._freshness, self._admission, *self._switches):
+        for message in (self._settings, self._hosts, self._freshness, self._admission, self._signing, *self._switches):
             worker.tell(message)
         if self._noticed:
             worker.tell(Notice())

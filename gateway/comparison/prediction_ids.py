@@ -14,6 +14,7 @@ from struct import Struct
 
 import msgspec
 
+from gateway.comparison.single_predictions import Value
 from registry.entities import PredictionKey
 from tracking.errors import InvalidParameter
 
@@ -66,10 +67,6 @@ class LongClass(msgspec.Struct, frozen=True):
     """A class that was too long to be carried: enough to tell whether a label is the same."""
 
     digest: bytes
-
-
-Value = bool | int | float | str
-"""One class (a bool, an int, a text), or one number (a float)."""
 
 
 class PredictionId(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.settings import Confinement
 from loaders.code_policy import UNCHECKED
-from registry.entities import RoutingTable, VersionKey
+from registry.entities import PredictionKey, RoutingTable, VersionKey
 from tracking.access.book import Book
 
 T = TypeVar("T")
@@ -75,6 +75,12 @@ class Admission(msgspec.Struct, frozen=True, tag=True):
     book: Book
 
 
+class Signing(msgspec.Struct, frozen=True, tag=True):
+    """The key that ids of predictions are signed with from now on."""
+
+    key: PredictionKey | None
+
+
 class Begin(msgspec.Struct, frozen=True, tag=True):
     """All that is known has been said: connect, and take requests."""
 
@@ -89,7 +95,7 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
     idle_grace_s: float
 
 
-ToWorker = Hosts | Switch | Freshness | Admission | Begin | Notice | Drain
+ToWorker = Hosts | Switch | Freshness | Admission | Signing | Begin | Notice | Drain
 
 
 # --- worker to supervisor

@@ -21,7 +21,8 @@ from gateway.access.identity import NOBODY, Identity
 from gateway.api.browser_headers import NOSNIFF
 from gateway.api.request_body import read_body
 from gateway.comparison.counting import ArmCounter, Counting
-from gateway.comparison.single_predictions import find_single
+from gateway.comparison.prediction_ids import IdMaker
+from gateway.comparison.single_predictions import Value, find_single
 from gateway.errors import INTERNAL_MESSAGE, STATUS, error_body, headers_of, status_of
 from gateway.observability.logs import REQUEST_ID
 from gateway.observability.metrics import Metrics
@@ -29,6 +30,7 @@ from gateway.observability.prediction_log import PredictionLog
 from gateway.observability.prediction_metrics import FALLBACKS, ArmMetrics
 from gateway.observability.tracing import PredictionTracer, Step
 from gateway.routing_table import Choice, CurrentTable
+from gateway.scoring.answer_ids import AnswerIds
 from gateway.scoring.batching import Deadline
 from gateway.scoring.inference import EndpointNotServed, Inference, Prediction, ReadInput, Target
 from gateway.scoring.shadow import Shadows
@@ -41,6 +43,7 @@ _log = logging.getLogger(__name__)
 _HEADER_VALUE_BYTES_MAX = 1024
 _DEADLINE_HEADER = b"x-titlebout-deadline-ms"
 _DEADLINE_MS_MAX = 86_400_000
+_PREDICTION_ID = b"x-titlebout-prediction-id"
 # Arms of all endpoints, at once; each of an epoch and of a time without an epoch's change.
 _KNOWN_MAX = 4096
 JSON_TYPE = "application/json"
@@ -131,6 +134,7 @@ class Scoring:
         metrics: Metrics,
         log: PredictionLog | None,
         tracer: PredictionTracer | None = None,
+        answer_ids: AnswerIds | None = None,
         counting: Counting | None = None,
         shadows: Shadows | None = None,
     ) -> None:
@@ -146,10 +150,13 @@ class Scoring:
         self._metrics = metrics
         self._log = log
         self._tracer = tracer
+        self._answer_ids = answer_ids
         self._counting = counting
         self._shadows = shadows
         self._known: dict[Choice | None, _Known] = {}
         metrics.when_forgotten = self._known.clear
+        if answer_ids is not None:
+            answer_ids.when_changed = self._known.clear
 
     def find(self, raw_path: bytes, headers: RawHeaders) -> tuple[Dialect, re.Match[str]] | None:
         """The first protocol that this is a request of, if it is one for a prediction."""
@@ -190,8 +197,9 @@ class Scoring:
             failed_arm = b"x-titlebout-fallback-from", header_value(walk.failed.choice.arm)
             reply = Reply(reply.content, reply.content_type, [*reply.headers, failed_arm])
         known = self._known.get(walk.choice) or self._get_to_know(walk.choice)
-        if not self._send_whole(scope, status, reply, known):
-            await _send(send, status, reply, self._said(known))
+        prediction_id = self._prediction_id(walk, known)
+        if not self._send_whole(scope, status, reply, known, prediction_id):
+            await _send(send, status, reply, self._said(known, prediction_id))
         ended_s = time.monotonic()
         self._account(dialect, walk, known.metrics, status, ended_s - walk.arrived_s)
         self._count(walk, known, ended_s - walk.arrived_s)
@@ -214,14 +222,26 @@ class Scoring:
         if self._shadows is not None and walk.encoded_s and prediction is not None and walk.read_input is not None:
             self._shadows.offer(choice.shadowing, prediction, walk.read_input, walk.body_bytes)
 
-    def _said(self, known: "_Known") -> RawHeaders:
+    def _prediction_id(self, walk: "Walk", known: "_Known") -> bytes | None:
+        """What feedback on the answer goes by; None if it is none, or nothing signs ids just now."""
+        choice = walk.choice
+        if walk.failure is not None or known.ids is None or choice is None or self._answer_ids is None:
+            return None
+        bucket = walk.bucket if walk.failed is None else None
+        return self._answer_ids.make(known.ids, choice, bucket, walk.single)
+
+    def _said(self, known: "_Known", prediction_id: bytes | None) -> RawHeaders:
         """The headers of every answer, whatever it is."""
         yield b"x-request-id", REQUEST_ID.get().encode()
         yield from known.headers
+        if prediction_id is not None:
+            yield _PREDICTION_ID, prediction_id
         if self._current.stale_since_s is not None:
             yield b"x-titlebout-stale-s", str(max(0, int(time.time() - self._current.stale_since_s))).encode()
 
-    def _send_whole(self, scope: HTTPScope, status: int, reply: Reply, known: "_Known") -> bool:
+    def _send_whole(
+        self, scope: HTTPScope, status: int, reply: Reply, known: "_Known", prediction_id: bytes | None
+    ) -> bool:
         """Send the common answer in the quick way, if the server offers one; False if it is still to be sent."""
         if status != HTTP_200_OK or reply.headers or self._current.stale_since_s is not None:
             return False
@@ -230,6 +250,8 @@ class Scoring:
             return False
         request_id = REQUEST_ID.get().encode()
         headers = b"content-type: %s\r\nx-request-id: %s\r\n%s" % (reply.content_type.encode(), request_id, known.lines)
+        if prediction_id is not None:
+            headers = b"%s%s: %s\r\n" % (headers, _PREDICTION_ID, prediction_id)
         return send_whole(headers, reply.content)
 
     async def _walk(
@@ -259,7 +281,7 @@ class Scoring:
             prediction = await self._inference.predict(choice, read_input, deadline)
         else:
             prediction = await self._predict_or_fall_back(walk, choice, choice.fallback, read_input, deadline)
-        walk.prediction = prediction
+        walk.prediction, walk.single = prediction, find_single(prediction.answer)
         walk.encoding_s = time.monotonic()
         reply = ask.reply(prediction)
         if not isinstance(reply, Reply):
@@ -289,8 +311,9 @@ class Scoring:
             self._known.clear()
         headers = [NOSNIFF, *_who_answers(choice)]
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        ids = None if choice is None or self._answer_ids is None else self._answer_ids.maker(choice)
         known = self._known[choice] = _Known(
-            ArmMetrics(self._metrics, choice), headers, lines, self._counter_of(choice)
+            ArmMetrics(self._metrics, choice), headers, lines, self._counter_of(choice), ids
         )
         return known
 
@@ -346,15 +369,14 @@ class Scoring:
         """Count the answer for comparisons, if the split said who gives it."""
         if walk.bucket is None:
             return
-        failure, prediction = walk.failure, walk.prediction
+        failure = walk.failure
         if walk.failed is not None:
             # It speaks of the arm that failed, and not of the one that helped out.
             failure, took_s = walk.failed.code, walk.failed.took_s
             known = self._known.get(walk.failed.choice) or self._get_to_know(walk.failed.choice)
         if known.counter is not None:
             status = HTTP_200_OK if failure is None else STATUS[failure]
-            single = find_single(prediction.answer) if failure is None and prediction is not None else None
-            known.counter.note((walk.bucket, walk.unitless, status, took_s, single))
+            known.counter.note((walk.bucket, walk.unitless, status, took_s, walk.single if failure is None else None))
 
 
 class Walk(msgspec.Struct, eq=False):
@@ -367,6 +389,8 @@ class Walk(msgspec.Struct, eq=False):
     """Of the unit, where the split chose the arm."""
     decoding_s: float = 0.0
     prediction: Prediction | None = None
+    single: Value | None = None
+    """What was predicted, if that is one class or one number."""
     encoding_s: float = 0.0
     encoded_s: float = 0.0
     failure: ErrorCode | None = None
@@ -394,6 +418,8 @@ class _Known(msgspec.Struct, frozen=True):
     """The same, as they stand in an answer."""
     counter: ArmCounter | None = None
     """What comparisons are made of; None where there is nothing to compare."""
+    ids: IdMaker | None = None
+    """Makes the ids that answers go out with; None while there is no key."""
 
 
 def _trace(

@@ -1,0 +1,7 @@
+"""How old, or how new, a prediction may be that feedback is given to. The supervisor needs these, and no more of it."""
+
+DAY_MS = 86_400_000
+SKEW_MS = 60_000
+"""How far the clock of the replica that answered may be ahead of the one that is given feedback."""
+ROTATION_MS = 3_600_000
+"""How long a replica that is cut off from the database may go on signing with a key that was given up."""

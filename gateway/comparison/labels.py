@@ -1,0 +1,167 @@
+"""What a label or a reward says of a prediction, as amounts to be summed. Pure.
+
+What was predicted decides what may be said of it. A bool, an int and a text are classes, and a label names the class
+that it was. A float is a number, and a label the number that it should have been; or, where the label is true or false,
+it is a probability, and the label says whether that came true. A reward says by itself how good an answer was.
+"""
+
+import math
+from typing import NamedTuple
+
+from gateway.comparison.prediction_ids import LongClass, long_class
+from gateway.comparison.single_predictions import Value
+from registry.tallies import Kind
+from tracking.errors import InvalidParameter
+
+Label = bool | int | float | str
+
+NUMBER_MAX = 1e60
+"""Of rewards, and of how far a number may be off: its fourth power is summed."""
+_CLIP = 1e-7
+"""As close as probabilities come to 0 and 1 before a loss is taken of them; about as close as a 32-bit float comes."""
+_POSITIVE = frozenset({"1", "true", "yes", "positive"})
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class WrongLabel(InvalidParameter):
+    """One that this prediction can't be compared with."""
+
+    def __init__(self, expected: str, label: Label) -> None:
+        super().__init__(f"The label {str(label)[:100]!r} can't be compared with what was predicted: {expected}.")
+
+
+class RewardTooLarge(InvalidParameter):
+    def __init__(self) -> None:
+        super().__init__(f"A reward is a number from {-NUMBER_MAX:g} to {NUMBER_MAX:g}.")
+
+
+class Calibrated(NamedTuple):
+    """A probability, and what came of it."""
+
+    probability: float
+    came_true: bool
+
+
+class Said(NamedTuple):
+    """What one item of feedback adds."""
+
+    kind: Kind
+    amounts: tuple[float, ...]
+    """In the order of the layout of the kind, `gateway.comparison.sums`."""
+    calibrated: Calibrated | None = None
+
+
+def compare(prediction: Value | LongClass, label: Label) -> Said:
+    """What *label* says of *prediction*.
+
+    Raises:
+        WrongLabel: if it is of another kind, or too far off to be summed.
+    """
+    if not isinstance(prediction, float):
+        return _of_class(prediction, label)
+    if isinstance(label, bool):
+        return _of_probability(prediction, came_true=label)
+    return _of_number(prediction, label)
+
+
+def reward(value: float) -> Said:
+    """What a reward adds.
+
+    Raises:
+        RewardTooLarge: if it is no number that can be summed.
+    """
+    if not abs(value) <= NUMBER_MAX:
+        raise RewardTooLarge
+    return Said(Kind.REWARDS, (1.0, value, value * value))
+
+
+# --- classes
+
+
+def _of_class(prediction: bool | int | str | LongClass, label: Label) -> Said:
+    if isinstance(prediction, LongClass):
+        # Whatever it says, it is longer than any word for "yes".
+        said = _whole(label) if not isinstance(label, str) else label
+        return _classes(
+            is_correct=long_class(str(said)) == prediction, predicted=False, actual=str(said).lower() in _POSITIVE
+        )
+    actual = _like(prediction, label)
+    return _classes(is_correct=actual == prediction, predicted=_is_positive(prediction), actual=_is_positive(actual))
+
+
+def _like(prediction: bool | int | str, label: Label) -> bool | int | str:
+    """*label* as the kind of class that *prediction* is: files of labels have text for numbers, and 2.0 for 2."""
+    if isinstance(prediction, bool):
+        truth = _TRUTHS.get(str(_whole(label)).lower())
+        if truth is None:
+            raise WrongLabel("it was true or false", label)
+        return truth
+    if isinstance(prediction, int):
+        try:
+            return int(_whole(label))
+        except ValueError:
+            raise WrongLabel("it was a class with a whole number", label) from None
+    if isinstance(label, bool):
+        # As Python would write it, or JSON.
+        return next((text for text in (str(label), str(label).lower()) if text == prediction), str(label).lower())
+    return str(_whole(label))
+
+
+def _whole(label: Label) -> bool | int | str:
+    if isinstance(label, float):
+        if not label.is_integer():
+            raise WrongLabel("it was a class, which is a text, a whole number, or true or false", label)
+        return int(label)
+    return label
+
+
+def _is_positive(value: bool | int | str) -> bool:
+    return str(value).lower() in _POSITIVE
+
+
+def _classes(*, is_correct: bool, predicted: bool, actual: bool, log_loss: float = 0.0, brier: float = 0.0) -> Said:
+    return Said(
+        Kind.CLASSES,
+        (
+            1.0,
+            float(is_correct),
+            log_loss,
+            log_loss * log_loss,
+            brier,
+            brier * brier,
+            float(predicted and actual),
+            float(predicted and not actual),
+            float(actual and not predicted),
+        ),
+    )
+
+
+# --- probabilities and numbers
+
+
+def _of_probability(probability: float, *, came_true: bool) -> Said:
+    if not 0 <= probability <= 1:
+        raise WrongLabel(f"{probability:g} is no probability, so a number is expected", came_true)
+    predicted, of_what_came = probability >= 0.5, probability if came_true else 1 - probability
+    said = _classes(
+        is_correct=predicted == came_true,
+        predicted=predicted,
+        actual=came_true,
+        log_loss=-math.log(min(max(of_what_came, _CLIP), 1 - _CLIP)),
+        # Over both classes, which are off by the same.
+        brier=2 * (1 - of_what_came) ** 2,
+    )
+    return said._replace(calibrated=Calibrated(probability, came_true))
+
+
+def _of_number(number: float, label: float | str) -> Said:
+    if isinstance(label, str):
+        raise WrongLabel("it was a number", label)
+    try:
+        error = abs(number - label)
+    except OverflowError:
+        error = math.inf
+    if not error <= NUMBER_MAX:
+        raise WrongLabel(f"it is off by more than {NUMBER_MAX:g}", label)
+    squared = error * error
+    return Said(Kind.NUMBERS, (1.0, error, squared, squared * squared))
