@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import get_args
@@ -29,15 +29,20 @@ from loadtests.scoring.servers import (
     ScoringServer,
     Titlebout,
     UnbatchedTitlebout,
+    UncomparedTitlebout,
 )
 from loadtests.scoring.work import STARTS, WORKS, Part, Work
 
 # No model is in the echoes, and so one model's rows are enough to compare with them.
 _ECHOES = {"echo": Echo, "logging-echo": LoggingEcho}
-# Titlebout itself, where callers must sign in.
-_KEYS = "keys"
+# Titlebout itself: where callers must sign in, and where arms aren't compared.
+_OURS: Mapping[str, type[Titlebout]] = {"keys": KeyedTitlebout, "uncompared": UncomparedTitlebout}
 _PEERS = {"mlflow": MlflowServe, "mlserver": MLServer}
-_OTHERS = {LOGISTIC: {**_ECHOES, **_PEERS, _KEYS: KeyedTitlebout}, FOREST: _PEERS, TEXT: {}}
+_OTHERS: Mapping[str, Mapping[str, type[ScoringServer]]] = {
+    LOGISTIC: {**_ECHOES, **_PEERS, **_OURS},
+    FOREST: _PEERS,
+    TEXT: {},
+}
 
 
 def main() -> None:
@@ -149,9 +154,8 @@ def _servers(folder: Path, model: str, beside: Sequence[str], form: Form) -> Ite
     if model == TEXT:
         ours.append(UnbatchedTitlebout(folder / "unbatched", model, folder / "unbatched-files"))
     chosen = {name: kind for name, kind in _OTHERS[model].items() if name in beside}
-    if chosen.pop(_KEYS, None):
-        ours.append(KeyedTitlebout(folder / _KEYS, model, folder / "keyed-files"))
-    others = [kind(folder / name, model, files) for name, kind in chosen.items()]
+    ours += [_OURS[name](folder / name, model, folder / f"{name}-files") for name in chosen if name in _OURS]
+    others = [kind(folder / name, model, files) for name, kind in chosen.items() if name not in _OURS]
     with ExitStack() as life:
         for server in [*ours, *others]:
             life.callback(server.stop)

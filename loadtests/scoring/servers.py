@@ -24,6 +24,7 @@ LOGGING_ECHO = "echo, logging"
 TITLEBOUT = "Titlebout"
 UNBATCHED = "Titlebout, unbatched"
 KEYED = "Titlebout, asked with a key"
+UNCOMPARED = "Titlebout, arms not compared"
 MLFLOW = "mlflow models serve"
 MLSERVER = "MLServer"
 
@@ -237,6 +238,15 @@ class KeyedTitlebout(Titlebout):
         # It may say which arm answers, so that the answers of both are checked.
         made = self._client().add_key(name="bench", endpoints=[self.model], may_force=True)
         self.headers = {"Authorization": f"Bearer {made['secret']}"}
+
+
+class UncomparedTitlebout(Titlebout):
+    """The same where nothing is counted that arms could be compared by."""
+
+    name = UNCOMPARED
+
+    def environment(self) -> Mapping[str, str]:
+        return {**super().environment(), "TITLEBOUT_COMPARISON": "false"}
 
 
 class MlflowServe(ScoringServer):

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from loadtests.scoring.models import FOREST, LOGISTIC, TEXT
-from loadtests.scoring.servers import ECHO, KEYED, LOGGING_ECHO, MLFLOW, UNBATCHED
+from loadtests.scoring.servers import ECHO, KEYED, LOGGING_ECHO, MLFLOW, UNBATCHED, UNCOMPARED
 
 Part = Literal["start", "logistic", "forest", "large", "text"]
 """What `--rows` chooses from."""
@@ -74,6 +74,9 @@ WORKS = (
             Goal("processor_us", LOGGING_ECHO, at_most=2.2),
             # What checking a key may cost: at most a twentieth.
             Goal("processor_us", KEYED, at_least=0.95),
+            # And what comparing arms may.
+            Goal("processor_us", UNCOMPARED, at_most=1.05),
+            Goal("per_s", UNCOMPARED, at_least=0.95),
         ),
     ),
     Work("logistic", LOGISTIC, rows=1, connections=128, goals=(_times_mlflow(30),)),
