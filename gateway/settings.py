@@ -192,7 +192,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1024
     shadow_waiting_max: Annotated[
         int, Meta(ge=1, description="Copies that may wait for one endpoint's shadow in one worker; more are dropped.")
-    ] = 64
+    ] = 256
     shadow_bytes_max: Annotated[int, Meta(ge=1, description="Bytes of such copies.")] = 16 * 1024**2
     batch_rows_max: Annotated[
         int, Meta(ge=1, description="Rows of several requests that may go to a model as one message.")

@@ -5,7 +5,7 @@ request where all its rows do. Answers of different outputs, or of different sha
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gateway.comparison.distribution import Distribution
 from gateway.comparison.latency_counts import Counts, bucket_of, no_requests
 from gateway.comparison.sums import Answerer, Floats, UnreadableSums
-from loaders.base import Answer, JsonAnswer
+from loaders.base import Answer, Batch, JsonAnswer
 
 OUTPUTS_MAX = 16
 """Outputs that are told apart, the first by name; the rest count in rows and requests alone."""
@@ -28,7 +28,7 @@ Flags = NDArray[np.bool_]
 
 
 class OutputDifference(msgspec.Struct, frozen=True):
-    """One output of one request."""
+    """One output, of some rows."""
 
     agrees: Flags
     """Shape (rows,)."""
@@ -37,7 +37,7 @@ class OutputDifference(msgspec.Struct, frozen=True):
 
 
 class Worst(msgspec.Struct, frozen=True, order=True):
-    """The row of a request that differs most: by a label before any number, else by the largest difference."""
+    """A row that differs: by a label before any number, and the more the larger its difference."""
 
     labels: bool
     """Whether a label of it differs."""
@@ -47,24 +47,16 @@ class Worst(msgspec.Struct, frozen=True, order=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A shadow's answer to one request, beside the one that was given."""
+    """A shadow's answer, beside the one that was given: of one request, or of several laid end to end."""
 
-    rows: int
-    agreeing: int
-    """How many of the rows."""
+    agrees: Flags
+    """Shape (rows,)."""
     outputs: Mapping[str, OutputDifference]
     """Empty where the two can't be laid side by side."""
 
-    @property
-    def agrees(self) -> bool:
-        return self.agreeing == self.rows
-
-    @property
-    def worst(self) -> Worst | None:
-        """None if all agrees, or no row can be told from another."""
-        if self.agrees or not self.outputs:
-            return None
-        labels, numbers = np.zeros(self.rows, dtype=np.bool_), np.zeros(self.rows)
+    def worst(self, count: int) -> list[Worst]:
+        """The rows that differ most, *count* of them if there are so many."""
+        labels, numbers = np.zeros(self.agrees.size, dtype=np.bool_), np.zeros(self.agrees.size)
         for output in self.outputs.values():
             if output.differences is None:
                 labels |= ~output.agrees
@@ -72,26 +64,51 @@ class Comparison(msgspec.Struct, frozen=True):
                 # NaN on one side is as far from a number as can be.
                 sizes = np.nan_to_num(np.abs(output.differences), nan=math.inf, posinf=math.inf).max(axis=1)
                 numbers = np.maximum(numbers, np.where(output.agrees, 0.0, sizes))
-        row = int(np.lexsort((numbers, labels))[-1])
-        return Worst(bool(labels[row]), float(numbers[row]), row)
+        if not self.outputs:
+            labels = ~self.agrees
+        ranked = np.lexsort((numbers, labels))[::-1]
+        rows = ranked[~self.agrees[ranked]][:count]
+        return [Worst(bool(labels[row]), float(numbers[row]), int(row)) for row in rows]
 
 
-def compare(given: Answer, shadows: Answer, *, tolerance: float) -> Comparison:
-    """Lay two answers side by side; *tolerance* is relative to the larger of two numbers."""
+def compare(given: Answer, shadows: Answer, *, rows: int, tolerance: float) -> Comparison:
+    """Lay two answers to *rows* rows side by side; *tolerance* is relative to the larger of two numbers."""
     if isinstance(given, JsonAnswer) or isinstance(shadows, JsonAnswer):
-        return Comparison(1, int(_are_alike(given, shadows, tolerance)), {})
-    rows = given.rows
-    if shadows.rows != rows or shadows.columns.keys() != given.columns.keys():
-        return Comparison(max(rows, 1), 0, {})
+        return Comparison(np.full(rows, _are_alike(given, shadows, tolerance)), {})
+    if shadows.columns.keys() != given.columns.keys() or not all(answers_each(one, rows) for one in (given, shadows)):
+        return Comparison(np.zeros(rows, dtype=np.bool_), {})
     if not rows:
-        return Comparison(0, 0, {})
+        return Comparison(np.ones(0, dtype=np.bool_), {})
     outputs = {
         name: _compare_output(values, shadows.columns[name], tolerance) for name, values in given.columns.items()
     }
-    agreeing = np.ones(rows, dtype=np.bool_)
+    agrees = np.ones(rows, dtype=np.bool_)
     for output in outputs.values():
-        agreeing &= output.agrees
-    return Comparison(rows, int(np.count_nonzero(agreeing)), outputs)
+        agrees &= output.agrees
+    return Comparison(agrees, outputs)
+
+
+def answers_each(answer: Answer, rows: int) -> bool:
+    """Whether *answer* is one value or more for each of *rows* rows."""
+    return isinstance(answer, Batch) and all(len(values) == rows for values in answer.columns.values())
+
+
+def laid_end_to_end(answers: Sequence[Answer]) -> Batch | None:
+    """One answer of all rows, in order; None where they aren't of one kind."""
+    first = answers[0]
+    if isinstance(first, JsonAnswer):
+        return None
+    kind = _kind_of(first)
+    parts = [answer for answer in answers if isinstance(answer, Batch) and _kind_of(answer) == kind]
+    if len(parts) != len(answers):
+        return None
+    if len(parts) == 1:
+        return first
+    return Batch(first.form, {name: np.concatenate([one.columns[name] for one in parts]) for name in first.columns})
+
+
+def _kind_of(answer: Batch) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(name, values.dtype.kind, values.shape[1:]) for name, values in answer.columns.items()]
 
 
 def _compare_output(given: np.ndarray, shadows: np.ndarray, tolerance: float) -> OutputDifference:
@@ -157,16 +174,12 @@ class OutputSums(msgspec.Struct, kw_only=True):
     """The sum of the absolute differences of its numbers."""
     differences: Distribution = msgspec.field(default_factory=Distribution)
 
-    def add(self, outputs: Iterable[OutputDifference]) -> None:
-        """Count the same output of several requests."""
-        numbers = []
-        for output in outputs:
-            self.rows += output.agrees.size
-            self.agreeing += int(np.count_nonzero(output.agrees))
-            if output.differences is not None:
-                numbers.append(output.differences.ravel())
-        if numbers:
-            values = np.concatenate(numbers)
+    def add(self, output: OutputDifference) -> None:
+        """Count some rows."""
+        self.rows += output.agrees.size
+        self.agreeing += int(np.count_nonzero(output.agrees))
+        if output.differences is not None:
+            values = output.differences.ravel()
             self.differences.add_numbers(values)
             self.absolute += float(np.abs(values[np.isfinite(values)]).sum())
 
@@ -203,18 +216,19 @@ class PairSums(msgspec.Struct, kw_only=True):
     """By `bucket_of`, of requests that both were asked alone; of each as many as `shadow_latency`."""
     shadow_latency: dict[int, int] = {}
 
-    def add(self, comparisons: Iterable[Comparison]) -> None:
-        outputs: dict[str, list[OutputDifference]] = {}
-        for one in comparisons:
-            self.compared += 1
-            self.agreed += one.agrees
-            self.rows += one.rows
-            self.rows_agreeing += one.agreeing
-            for name, output in one.outputs.items():
-                outputs.setdefault(_short(name), []).append(output)
-        for name, each in outputs.items():
-            self.outputs.setdefault(name, OutputSums()).add(each)
+    def add(self, comparison: Comparison, rows: Sequence[int]) -> int:
+        """Count requests of so many *rows* each, laid end to end; how many of them agreed."""
+        begins = np.concatenate([[0], np.cumsum(rows)])
+        agreeing = np.concatenate([[0], np.cumsum(comparison.agrees)])
+        agreed = int(np.count_nonzero(np.diff(agreeing[begins]) == rows))
+        self.compared += len(rows)
+        self.agreed += agreed
+        self.rows += comparison.agrees.size
+        self.rows_agreeing += int(agreeing[-1])
+        for name, output in comparison.outputs.items():
+            self.outputs.setdefault(_short(name), OutputSums()).add(output)
         self._forget_outputs()
+        return agreed
 
     def add_failure(self, code: str) -> None:
         self.failures[code] = self.failures.get(code, 0) + 1

@@ -17,7 +17,7 @@ from gateway.pool.model_pool import HostGone, ModelConnection, ModelPool, Predic
 from gateway.routing_table import Choice, CurrentTable, LiveRoute
 from gateway.scoring.batching import Asked, Batcher, Deadline, Limits
 from gateway.scoring.routing import BUCKETS, bucket_of
-from loaders.base import Answer
+from loaders.base import Answer, Rows
 from loaders.payload import Data
 from loaders.signature import Signature, enforce_rows, takes_alike
 from registry.entities import CHAMPION
@@ -207,22 +207,37 @@ class Inference:
                     raise  # It may be what ended the host.
             connection = await self._connection(choice, deadline)
 
-    def ask_again(self, choice: Choice, before: Prediction, read_input: ReadInput, deadline: Deadline) -> Asked:
-        """Ask *choice*'s version what another answered *before*; it must be in memory now.
+    def read_again(self, choice: Choice, before: Prediction, read_input: ReadInput) -> tuple[Rows, Mapping[str, Any]]:
+        """What another version answered *before*, as *choice*'s version takes it; it must be in memory now.
 
         Raises:
             ModelNotReady: if it isn't.
             BadInput: naming the field that its signature refuses.
-            As `Batcher.ask`, for the rest.
         """
+        signature = self._present(choice).signature
+        if takes_alike(signature, before.signature):
+            return before.asked.batch, before.asked.params
+        return enforce_rows(signature, *read_input())
+
+    def ask_now(self, choice: Choice, rows: Rows, params: Mapping[str, Any], deadline: Deadline) -> Asked:
+        """Ask *choice*'s version, which must be in memory now.
+
+        Raises:
+            ModelNotReady: if it isn't.
+            As `Batcher.ask` and its answers, for the rest.
+        """
+        return self._batcher(self._present(choice)).ask(rows, params, deadline)
+
+    def may_join(self, choice: Choice) -> bool:
+        """Whether *choice*'s version may be asked for rows of several requests at once."""
+        connection = self._pool.find((choice.model, choice.version))
+        return connection is not None and connection.description.batchable
+
+    def _present(self, choice: Choice) -> ModelConnection:
         connection = self._pool.find((choice.model, choice.version))
         if connection is None:
             raise ModelNotReady(choice.model, choice.version)
-        if takes_alike(connection.signature, before.signature):
-            rows, params = before.asked.batch, before.asked.params
-        else:
-            rows, params = enforce_rows(connection.signature, *read_input())
-        return self._batcher(connection).ask(rows, params, deadline)
+        return connection
 
     @property
     def somebody_waits(self) -> bool:

@@ -1,19 +1,29 @@
 """What a worker knows of its shadows since it last told the database: sums, and inputs if some are to be kept."""
 
 import asyncio
+import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 
-from gateway.comparison.disagreement import Comparison, PairSums, ShadowSums, Worst, compare, merged
+from gateway.comparison.disagreement import (
+    Comparison,
+    PairSums,
+    ShadowSums,
+    Worst,
+    compare,
+    laid_end_to_end,
+    merged,
+)
 from gateway.observability.metrics import Metrics
 from gateway.observability.shadow_metrics import count_copies
 from gateway.routing_table import Choice, Shadowing
-from gateway.scoring.batching import Asked
-from gateway.scoring.inference import Prediction
-from loaders.base import Answer, Batch, DoubleRow, JsonAnswer, Rows, joined_rows
+from gateway.scoring.batching import split
+from loaders.base import Answer, Batch, JsonAnswer
 from registry import shadows, tallies
 from registry.entities import Cell
 from registry.shadows import INPUT_BYTES_MAX, KeptInput
@@ -28,19 +38,37 @@ WriteRow = Callable[[Batch, int], Any]
 """One row as JSON has it."""
 
 
-class Compared(msgspec.Struct, frozen=True, eq=False):
-    """A shadow's answer, and the one that was given."""
+class Compared(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A shadow's answer to some requests at once, and those that one arm gave."""
 
+    shadowing: Shadowing
     choice: Choice
-    """Who gave it."""
-    prediction: Prediction
-    asked: Asked
-    """What the shadow was asked."""
+    """Who gave them."""
+    given: Sequence[Answer]
+    rows: Sequence[int]
+    """Of each request."""
+    asked: Batch
+    """The rows of all requests, as the shadow was asked them."""
     answer: Answer
-    size: int
-    """Bytes of the input and of the answer that was given, about."""
+    sizes: Sequence[int]
+    """Bytes of each request and of the answer that was given, about."""
     times_s: tuple[float, float] | None
-    """What each took, if the shadow was asked this alone."""
+    """What each took, if the shadow was asked one request alone."""
+
+    def one_by_one(self) -> "list[Compared]":
+        """The same of each request; the answer must be row for row."""
+        parts = zip(
+            self.given,
+            self.rows,
+            split(self.asked, self.rows) or (),
+            split(self.answer, self.rows) or (),
+            self.sizes,
+            strict=True,
+        )
+        return [
+            msgspec.structs.replace(self, given=[given], rows=[rows], asked=asked, answer=answer, sizes=[size])
+            for given, rows, asked, answer, size in parts
+        ]
 
 
 class Counted(msgspec.Struct, frozen=True, eq=False):
@@ -56,21 +84,24 @@ class ShadowCounts:
         self._write_row = write_row
         self._counted = Counted({}, {})
 
-    def compared(self, shadowing: Shadowing, some: Sequence[Compared]) -> None:
-        """Count answers of one shadow."""
-        by_answerer: dict[Choice, list[Comparison]] = {}
-        for one in some:
-            comparison = compare(one.prediction.answer, one.answer, tolerance=shadowing.wish.tolerance)
-            by_answerer.setdefault(one.choice, []).append(comparison)
-            if one.times_s is not None:
-                self._pair(shadowing, one.choice).add_latency(*one.times_s)
-            if shadowing.wish.keep_inputs and not comparison.agrees:
-                self._keep(shadowing, one, comparison)
-        for choice, comparisons in by_answerer.items():
-            self._pair(shadowing, choice).add(comparisons)
-            agreed = sum(comparison.agrees for comparison in comparisons)
-            count_copies(self._metrics, shadowing.choice, "agreed", agreed)
-            count_copies(self._metrics, shadowing.choice, "differed", len(comparisons) - agreed)
+    def compared(self, some: Compared) -> None:
+        """Count what a shadow has answered."""
+        given = laid_end_to_end(some.given)
+        if given is None and len(some.given) > 1:
+            # Answers of one arm that differ in what they are made of.
+            for one in some.one_by_one():
+                self.compared(one)
+            return
+        wish, shadow = some.shadowing.wish, some.shadowing.choice
+        comparison = compare(given or some.given[0], some.answer, rows=sum(some.rows), tolerance=wish.tolerance)
+        pair = self._pair(some.shadowing, some.choice)
+        agreed = pair.add(comparison, some.rows)
+        count_copies(self._metrics, shadow, "agreed", agreed)
+        count_copies(self._metrics, shadow, "differed", len(some.rows) - agreed)
+        if some.times_s is not None:
+            pair.add_latency(*some.times_s)
+        if wish.keep_inputs and agreed < len(some.rows):
+            self._keep(some, comparison)
 
     def failed(self, shadowing: Shadowing, choice: Choice, code: str) -> None:
         self._pair(shadowing, choice).add_failure(code)
@@ -100,41 +131,39 @@ class ShadowCounts:
         sums = cells.get(cell) or cells.setdefault(cell, ShadowSums())
         return sums.beside((choice.arm, choice.version))
 
-    def _keep(self, shadowing: Shadowing, one: Compared, comparison: Comparison) -> None:
-        worst = comparison.worst
-        if worst is None and one.asked.rows == 1:
-            # Answers that can't be laid side by side. Of several rows nobody could say which.
-            worst = Worst(labels=True, difference=0.0, row=0)
-        if worst is None or one.size > INPUT_BYTES_MAX * one.asked.rows:
-            return
-        kept = self._counted.inputs.setdefault(shadowing.choice.endpoint_id, [])
-        count = shadowing.wish.keep_inputs
-        if len(kept) >= count and (worst.labels, worst.difference) <= kept[-1].rank:
-            return
-        kept.append(self._kept_input(shadowing, one, worst))
-        kept.sort(key=lambda each: each.rank, reverse=True)
-        del kept[count:]
+    def _keep(self, some: Compared, comparison: Comparison) -> None:
+        kept = self._counted.inputs.setdefault(some.shadowing.choice.endpoint_id, [])
+        count = some.shadowing.wish.keep_inputs
+        for worst in comparison.worst(count):
+            if len(kept) >= count and (worst.labels, worst.difference) <= kept[-1].rank:
+                return
+            if (one := self._kept_input(some, worst)) is not None:
+                kept.append(one)
+                kept.sort(key=lambda each: each.rank, reverse=True)
+                del kept[count:]
 
-    def _kept_input(self, shadowing: Shadowing, one: Compared, worst: Worst) -> KeptInput:
+    def _kept_input(self, some: Compared, worst: Worst) -> KeptInput | None:
+        """The row, and what was said to it; None if it is too large, or nobody can say which row it is."""
+        place = bisect_right(list(accumulate(some.rows)), worst.row)
+        rows, begin = some.rows[place], sum(some.rows[:place])
+        is_whole = isinstance(some.answer, JsonAnswer) or isinstance(some.given[place], JsonAnswer)
+        if some.sizes[place] > INPUT_BYTES_MAX * rows or (is_whole and rows > 1):
+            return None
         return KeptInput(
             labels_differ=worst.labels,
-            difference=worst.difference if worst.difference != float("inf") else None,
-            input=self._row(one.asked.batch, worst.row),
-            given=self._row(one.prediction.answer, worst.row),
-            given_by=(one.choice.arm, one.choice.version),
-            shadows=self._row(one.answer, worst.row),
-            version=shadowing.choice.version,
+            difference=worst.difference if math.isfinite(worst.difference) else None,
+            input=self._row(some.asked, worst.row),
+            given=self._row(some.given[place], worst.row - begin),
+            given_by=(some.choice.arm, some.choice.version),
+            shadows=self._row(some.answer, worst.row),
+            version=some.shadowing.choice.version,
             at_ms=int(time.time() * 1000),
         )
 
-    def _row(self, rows: Rows | Answer, row: int) -> Any:
-        match rows:
-            case JsonAnswer():
-                return msgspec.json.decode(rows.text)
-            case DoubleRow():
-                return self._write_row(joined_rows([rows]), row)
-            case Batch():
-                return self._write_row(rows, row)
+    def _row(self, rows: Answer, row: int) -> Any:
+        if isinstance(rows, JsonAnswer):
+            return msgspec.json.decode(rows.text)
+        return self._write_row(rows, row) if row < rows.rows else None
 
 
 async def keep_telling(counts: ShadowCounts, database: Database) -> None:

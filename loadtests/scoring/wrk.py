@@ -47,6 +47,13 @@ end
 """
 
 
+_PAUSES = """
+function delay()
+  return math.random(0, {longest_ms})
+end
+"""
+
+
 class Found(msgspec.Struct, frozen=True):
     """What wrk saw in one round."""
 
@@ -61,12 +68,18 @@ class WrkFailed(RuntimeError):
     """wrk isn't there, or ended without a result; the message has its last words."""
 
 
-def write_script(file: Path, bodies: Sequence[bytes], headers: Mapping[str, str] = MappingProxyType({})) -> None:
-    """A script that POSTs *bodies*, JSON each, with *headers*, one after the other and over again."""
+def write_script(
+    file: Path, bodies: Sequence[bytes], headers: Mapping[str, str] = MappingProxyType({}), *, pause_ms: int = 0
+) -> None:
+    """A script that POSTs *bodies*, JSON each, with *headers*, one after the other and over again.
+
+    Each connection waits before each request, *pause_ms* on average, evenly from nothing to twice that.
+    """
     more = "".join(f"wrk.headers[{name!r}] = {value!r}\n" for name, value in headers.items())
     # JSON of ours has no "]==]" in it, and so stands as it is.
     quoted = ",\n".join(f"[==[{body.decode()}]==]" for body in bodies)
-    file.write_text(_SCRIPT.format(bodies=quoted, headers=more, prefix=_PREFIX))
+    pauses = _PAUSES.format(longest_ms=2 * pause_ms) if pause_ms else ""
+    file.write_text(_SCRIPT.format(bodies=quoted, headers=more, prefix=_PREFIX) + pauses)
 
 
 def drive(url: str, script: Path, *, connections: int, duration_s: int) -> Found:
