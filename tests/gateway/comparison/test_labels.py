@@ -1,0 +1,126 @@
+"""What labels say of predictions, by what was predicted."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.comparison.kept_sums import LAYOUTS
+from gateway.comparison.labels import NUMBER_MAX, RewardTooLarge, WrongLabel, compare, reward
+from gateway.comparison.prediction_ids import long_class
+from gateway.comparison.sums import Column
+from registry.tallies import Kind
+
+LONG = "a class with a name too long for an id"
+
+
+def amounts(said):
+    return {column: amount for column, amount in zip(LAYOUTS[said.kind], said.amounts, strict=True) if amount}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "is_correct"),
+    [
+        ("setosa", "setosa", True),
+        ("setosa", "virginica", False),
+        ("2", 2, True),
+        ("true", True, True),
+        ("True", True, True),
+        ("True", False, False),
+        (2, 2, True),
+        (2, "2", True),
+        (2, 2.0, True),
+        (2, 3, False),
+        (1, True, True),
+        (True, True, True),
+        (True, "true", True),
+        (True, 0, False),
+        (False, "0", True),
+        (long_class(LONG), LONG, True),
+        (long_class(LONG), "setosa", False),
+        (long_class(LONG), 3, False),
+    ],
+)
+def test_a_class_is_right_if_the_label_names_it(prediction, label, is_correct):
+    said = compare(prediction, label)
+    assert said.kind is Kind.CLASSES
+    assert amounts(said)[Column.LABELS] == 1
+    assert (Column.CORRECT in amounts(said)) is is_correct
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "column"),
+    [
+        (1, 1, Column.TRUE_POSITIVES),
+        (1, 0, Column.FALSE_POSITIVES),
+        (0, 1, Column.FALSE_NEGATIVES),
+        (0, 2, None),
+        ("Yes", "no", Column.FALSE_POSITIVES),
+        ("negative", "positive", Column.FALSE_NEGATIVES),
+        (True, True, Column.TRUE_POSITIVES),
+        (0.5, True, Column.TRUE_POSITIVES),
+        (0.49, True, Column.FALSE_NEGATIVES),
+        (0.5, False, Column.FALSE_POSITIVES),
+        (long_class(LONG), "yes", Column.FALSE_NEGATIVES),
+    ],
+)
+def test_one_class_is_the_positive_one(prediction, label, column):
+    of_f1 = {Column.TRUE_POSITIVES, Column.FALSE_POSITIVES, Column.FALSE_NEGATIVES}
+    assert of_f1 & amounts(compare(prediction, label)).keys() == ({column} if column else set())
+
+
+def test_a_probability_has_losses_and_is_calibrated():
+    said = compare(0.8, True)
+    assert amounts(said) == pytest.approx(
+        {
+            Column.LABELS: 1, Column.CORRECT: 1, Column.TRUE_POSITIVES: 1,
+            Column.LOG_LOSS: -math.log(0.8), Column.LOG_LOSS_SQUARES: math.log(0.8) ** 2,
+            Column.BRIER: 0.08, Column.BRIER_SQUARES: 0.0064,
+        }
+    )  # fmt: skip
+    assert said.calibrated == (0.8, True)
+    assert amounts(compare(0.0, True))[Column.LOG_LOSS] == pytest.approx(-math.log(1e-7))
+
+
+def test_a_number_is_off_by_so_much():
+    said = compare(3.5, 1)
+    assert said.kind is Kind.NUMBERS
+    assert amounts(said) == {
+        Column.LABELS: 1, Column.ERRORS: 2.5, Column.SQUARED_ERRORS: 6.25, Column.FOURTH_POWERS: 39.0625,
+    }  # fmt: skip
+    # Not a probability: the label is a number.
+    assert compare(0.5, 1).kind is Kind.NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label"),
+    [
+        (2, "setosa"), (2, 2.5), (2, math.inf), ("setosa", 0.5), (True, 2), (True, "maybe"), (long_class(LONG), 0.1),
+        (1.5, True), (1.5, "1.5"), (1.5, 10**400), (1.5, 2 * NUMBER_MAX), (1.5, math.inf), (1.5, math.nan),
+        (1e300, -1e300), (2, "9" * 5_000),
+    ],
+)  # fmt: skip
+def test_a_label_of_another_kind_is_refused_in_words(prediction, label):
+    with pytest.raises(WrongLabel, match="can't be compared"):
+        compare(prediction, label)
+
+
+def test_rewards_are_numbers_that_can_be_summed():
+    assert amounts(reward(-2)) == {Column.LABELS: 1, Column.REWARDS: -2, Column.REWARD_SQUARES: 4}
+    for value in (math.nan, math.inf, -2 * NUMBER_MAX):
+        with pytest.raises(RewardTooLarge):
+            reward(value)
+
+
+@given(
+    st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.booleans() | st.integers() | st.floats() | st.text(),
+)
+def test_whatever_is_said_is_refused_or_can_be_summed_many_times(prediction, label):
+    try:
+        said = compare(prediction, label)
+    except WrongLabel:
+        return
+    assert len(said.amounts) == len(LAYOUTS[said.kind])
+    assert all(math.isfinite(amount * 1e12) for amount in said.amounts)
