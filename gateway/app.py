@@ -60,7 +60,7 @@ from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from gateway.transfers import Transfers
-from gateway.web import account, model_page, oidc, signin
+from gateway.web import account, comparison_page, model_page, oidc, signin
 from gateway.web.pages import Pages
 from gateway.webhooks.requests import WebhookSender
 from tracking.access.permissions import Permission
@@ -95,6 +95,7 @@ _PROTOCOLS: tuple[Any, ...] = (
     open_inference_models,
     open_inference_repository,
     v1_models,
+    comparison_page,
     model_page,
     signin,
     oidc,

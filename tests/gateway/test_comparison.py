@@ -199,3 +199,12 @@ def test_the_command_line_plans(titlebout):
     said = titlebout("plan", *wanted)
     assert said == "32,144 callers, in 32.1 days: 3,215 of them the challenger's, with 32,144 requests in all.\n"
     assert "should be rates" in titlebout("plan", "--rate", "0.9", "--difference", "0.2", status=1)
+
+
+def test_the_page_is_made_of_the_same(challenged, api_server):
+    answer = httpx.get(f"{api_server}/endpoints/iris/comparison", headers={"Accept": "text/html"})
+    assert answer.status_code == 200
+    assert "Better: challenger (version 2) than champion (version 1), by accuracy." in answer.text
+    assert "script" not in answer.headers["Content-Security-Policy"]
+    nobody = httpx.get(f"{api_server}/endpoints/nobody/comparison", headers={"Accept": "text/html"})
+    assert (nobody.status_code, "There is no endpoint" in nobody.text) == (404, True)
