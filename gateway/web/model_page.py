@@ -18,6 +18,7 @@ from gateway.auth import needs
 from gateway.scoring.inference import EndpointNotServed, Target
 from gateway.scoring.served_models import ServedModel, ServedModels
 from gateway.web.errors import PAGE_ERRORS
+from gateway.web.load_test_shown import LoadTestShown, find_load_test
 from gateway.web.pages import AnyRequest, Pages, page
 from loaders.columns import ColumnSpec
 from loaders.signature import Specs
@@ -36,7 +37,9 @@ class Field(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-def render_model(pages: Pages, served: ServedModel, base_url: str, *, takes_key: bool) -> str:
+def render_model(
+    pages: Pages, served: ServedModel, base_url: str, *, takes_key: bool, load_test: LoadTestShown | None = None
+) -> str:
     signature = served.signature
     return pages.render(
         "model.html",
@@ -46,6 +49,7 @@ def render_model(pages: Pages, served: ServedModel, base_url: str, *, takes_key:
         outputs=fields_of(() if signature is None else signature.outputs),
         params=[] if signature is None else [Field(p.name, p.type, f"default {p.default!r}") for p in signature.params],
         takes_key=takes_key,
+        load_test=load_test,
         requests=[
             (request.protocol, curl_line(request, base_url, takes_key=takes_key))
             for request in example_requests(served)
@@ -98,7 +102,8 @@ async def show_model(
 ) -> Response[str]:
     """The same for people, with requests to paste."""
     served = await _described(name, served_models, database)
-    return page(render_model(pages, served, str(request.base_url), takes_key=not gate.is_open))
+    load_test = await asyncio.to_thread(find_load_test, database, served.model, served.version)
+    return page(render_model(pages, served, str(request.base_url), takes_key=not gate.is_open, load_test=load_test))
 
 
 async def _described(name: str, served_models: ServedModels, database: Database) -> ServedModel:
