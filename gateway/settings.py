@@ -160,7 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # --- how arms are compared
     comparison: Annotated[
-        bool, Meta(description="Count what arms answer, of endpoints with several, so that they can be compared.")
+        bool, Meta(description="Give answers ids for feedback, and count what arms answer, of endpoints with several.")
     ] = True
     slow_s: Annotated[
         float,

@@ -403,7 +403,7 @@ def _scoring(
         metrics=metrics,
         log=predictions,
         tracer=tracer,
-        answer_ids=answer_ids,
+        answer_ids=answer_ids if settings.comparison else None,
         counting=compared if settings.comparison else None,
         shadows=Shadows(
             inference,
