@@ -23,6 +23,7 @@ from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.comparison.judge import Judge
 from gateway.comparison.rollout_actor import RolloutActor
 from gateway.comparison.signing import SigningFollower
+from gateway.kept_predictions.shipping import ensure_can_write, shipping
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.confinement.restraints import restraints_of
@@ -73,8 +74,10 @@ def check_surroundings(settings: Settings) -> None:
         UnreadableModelUri, StageIsNoModel: if the model for bare ``/invocations`` can't be one.
         OidcNotInstalled, InvalidParameter: if nobody could sign in by the issuer that is set, or an address of a proxy
             or a default grant is none.
+        ArrowNotInstalled: if predictions are to be kept and nothing can write them.
     """
     ensure_oidc_usable(settings)
+    ensure_can_write(settings.prediction_log_share)
     read_networks(settings.trusted_proxies)
     for grant in filter(None, map(str.strip, settings.default_grants.split(","))):
         Grant.parse(grant)
@@ -210,6 +213,10 @@ async def serve(
             workers=workers,
             clock=time.time,
             nudged=reconciler_nudge,
+        )
+        # Left after the workers, which write until their end.
+        await life.enter_async_context(
+            shipping(settings.predictions_dir, store, kept_days=settings.prediction_log_days)
         )
         # Closed in reverse: the replica leaves, so that no flip waits for it while workers finish their requests, then
         # hosts end. Workers that were stopped here have nothing left to stop above.

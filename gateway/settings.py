@@ -160,12 +160,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # --- how arms are compared
     comparison: Annotated[
-        bool, Meta(description="Count what arms answer, of endpoints with several, so that they can be compared.")
+        bool, Meta(description="Give answers ids for feedback, and count what arms answer, of endpoints with several.")
     ] = True
     slow_s: Annotated[
         float,
         Meta(ge=0, description="Over it an answer counts as slow, for `slow_rate`; 0: none does."),
     ] = 0.0
+
+    # --- what is kept of predictions
+    prediction_log_share: Annotated[
+        float, Meta(ge=0, le=1, description="Share of predictions that are kept, as Parquet; 0: none are.")
+    ] = 0.0
+    prediction_log_inputs: Annotated[
+        bool, Meta(description="Keep what was asked beside what was answered; it may be personal.")
+    ] = False
+    prediction_log_days: Annotated[
+        int, Meta(ge=1, le=3_650, description="How long what is kept of predictions stays, in days.")
+    ] = 30
+    prediction_log_file_s: Annotated[
+        float, Meta(gt=0, description="How long a worker goes on with one file of kept predictions.")
+    ] = 300.0
+    prediction_log_file_bytes_max: Annotated[
+        int, Meta(ge=1, description="Size of such a file before it is Parquet; then another is begun.")
+    ] = 16 * 1024**2
+    prediction_log_memory_bytes_max: Annotated[
+        int, Meta(ge=1, description="Kept predictions that may wait in a worker to be written; over it, none are kept.")
+    ] = 16 * 1024**2
+    prediction_log_disk_bytes_max: Annotated[
+        int, Meta(ge=1, description="Kept predictions that may wait for the artifact store, in the data folder.")
+    ] = 1024**3
 
     # --- what it says
     log_level: Annotated[
@@ -275,6 +298,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cache_dir(self) -> Path:
         return self.data_dir / "cache"
+
+    @property
+    def predictions_dir(self) -> Path:
+        """Where kept predictions wait for the artifact store."""
+        return self.data_dir / "predictions"
 
     @property
     def database(self) -> str:

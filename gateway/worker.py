@@ -39,6 +39,8 @@ from gateway.comparison.counting import Counting
 from gateway.comparison.flushing import Flusher
 from gateway.draining import DrainingServer
 from gateway.http_protocol import StayingProtocol
+from gateway.kept_predictions.keeping import PredictionKeeper
+from gateway.kept_predictions.spool import SpoolWriter
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.feedback_metrics import FeedbackMetrics
 from gateway.observability.logs import configure_logging
@@ -239,6 +241,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     follower.on_signing = answer_ids.use
     shadow_counts = ShadowCounts(metrics, row_of)
     compared = Counting(slow_s=settings.slow_s)
+    keeper = _prediction_keeper(settings, metrics)
     flusher = Flusher(compared, database, lost=metrics.number(UNCOUNTED_REQUESTS).add)
     app = create_app(
         settings,
@@ -278,6 +281,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
             _keep_noting_used(gate, database),
             keep_telling(shadow_counts, database),
             flusher.keep_flushing(),
+            *([] if keeper is None else [keeper.keep_writing()]),
         )
     ]
     try:
@@ -294,6 +298,8 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
             # Not in a thread: those of the loop have ended with the application, and nothing else goes on any more.
             tracer.close()
         flusher.close()
+        if keeper is not None:
+            keeper.close()
         with contextlib.suppress(ServingError):
             tell(database, shadow_counts.take())
         database.dispose()
@@ -355,6 +361,26 @@ def _prediction_log(settings: Settings, metrics: Metrics) -> PredictionLog | Non
     )
 
 
+def _prediction_keeper(settings: Settings, metrics: Metrics) -> PredictionKeeper | None:
+    if not settings.prediction_log_share:
+        return None
+    spool = SpoolWriter(
+        settings.predictions_dir,
+        file_bytes_max=settings.prediction_log_file_bytes_max,
+        file_s=settings.prediction_log_file_s,
+        folder_bytes_max=settings.prediction_log_disk_bytes_max,
+        clock=time.monotonic,
+    )
+    return PredictionKeeper(
+        spool,
+        share=settings.prediction_log_share,
+        with_inputs=settings.prediction_log_inputs,
+        bytes_max=settings.prediction_log_memory_bytes_max,
+        metrics=metrics,
+        clock=time.time,
+    )
+
+
 def _held_by(pool: ModelPool) -> list[Key]:
     return [(connection.key[0], str(connection.key[1])) for connection in pool.connections()]
 
@@ -403,7 +429,7 @@ def _scoring(
         metrics=metrics,
         log=predictions,
         tracer=tracer,
-        answer_ids=answer_ids,
+        answer_ids=answer_ids if settings.comparison else None,
         counting=compared if settings.comparison else None,
         shadows=Shadows(
             inference,

@@ -18,9 +18,12 @@ import httpx
 from locust.contrib.fasthttp import FastResponse
 from locust.env import Environment
 
+from gateway.load_testing.figures import Observations
+from gateway.load_testing.report import lines_of
+from gateway.load_testing.slo import BadSlo, Slo, judge, parse_slo
 from loadtests import locustfile
 from loadtests.answers import ARM_HEADER, VERSION_HEADER
-from loadtests.slo import Observations, Slo, breaches, report
+from loadtests.shares import Shares
 
 _NOTHING_TO_TEST = 2
 _READY_WITHIN_S = 60
@@ -36,21 +39,31 @@ class NothingToTest(click.ClickException):
 @click.option("--url", envvar="TITLEBOUT_URL", default="http://127.0.0.1:8080", help="Server to load.")
 @click.option("--users", envvar="LOADTEST_USERS", default=16, type=click.IntRange(1, 10_000), help="Users at once.")
 @click.option("--duration-s", envvar="LOADTEST_DURATION_S", default=20.0, type=click.FloatRange(0.1, 3_600))
-@click.option("--p99-ms", envvar="LOADTEST_P99_MS", default=500.0, help="SLO: 99 % of the answers come within this.")
-@click.option("--failure-ratio", envvar="LOADTEST_FAILURE_RATIO", default=0.0, help="SLO: share that may fail, 0 to 1.")
-def main(*, url: str, users: int, duration_s: float, p99_ms: float, failure_ratio: float) -> None:
+@click.option(
+    "--slo", "slos", envvar="LOADTEST_SLO", multiple=True, default=("p99=500ms", "failures=0"), help="What must hold."
+)
+def main(*, url: str, users: int, duration_s: float, slos: tuple[str, ...]) -> None:
     """Ask iris-classifier (or LOADTEST_ENDPOINT) from USERS connections, checking every answer."""
+    asked = _read(slos)
     url = url.rstrip("/")
     require_endpoint(url, locustfile.ENDPOINT)
     click.echo(f"Loading {url}/endpoints/{locustfile.ENDPOINT}: {users} users for {duration_s:g} s")
-    observations, measured_s = load(url, users=users, duration_s=duration_s)
-    click.echo(report(observations, measured_s))
-    broken = breaches(observations, Slo(p99_ms=p99_ms, failure_ratio=failure_ratio))
-    for sentence in broken:
-        click.echo(f"SLO BREACHED: {sentence}", err=True)
-    if broken:
+    observations, shares, measured_s = load(url, users=users, duration_s=duration_s)
+    figures = observations.figures(0, seconds=measured_s)
+    click.echo("\n".join([*lines_of(figures), *shares.lines()]))
+    outcomes = [judge(slo, figures) for slo in asked]
+    for outcome in outcomes:
+        said = f"SLO {'kept' if outcome.kept else 'BREACHED'}: {outcome.said}"
+        click.echo(said, err=not outcome.kept)
+    if not all(outcome.kept for outcome in outcomes):
         sys.exit(1)
-    click.echo(f"SLO kept: p99 within {p99_ms:g} ms, failures within {failure_ratio:.3%}")
+
+
+def _read(slos: tuple[str, ...]) -> list[Slo]:
+    try:
+        return [parse_slo(text) for text in slos]
+    except BadSlo as error:
+        raise click.UsageError(error.message) from error
 
 
 def require_endpoint(url: str, endpoint: str) -> None:
@@ -83,16 +96,16 @@ def _ask_once(url: str, endpoint: str) -> httpx.Response:
         ) from error
 
 
-def load(url: str, *, users: int, duration_s: float) -> tuple[Observations, float]:
+def load(url: str, *, users: int, duration_s: float) -> tuple[Observations, Shares, float]:
     """Run the scenario; give what was seen, and the seconds from the first user's start to the stop."""
-    observations = Observations()
+    observations, shares = Observations(), Shares()
     environment = Environment(
         user_classes=[locustfile.PassingUser, locustfile.ReturningUser],
         host=url,
         # Users wait for the answer that they are owed: a request that hangs to the end would else be counted nowhere.
         stop_timeout=locustfile.TIMEOUT_S + 1,
     )
-    environment.events.request.add_listener(_listener(observations))  # type: ignore[no-untyped-call]  # Locust's own
+    environment.events.request.add_listener(_listener(observations, shares))  # type: ignore[no-untyped-call]  # Locust's own
     runner = environment.create_local_runner()
     began = time.monotonic()
     # All at once: ramping up would be counted as capacity that the server lacks.
@@ -101,10 +114,12 @@ def load(url: str, *, users: int, duration_s: float) -> tuple[Observations, floa
     time.sleep(duration_s)
     measured_s = time.monotonic() - began
     runner.quit()
-    return observations, measured_s
+    return observations, shares, measured_s
 
 
-def _listener(observations: Observations) -> Callable[..., None]:
+def _listener(observations: Observations, shares: Shares) -> Callable[..., None]:
+    began_s = time.monotonic()
+
     def on_request(
         *,
         response_time: float,
@@ -113,13 +128,14 @@ def _listener(observations: Observations) -> Callable[..., None]:
         context: Mapping[str, bool],
         **_: object,
     ) -> None:
-        if exception is not None:
-            observations.add_failure(response_time, str(exception))
-            return
-        observations.add_answer(response_time)
-        if not context.get(locustfile.STICKY):
+        observations.add(
+            response_time,
+            ended_s=time.monotonic() - began_s,
+            failure=None if exception is None else str(exception),
+        )
+        if exception is None and not context.get(locustfile.STICKY):
             headers: Any = response.headers  # never None here: the answer has passed its check
-            observations.add_assignment(arm=headers[ARM_HEADER], version=headers[VERSION_HEADER])
+            shares.add(arm=headers[ARM_HEADER], version=headers[VERSION_HEADER])
 
     return on_request
 

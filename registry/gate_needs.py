@@ -102,7 +102,8 @@ def _why_signature_unmet(session: Session, candidate: Candidate) -> str | None:
     old = interfaces.find(session, candidate.version.name, champion)
     if new is None or old is None:
         unread = candidate.version.version if new is None else champion
-        return f"{asked}, and version {unread} has never been read: it is once it was loaded, as a dark arm is"
+        how = "set it again when its files are in the artifact store; elsewhere they take an override"
+        return f"{asked}, and version {unread} couldn't be read: {how}"
     fault = why_incompatible(new, old)
     return None if fault is None else f"{asked}, version {champion}'s, and {fault}"
 

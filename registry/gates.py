@@ -13,14 +13,16 @@ import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from registry import history, serving
+from registry import history, interfaces, serving
 from registry.entities import (
     Action,
     ApprovalNeeded,
     Gate,
     LoadTestNeeded,
     MetricNeeded,
+    ModelVersion,
     Need,
+    SignatureNeeded,
     VerdictNeeded,
 )
 from registry.errors import GateNotFound, GatesNotMet, RegisteredModelNotFound
@@ -29,7 +31,7 @@ from registry.granted import ensure_may_change, may_see
 from registry.names import check_alias_may_be_set, check_model_name
 from registry.reach import Reach, reach_of
 from registry.rows import get_version_row, to_version
-from registry.schema import EndpointRow, GateRow, PinRow
+from registry.schema import EndpointRow, GateRow, ModelVersionRow, PinRow
 from registry.splits import BUCKETS
 from tracking.access.caller import as_program
 from tracking.errors import Exhausted, InvalidParameter
@@ -181,6 +183,23 @@ def open_by_name(session: Session, model: str, *, now_ms: int) -> tuple[int, ...
     questions = [_by_name(gates, version, reach) for version in sorted({*reach.versions, *pinned})]
     unmet = _find_unmet(session, model, questions, reach, now_ms)
     return tuple(each.version for each in questions if each not in unmet)
+
+
+def find_uncompared(session: Session, model: str, versions: Iterable[int]) -> list[ModelVersion]:
+    """Those of *versions*, and of what aliases mean, that a gate of *model* compares and nobody has read yet."""
+    check_model_name(model)
+    gates = _gates_for(session, model)
+    if not any(isinstance(gate.needs, SignatureNeeded) for gate in gates):
+        return []
+    with as_program(session):
+        reach = reach_of(session, model)
+        wanted = {*versions, *reach.versions, *reach.desired.values()}
+        known = select(ModelVersionRow).where(ModelVersionRow.name == model).order_by(ModelVersionRow.version)
+        return [
+            to_version(session, row)
+            for row in session.scalars(known)
+            if row.version in wanted and interfaces.find(session, model, row.version) is None
+        ]
 
 
 def names_with_gates(session: Session) -> frozenset[str]:

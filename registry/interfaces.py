@@ -1,7 +1,6 @@
 """Interfaces: what versions take and give, kept from when their files were first read.
 
-The registry reads no files. Whoever does (a load, or the question whether an alias may move) tells it; a version's
-files don't change, so it is told once.
+The registry reads no files. Whoever does tells it; a version's files don't change, so it is told once.
 """
 
 import msgspec

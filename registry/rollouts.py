@@ -426,7 +426,7 @@ def _advance(session: Session, row: RolloutRow, now: Rollout, act: Act) -> Rollo
 def _give_share(session: Session, now: Rollout, act: Act, override: Override | None) -> int:
     """Give the version what it has at the next step; the number of the period that begins."""
     step = now.step + 1
-    said = msgspec.structs.replace(act, reason=f"rollout of version {now.version}, step {step}: {act.reason}")
+    said = msgspec.structs.replace(act, reason=f"rollout of version {now.version}, step {step}")
     return _split(session, now, now.spec.share_bp(step), said, override)
 
 
@@ -457,6 +457,7 @@ def _give_all(session: Session, now: Rollout, act: Act, override: Override | Non
 def _put_back(session: Session, now: Rollout, act: Act) -> None:
     """The split that was, and the challenger that was."""
     share_bp = now.before.shares_bp.get(ARM, 0)
+    act = msgspec.structs.replace(act, reason=f"put back after the rollout of version {now.version}")
     if now.before.challenger != now.version:
         # Without a share first, so that the one doesn't answer with what the other had.
         _split_if_needed(session, now, 0, act)

@@ -5,9 +5,10 @@ What a sum is made of is for others to know: here it is bytes, and whoever adds 
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Any, cast
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import Table, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from registry.entities import Cell
@@ -39,16 +40,38 @@ def add(session: Session, endpoint_id: str, kind: Kind, counted: Mapping[Cell, b
 
     Cells are taken in their order, so that two who add never wait for each other in a ring.
     """
-    if session.get(EndpointRow, endpoint_id) is None:
+    connection = session.connection()
+    if not counted or connection.scalar(_ENDPOINT, {"endpoint_id": endpoint_id}) is None:
         return
-    for cell in sorted(counted):
-        place = {"endpoint_id": endpoint_id, "kind": kind.value, **msgspec.structs.asdict(cell)}
-        insert_new(session, TallyRow, [{**place, "content": b""}])
-        row = session.get_one(TallyRow, tuple(place.values()), with_for_update=True, populate_existing=True)
-        row.content = merge(row.content, counted[cell]) if row.content else counted[cell]
-    newest = max((cell.period for cell in counted), default=0)
-    doomed = (TallyRow.endpoint_id == endpoint_id) & (TallyRow.period <= newest - PERIODS_MAX)
-    session.execute(delete(TallyRow).where(doomed))
+    place = {"endpoint_id": endpoint_id, "kind": kind.value}
+    insert_new(session, TallyRow, [{**place, **msgspec.structs.asdict(cell), "content": b""} for cell in counted])
+    periods = sorted({cell.period for cell in counted})
+    rows = connection.execute(_LOCKED, {**place, "periods": periods})
+    before = {Cell(row.period, row.arm, row.version): row.content for row in rows}
+    connection.execute(_CHANGED, [_changed(place, cell, before[cell], new, merge) for cell, new in counted.items()])
+    if not all(before[cell] for cell in counted):
+        connection.execute(_DROPPED, {"endpoint_id": endpoint_id, "period": periods[-1] - PERIODS_MAX})
+
+
+def _changed(place: Mapping[str, str], cell: Cell, before: bytes, new: bytes, merge: Merge) -> dict[str, Any]:
+    key = {**place, **msgspec.structs.asdict(cell)}
+    return {**{f"of_{name}": value for name, value in key.items()}, "content": merge(before, new) if before else new}
+
+
+# Built once, as each worker runs them every second.
+_TABLE = cast("Table", TallyRow.__table__)
+_ENDPOINT = select(EndpointRow.id).where(EndpointRow.id == bindparam("endpoint_id"))
+_LOCKED = (
+    select(_TABLE)
+    .where(_TABLE.c.endpoint_id == bindparam("endpoint_id"), _TABLE.c.kind == bindparam("kind"))
+    .where(_TABLE.c.period.in_(bindparam("periods", expanding=True)))
+    .order_by(*_TABLE.primary_key)
+    .with_for_update()
+)
+_CHANGED = update(_TABLE).where(*(column == bindparam(f"of_{column.name}") for column in _TABLE.primary_key))
+_DROPPED = delete(_TABLE).where(
+    _TABLE.c.endpoint_id == bindparam("endpoint_id"), _TABLE.c.period <= bindparam("period")
+)
 
 
 def read(session: Session, endpoint_id: str) -> dict[Kind, dict[Cell, bytes]]:

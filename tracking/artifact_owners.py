@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from tracking.access.caller import caller_of
 from tracking.access.grants import Names
-from tracking.artifact_paths import ArtifactPath, InvalidArtifactPath, is_storable_name
+from tracking.artifact_paths import PREDICTIONS, ArtifactPath, InvalidArtifactPath, is_storable_name
 from tracking.artifact_uris import InvalidArtifactUri, parse_artifact_uri
 from tracking.artifacts import ArtifactStore
 from tracking.experiments import DEFAULT_ARTIFACT_ROOT, default_artifact_location
@@ -29,6 +29,8 @@ class _Places(NamedTuple):
 
     def are_granted(self, path: ArtifactPath, names: Names) -> bool:
         """Whether what lies at *path* is of experiments that are all among *names*."""
+        if path.segments[0] == PREDICTIONS:
+            return False
         owners: Iterable[str] = next((self.owners[one] for one in path.ancestors() if one in self.owners), ())
         return bool(owners) and all(owner in names for owner in owners)
 

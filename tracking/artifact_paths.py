@@ -20,6 +20,9 @@ INCOMING = ".titlebout-incoming"
 """Where a folder store keeps uploads that are not whole yet. Refused as a first segment in every store, so that what
 was stored in one kind can move to another."""
 
+PREDICTIONS = "titlebout-predictions"
+"""First segment of what is kept of predictions, which belongs to no experiment, wherever one says its artifacts are."""
+
 
 class InvalidArtifactPath(InvalidParameter):
     """A path that could leave the artifact root, or that no store could keep."""

@@ -89,6 +89,9 @@ def _judgement(conclusion: Conclusion, metric: Metric | None) -> Judgement:
     if metric is not None and metric in conclusion.judgements:
         return conclusion.judgements[metric]
     evidence = conclusion.evidence
+    if evidence.is_one_version:
+        reason = "what they were before is compared where both versions are named"
+        return Judgement(verdict=Verdict.NOT_YET, reason=reason)
     what = "nothing" if metric is None else f"nothing that makes {metric.name}"
     if evidence.left_out:
         reason = (

@@ -10,12 +10,14 @@ from litestar.status_codes import HTTP_200_OK
 
 from gateway.access.identity import NotPermitted, current_identity
 from gateway.auth import needs
+from gateway.version_interfaces import learn_interfaces
 from registry import approvals, gates
 from registry.entities import CHAMPION, Approval, Gate, Need
 from registry.gates import Override
 from registry.rows import ensure_model_seen, get_version_row
 from tracking.access.caller import caller_of
 from tracking.access.permissions import Permission
+from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 from tracking.errors import InvalidParameter
 
@@ -78,11 +80,13 @@ def set_gate(
     data: JSONBody[PutGate],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
+    artifact_store: NamedDependency[ArtifactStore],
 ) -> Gate:
     """Have a gate hold from now on. What an alias means already stays, and so do shares."""
     made = Gate(name=gate_name, needs=data.needs, aliases=data.aliases, share_over_bp=data.share_over_bp)
     with database.writing() as session:
         gates.set_gate(session, name, made, author=caller_of(session).name, now_ms=int(clock() * 1000))
+    learn_interfaces(database, artifact_store, name)
     return made
 
 

@@ -17,6 +17,7 @@ from gateway.comparison.metrics import metric_named
 from gateway.comparison.rollout_decision import Finding, Ruling
 from gateway.comparison.rollout_looks import judge_beforehand
 from gateway.settings import Settings
+from gateway.version_interfaces import learn_interfaces
 from registry import endpoints, rollouts
 from registry.endpoints import EndpointNotFound
 from registry.gates import Override
@@ -26,6 +27,7 @@ from registry.rollout_entities import Rollout, RolloutSpec
 from registry.rollouts import Act
 from tracking.access.caller import caller_of
 from tracking.access.permissions import Permission
+from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 from tracking.names import check_text
 
@@ -93,8 +95,13 @@ def get_rollout(name: FromPath[str], database: NamedDependency[Database]) -> Rol
 
 
 @post(_ROLLOUTS, sync_to_thread=True, status_code=HTTP_200_OK, opt=needs(Permission.ALIAS_WRITE))
-def start_rollout(data: JSONBody[StartRollout], database: NamedDependency[Database]) -> Rollout:
+def start_rollout(
+    data: JSONBody[StartRollout], database: NamedDependency[Database], artifact_store: NamedDependency[ArtifactStore]
+) -> Rollout:
     _ensure_known(data.spec)
+    with database.reading() as session:
+        model = endpoints.model_of(session, data.endpoint)
+    learn_interfaces(database, artifact_store, model, data.version)
     with database.writing() as session:
         act, override = _asked(session, database, data.endpoint, data.reason, data.override)
         return rollouts.start(session, data.endpoint, data.version, data.spec, act, override=override)

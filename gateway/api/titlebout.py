@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from gateway.api.gates import override_of
 from gateway.auth import needs
 from gateway.settings import Settings
+from gateway.version_interfaces import learn_interfaces
 from registry import announcements, endpoints, fallbacks, models, pins, rollbacks, serving
 from registry.entities import (
     CHAMPION,
@@ -32,6 +33,7 @@ from registry.entities import (
 from registry.uri import resolve, resolve_at
 from tracking.access.caller import caller_of
 from tracking.access.permissions import Permission
+from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 
 _log = logging.getLogger(__name__)
@@ -278,8 +280,10 @@ def pin_version(
     version: FromPath[int],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
+    artifact_store: NamedDependency[ArtifactStore],
 ) -> dict[str, str | int]:
     """Keep a version in memory, whatever the aliases say."""
+    learn_interfaces(database, artifact_store, model, version)
     with database.writing() as session:
         pins.pin(session, model, version, author=caller_of(session).name, now_ms=int(clock() * 1000))
     return {"model": model, "version": version}

@@ -229,6 +229,20 @@ class Client:
     def put_signature(self, model: str, version: int, bundle: str) -> None:
         self._call("PUT", f"{_version_path(model, version)}/signatures", json={"bundle": bundle})
 
+    def give_feedback(self, item: dict[str, Any]) -> dict[str, Any]:
+        return self._call("POST", "/feedback", json=item)
+
+    def give_feedback_lines(self, lines: str) -> dict[str, Any]:
+        """Many items, a JSON object on each line."""
+        return self._call("POST", "/feedback", content=lines.encode(), headers={"Content-Type": "application/x-ndjson"})
+
+    def prediction_keys(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_OURS}/prediction-keys")["keys"]
+        return found
+
+    def rotate_prediction_keys(self, *, forget_old: bool) -> dict[str, Any]:
+        return self._call("POST", f"{_OURS}/prediction-keys/rotate", json={"forget_old": forget_old})
+
     # --- access
 
     def me(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gateway.cli.durations import Duration
 from gateway.cli.load_target import Inputs, find, in_memory, read_inputs
 from gateway.cli.options import server_option
 from gateway.load_testing.plan import FOR_S_MAX, USERS_MAX, Moment, Plan, Seen
-from gateway.load_testing.report import Asked, Comparison, Machine, Report, said_of_comparison
+from gateway.load_testing.report import Asked, Comparison, Machine, Report, lines_of, said_of_comparison
 from gateway.load_testing.running import CannotRun, run
 from gateway.load_testing.slo import SLOS_MAX, Slo, judge, parse_slo
 from gateway.pool.machine import usable_processors
@@ -25,7 +25,6 @@ from tracking.errors import InvalidParameter, ServingError
 
 _NOT_PASSED, _COULD_NOT_RUN = 1, 2
 _BUSY = 0.9
-_FAILURES_SHOWN = 5
 
 
 @click.command()
@@ -160,16 +159,7 @@ def _comparison(plan: Plan, seen: Seen) -> Comparison | None:
 
 
 def _show(console: Console, report: Report) -> None:
-    tested = report.tested
-    console.print(f"requests   {tested.requests}  ({tested.rps:.0f}/s over {tested.seconds:.1f} s)")
-    console.print(f"failures   {tested.failed}")
-    for what, count in list(tested.failures.items())[:_FAILURES_SHOWN]:
-        console.print(f"  {count:>6} x {what}")
-    if tested.p50_ms is not None:
-        quantiles = (("p50", tested.p50_ms), ("p95", tested.p95_ms), ("p99", tested.p99_ms), ("max", tested.max_ms))
-        console.print("latency    " + "  ".join(f"{name} {value:.1f} ms" for name, value in quantiles))
-    if tested.processor_ms is not None:
-        console.print(f"processor  {tested.processor_ms:.3g} ms a request, in the model's process")
+    console.print("\n".join(lines_of(report.tested)))
     for outcome in report.slos:
         console.print(f"{'kept' if outcome.kept else 'BROKEN':<10} {outcome.slo}: {outcome.said}")
     if report.comparison is not None:

@@ -62,7 +62,7 @@ def words(entry: dict[str, Any]) -> str:
     match entry["action"]:
         case Action.ALIAS_SET:
             before = f" (was version {details['before']})" if "before" in details else ""
-            return f"{alias} is version {version}{before}"
+            return f"{alias} is version {version}{before}{_judged(details.get('verdicts', {}))}"
         case Action.ALIAS_DELETED:
             return f"{alias} deleted (was version {details['before']})"
         case Action.SPLIT_CHANGED:
@@ -88,6 +88,14 @@ def words(entry: dict[str, Any]) -> str:
             return f"version {version} {str(action).removeprefix('version_')}"
         case action:
             return str(action).replace("_", " ")
+
+
+def _judged(verdicts: dict[str, dict[str, Any]]) -> str:
+    """By what evidence: what was told from what was there before."""
+    found = {metric: said["verdict"] for metric, said in verdicts.items() if said["verdict"] != "not_yet"}
+    if not verdicts:
+        return ""
+    return "; judged " + (", ".join(f"{verdict} by {metric}" for metric, verdict in found.items()) or "no better yet")
 
 
 def _entries(client: Client, model: str, alias: str | None, limit: int) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ Surely means wrong in one rollout of a thousand, over all looks and all guards o
 back as rarely as that, however long it is looked at.
 """
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -50,38 +51,46 @@ def look(guard: Guard, evidence: Evidence, *, alpha: float) -> Finding:
         case GuardKind.FAILURES_RATIO:
             return _failures_ratio(guard, evidence, alpha)
         case GuardKind.FAILURES_RATE:
-            lower, upper = _failure_rate(evidence, alpha)
-            said = f"between {lower:.2%} and {upper:.2%} of the requests failed"
-            return _finding(guard, (lower, upper), said)
+            ends = _failure_rate(evidence, alpha)
+            return _finding(guard, ends, f"{_between(ends, '.2%')} of the requests fail")
         case GuardKind.QUANTILE_RATIO:
-            lower, upper = latency_ratio(evidence, guard.share, alpha=alpha)
-            said = f"p{guard.share * 100:g} is between {lower:.2f} and {upper:.2f} times the champion's"
-            return _finding(guard, (lower, upper), said)
+            ends = latency_ratio(evidence, guard.share, alpha=alpha)
+            said = f"p{guard.share * 100:g} is {_between(ends, '.2f')} times the champion's"
+            return _finding(guard, ends, said)
         case GuardKind.QUANTILE_S:
             found = quantile_sequence(
                 evidence.latency[1], guard.share, alpha=alpha, design_effect=slowness_effect(evidence)
             )
-            said = f"p{guard.share * 100:g} is between {found.lower_s * 1000:.1f} and {found.upper_s * 1000:.1f} ms"
-            return _finding(guard, (found.lower_s, found.upper_s), said)
+            ends = (found.lower_s, found.upper_s)
+            said = f"p{guard.share * 100:g} is {_between((ends[0] * 1000, ends[1] * 1000), '.1f')} ms"
+            return _finding(guard, ends, said)
         case GuardKind.SLOW:
             compared = compare_metric(evidence, SLOW_RATE, alpha=alpha)
             ends = (float(compared.interval.lower), float(compared.interval.upper))
-            said = f"between {ends[0]:+.2%} and {ends[1]:+.2%} of the requests more are slow"
-            return _finding(guard, ends, said)
+            return _finding(guard, ends, f"{_between(ends, '+.2%')} of the requests more are slow")
 
 
 def _finding(guard: Guard, ends: tuple[float, float], said: str) -> Finding:
     lower, upper = ends
     standing = Standing.BROKEN if lower > guard.limit else Standing.KEPT if upper <= guard.limit else Standing.OPEN
-    return Finding(name=guard.text, standing=standing, said=f"{said} (99.9 %, at any time)")
+    return Finding(name=guard.text, standing=standing, said=said)
+
+
+def _between(ends: tuple[float, float], form: str) -> str:
+    """Two ends of an interval, in so far as there are any."""
+    lower, upper = ends
+    if math.isfinite(upper) and lower:
+        return f"{lower:{form}} to {upper:{form}}"
+    if math.isfinite(upper):
+        return f"at most {upper:{form}}"
+    return f"at least {lower:{form}}" if lower > 0 else "an unknown number of"
 
 
 def _failures_ratio(guard: Guard, evidence: Evidence, alpha: float) -> Finding:
-    lower, upper = failure_ratio(evidence, alpha=alpha)
+    ends = failure_ratio(evidence, alpha=alpha)
     asked, failed = evidence.total(1, Column.REQUESTS), evidence.total(1, Column.FAILURES)
-    times = f"between {lower:.2f} and {upper:.2g} times as often as the champion's"
-    said = f"{failed:.0f} of {asked:.0f} requests failed, {times}"
-    found = _finding(guard, (lower, upper), said)
+    said = f"{failed:.0f} of {asked:.0f} requests failed, {_between(ends, '.2f')} times as often as the champion's"
+    found = _finding(guard, ends, said)
     if found.standing is Standing.BROKEN and failed < FAILURE_RATE_MIN * asked:
         return msgspec.structs.replace(found, standing=Standing.OPEN)
     return found

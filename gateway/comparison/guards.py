@@ -54,7 +54,11 @@ def parse_guard(text: str) -> Guard:
     value = _number(text, found["value"])
     match found["name"], unit:
         case "failures", "" | "x":
-            return Guard(text=text, kind=GuardKind.FAILURES_RATIO, limit=_within(text, value or _FAILURE_RATIO, 1, 1e3))
+            return Guard(
+                text=text,
+                kind=GuardKind.FAILURES_RATIO,
+                limit=_within(text, _FAILURE_RATIO if value is None else value, 1, 1e3),
+            )
         case "failures", "%":
             return Guard(text=text, kind=GuardKind.FAILURES_RATE, limit=_within(text, (value or 0) / 100, 1e-6, 1))
         case "slow", "" | "%":
@@ -62,7 +66,7 @@ def parse_guard(text: str) -> Guard:
             return Guard(text=text, kind=GuardKind.SLOW, limit=_within(text, limit, 0, 1))
         case "failures" | "slow", _:
             raise GuardUnknown(text)
-    share = _within(text, float(found["percent"]) / 100, 0.5, 0.999)
+    share = _within(text, round(float(found["percent"]) / 100, 4), 0.5, 0.999)
     match unit:
         case "x":
             return Guard(text=text, kind=GuardKind.QUANTILE_RATIO, limit=_within(text, value or 0, 1, 1e3), share=share)

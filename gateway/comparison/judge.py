@@ -56,8 +56,11 @@ class Judge:
 
     async def run(self) -> None:
         """Until cancelled."""
+        clock, took_s = asyncio.get_running_loop().time, 0.0
         while True:
-            await asyncio.sleep(self._interval_s)
+            # A challenger of many periods takes its time, and shall have a tenth of a processor at most.
+            await asyncio.sleep(max(self._interval_s, 9 * took_s))
+            began_s = clock()
             try:
                 self._judged(await asyncio.to_thread(self.look))
                 self._database_away = False
@@ -66,6 +69,7 @@ class Judge:
                 if not self._database_away:
                     _log.warning("comparison_not_judged", extra={"reason": error.message})
                 self._database_away = True
+            took_s = clock() - began_s
 
     def look(self) -> list[Standing]:
         """Judge what has changed since the last look, unless another replica has just done so.

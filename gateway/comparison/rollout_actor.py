@@ -60,9 +60,6 @@ class RolloutActor:
                 await asyncio.to_thread(self.look)
             except ServingError as error:
                 _log.debug("rollouts_not_read", extra={"reason": error.reason})
-            except Exception:
-                # An edge: a bug in one look must not end the loop.
-                _log.exception("rollout_look_failed")
 
     def look(self) -> None:
         """Look once at all that run, and do what is to be done. In a thread, as it asks the database."""
@@ -75,6 +72,11 @@ class RolloutActor:
             except RolloutMoved:
                 # Somebody was quicker: a person, or a replica that thinks that this one is dead.
                 continue
+            except ServingError as error:
+                _log.warning("rollout_not_judged", extra={"endpoint": rollout.endpoint, "reason": error.reason})
+            except Exception:
+                # An edge: a bug that one rollout meets must not keep the others waiting.
+                _log.exception("rollout_look_failed", extra={"endpoint": rollout.endpoint})
 
     def _carry_on(self, seen: Rollout) -> None:
         if not self._may_act(seen):

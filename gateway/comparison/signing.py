@@ -14,7 +14,7 @@ from tracking.errors import ServingError
 
 _log = logging.getLogger(__name__)
 
-_INTERVAL_S = 1.0
+_PATIENCE_S = 1.0
 _LOOKS_FOR_A_SWEEP = 3_600
 
 
@@ -32,17 +32,26 @@ class SigningFollower:
     Without the database there is no key: it is kept nowhere else, and answers go out without an id until it is known.
     """
 
-    def __init__(self, database: Database, workers: Signers, *, feedback_days: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        workers: Signers,
+        *,
+        feedback_days: int,
+        clock: Callable[[], float],
+        interval_s: float = 1.0,
+    ) -> None:
         self._database = database
         self._workers = workers
         self._kept_ms = feedback_days * DAY_MS
         self._clock = clock
+        self._interval_s = interval_s
         self._key: PredictionKey | None = None
 
     async def begin(self) -> None:
         """Tell before the first request is answered, if the database says so soon."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_INTERVAL_S):
+            async with asyncio.timeout(_PATIENCE_S):
                 await self._look()
 
     async def run(self) -> None:
@@ -50,7 +59,7 @@ class SigningFollower:
         while True:
             await asyncio.to_thread(self._sweep)
             for _ in range(_LOOKS_FOR_A_SWEEP):
-                await asyncio.sleep(_INTERVAL_S)
+                await asyncio.sleep(self._interval_s)
                 await self._look()
 
     async def _look(self) -> None:

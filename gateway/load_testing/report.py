@@ -8,6 +8,8 @@ from gateway.comparison.slowdown import Slowdown, Slower
 from gateway.load_testing.figures import Figures, Point
 from gateway.load_testing.slo import Outcome
 
+_FAILURES_SHOWN = 10
+
 
 class Input(StrEnum):
     """Where the requests came from."""
@@ -72,6 +74,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def against(self) -> int | None:
         return None if self.comparison is None else self.comparison.baseline.version
+
+
+def lines_of(figures: Figures) -> list[str]:
+    """What was seen of a version, as a terminal shows it."""
+    lines = [
+        f"requests   {figures.requests}  ({figures.rps:.0f}/s over {figures.seconds:.1f} s)",
+        f"failures   {figures.failed}",
+        *(f"  {count:>6} x {what}" for what, count in list(figures.failures.items())[:_FAILURES_SHOWN]),
+    ]
+    if figures.p50_ms is not None:
+        quantiles = (("p50", figures.p50_ms), ("p95", figures.p95_ms), ("p99", figures.p99_ms), ("max", figures.max_ms))
+        lines.append("latency    " + "  ".join(f"{name} {value:.1f} ms" for name, value in quantiles))
+    if figures.processor_ms is not None:
+        lines.append(f"processor  {figures.processor_ms:.3g} ms a request, in the model's process")
+    return lines
 
 
 def said_of_comparison(comparison: Comparison) -> str:

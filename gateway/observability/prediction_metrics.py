@@ -44,6 +44,10 @@ UNCOUNTED_REQUESTS = Family(
     "Requests that no comparison counts, because the database was away too long.",
     Kind.COUNTER,
 )
+KEPT_PREDICTIONS = Family("gateway_predictions_kept", "Predictions that the prediction log has kept.", Kind.COUNTER)
+LOST_PREDICTIONS = Family(
+    "gateway_predictions_not_kept", "Predictions that it would have kept, had there been room.", Kind.COUNTER
+)
 DROPPED_LINES = Family("gateway_log_lines_dropped", "Log lines of predictions that nobody took.", Kind.COUNTER)
 
 

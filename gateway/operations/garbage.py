@@ -14,7 +14,7 @@ from gateway.operations.folders import Folders
 from gateway.operations.progress import Progress
 from registry.holdings import held_folders
 from tracking import artifact_records, expiry
-from tracking.artifact_paths import ArtifactPath, InvalidArtifactPath
+from tracking.artifact_paths import PREDICTIONS, ArtifactPath, InvalidArtifactPath
 from tracking.artifact_records import ArtifactFrozen
 from tracking.artifact_uris import ArtifactUri, InvalidArtifactUri, parse_artifact_uri
 from tracking.artifacts import ArtifactStore, StoredArtifact
@@ -182,7 +182,8 @@ def _remove_files(database: Database, store: ArtifactStore, files: Sequence[Stor
 
 def _owned(owners: Iterable[Owner], held: Iterable[ArtifactPath], locate: Locate) -> Folders:
     located = (_located(owner, locate) for owner in owners)
-    return Folders([*held, *(folder for folder in located if folder is not None)])
+    # What is kept of predictions grows old by a rule of its own.
+    return Folders([ArtifactPath((PREDICTIONS,)), *held, *(folder for folder in located if folder is not None)])
 
 
 def _is_held(owner: Owner, held: Folders, locate: Locate) -> bool:

@@ -46,6 +46,8 @@ INPUTS = {
 }
 _PROMOTER = (Grant("publisher"), Grant("promoter"))
 _IDENTITIES = {name: Identity(name, _PROMOTER) for name in PROMOTERS} | {ADMIN: Identity(ADMIN, (Grant("admin"),))}
+NO_FILES: Any = None
+"""For what would be read of a store if versions weren't known already."""
 _SOURCES = "s3://shared/"
 
 
@@ -120,7 +122,7 @@ class World:
 
     def set_alias(self, name: str, alias: str, version: int, override: str | None) -> None:
         asked = wire.SetAlias(name=name, alias=alias, version=str(version), override=override)
-        self._ask(mlflow.set_alias, data=asked, clock=self.clock)
+        self._ask(mlflow.set_alias, data=asked, clock=self.clock, artifact_store=NO_FILES)
 
     def delete_alias(self, name: str, alias: str) -> None:
         self._ask(mlflow.delete_alias, data=wire.DeleteAlias(name=name, alias=alias), clock=self.clock)
@@ -134,7 +136,7 @@ class World:
         self._ask(ours.roll_back, name=name, settings=Settings(data="none"))
 
     def pin(self, name: str, version: int) -> None:
-        self._ask(ours.pin_version, model=name, version=version, clock=self.clock)
+        self._ask(ours.pin_version, model=name, version=version, clock=self.clock, artifact_store=NO_FILES)
 
     def unpin(self, name: str, version: int) -> None:
         self._ask(ours.unpin_version, model=name, version=version, clock=self.clock)
@@ -168,7 +170,9 @@ class World:
 
     def set_gate(self, name: str, gate: Any) -> None:
         asked = gates_api.PutGate(needs=gate.needs, aliases=gate.aliases, share_over_bp=gate.share_over_bp)
-        self._ask(gates_api.set_gate, name=name, gate_name=gate.name, data=asked, clock=self.clock)
+        self._ask(
+            gates_api.set_gate, name=name, gate_name=gate.name, data=asked, clock=self.clock, artifact_store=NO_FILES
+        )
 
     def remove_gate(self, name: str, gate: str) -> None:
         self._ask(gates_api.remove_gate, name=name, gate_name=gate, clock=self.clock)
@@ -259,7 +263,7 @@ class World:
     def roll_out(self, name: str, version: int, steps_bp: tuple[int, ...], override: str | None) -> None:
         spec = RolloutSpec(steps_bp=steps_bp)
         asked = rollouts_api.StartRollout(endpoint=name, version=version, spec=spec, override=override)
-        self._ask(rollouts_api.start_rollout, data=asked)
+        self._ask(rollouts_api.start_rollout, data=asked, artifact_store=NO_FILES)
 
     def take_a_step(self, name: str, step: str) -> None:
         running = next((each for each in rollouts.list_running(self.session) if each.endpoint == name), None)

@@ -241,7 +241,7 @@ class KeyedTitlebout(Titlebout):
 
 
 class UncomparedTitlebout(Titlebout):
-    """The same where nothing is counted that arms could be compared by."""
+    """The same where nothing is counted that arms could be compared by, and no answer has an id for feedback."""
 
     name = UNCOMPARED
 

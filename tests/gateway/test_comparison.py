@@ -115,6 +115,7 @@ def test_two_arms_of_one_version_are_said_to_be_that(challenged, compare, iris):
     found = compare()
     assert found["conclusion"] == "The same version: champion and challenger are both version 2."
     assert found["verdict"] == "not_yet"
+    assert found["reason"] == "what they were before is compared where both versions are named"
     assert compare(champion_version=1)["verdict"] == "better"
 
 

@@ -1,13 +1,17 @@
 """What a running server counts of its arms is what the headers of its answers say: over workers, kills and restarts."""
 
+import os
+import re
+import signal
 from collections import Counter, defaultdict
 
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression
 
-from gateway.cli.client import Client
+from gateway.cli import cli
 from gateway.cli.server_process import free_port, server_process
 from gateway.comparison import kept_sums
 from gateway.comparison.sums import SERVING, Column, cluster_of
@@ -15,7 +19,7 @@ from gateway.scoring.routing import bucket_of
 from loadtests.chaos.kills import kill_worker
 from registry import endpoints
 from tests.gateway.events import events
-from tests.gateway.test_serving import BODY, JSON, ask, wait_until, wait_until_served
+from tests.gateway.test_serving import BODY, JSON, ask, hosts_of, wait_until, wait_until_served
 from tests.training import constant_classifier, register, set_alias
 from tracking.database import Database
 
@@ -52,10 +56,10 @@ class World:
         self.refused = Counter()
         self.unitless = Counter()
 
-    def ask(self, units, body=BODY):
+    def ask(self, units, body=BODY, deadline_ms=30_000):
         """The answers to one request of each unit; None is no unit."""
         with httpx.Client(timeout=60) as http:
-            answers = [self._ask(http, unit, body) for unit in units]
+            answers = [self._ask(http, unit, body, deadline_ms) for unit in units]
         for unit, answer in zip(units, answers, strict=True):
             self.note(unit, answer)
         return answers
@@ -68,8 +72,10 @@ class World:
         self.failures[arm] += answer.is_server_error or "X-Titlebout-Fallback-From" in answer.headers
         self.refused[arm] += answer.is_client_error
 
-    def _ask(self, http, unit, body):
-        headers = JSON if unit is None else {**JSON, "X-Titlebout-Unit": unit}
+    def _ask(self, http, unit, body, deadline_ms):
+        headers = {**JSON, "X-Titlebout-Deadline-Ms": str(deadline_ms)}
+        if unit is not None:
+            headers["X-Titlebout-Unit"] = unit
         return http.post(f"{self.url}/endpoints/iris/invocations", content=body, headers=headers)
 
     @property
@@ -119,6 +125,12 @@ def world(server, data):
     world.database.dispose()
 
 
+def titlebout(url, *arguments):
+    done = CliRunner().invoke(cli, [*arguments, "--server", url], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
 def units(count, name="unit"):
     return [f"{name}-{number}" for number in range(count)]
 
@@ -150,9 +162,8 @@ def test_what_is_counted_is_what_the_headers_said(world):
 
 def test_where_an_arm_fails_the_champion_answers_if_that_is_wanted(world, server):
     unit = next(each for each in units(100) if world.ask([each], BREAKS)[0].is_server_error)
-    client = Client(world.url)
-    client.set_fallback("iris", on=True)
-    assert client.endpoint("iris")["fallback"]
+    assert "the champion answers" in titlebout(world.url, "fallback", "iris", "on")
+    assert "iris (fallback)" in titlebout(world.url, "status")
     answer = wait_until(lambda: next((each for each in world.ask([unit], BREAKS) if each.is_success), None))
     assert answer.json() == {"predictions": [0]}
     said = {name: answer.headers[f"X-Titlebout-{name}"] for name in ("Version", "Arm", "Fallback-From")}
@@ -172,9 +183,18 @@ def test_where_an_arm_fails_the_champion_answers_if_that_is_wanted(world, server
     wait_until(lambda: series in httpx.get(f"{world.url}/metrics").text)
     lines = wait_until(lambda: events(server, "predicted", fallback_from="challenger", arm="champion", version=1)[1:])
     assert lines[0]["bucket"] == bucket_of(world.endpoint.id, world.endpoint.salt, unit)
-    client.set_fallback("iris", on=False)
-    actions = [entry["details"].get("fallback") for entry in client.history("iris")["entries"]]
-    assert actions[:2] == [False, True]
+
+    # For a model that hangs half of the time is over when the champion is asked.
+    _, challenger = sorted(hosts_of(server))
+    os.kill(challenger, signal.SIGSTOP)
+    try:
+        [hung] = world.ask([unit], deadline_ms=4_000)
+        assert (hung.json(), hung.headers["X-Titlebout-Fallback-From"]) == ({"predictions": [0]}, "challenger")
+    finally:
+        os.kill(challenger, signal.SIGCONT)
+    titlebout(world.url, "fallback", "iris", "off")
+    assert re.search(r"fallback off.*fallback on", titlebout(world.url, "log", "iris"), re.DOTALL)
+    world.until_counted()
 
 
 def test_counts_outlive_a_killed_worker_and_a_restart(world, server, data):

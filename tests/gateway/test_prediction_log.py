@@ -44,18 +44,20 @@ def test_a_line_is_one_json_object_with_its_fields_in_order():
     assert (refused["event"], list(refused)) == ("prediction_refused", FIELDS[:9])
 
 
-def test_a_line_says_which_bucket_gave_the_request_to_its_arm_if_one_did():
+def test_a_line_says_which_bucket_gave_the_request_to_its_arm_if_one_did_and_whether_that_failed():
     async def scenario():
         log = PredictionLog(write_end, as_text=False, dropped=Number())
-        for bucket in (0, 4449, None):
-            log.predicted(CHOICE, bucket, request_id="r", protocol="mlflow", status=200, rows=1, took_s=0.1)
+        for bucket, failed in ((0, None), (4449, "challenger"), (None, None)):
+            log.predicted(CHOICE, bucket, failed, request_id="r", protocol="mlflow", status=200, rows=1, took_s=0.1)
         log.close()
         os.close(write_end)
 
     read_end, write_end = os.pipe()
     asyncio.run(scenario())
     with os.fdopen(read_end, encoding="utf-8") as pipe:
-        assert [json.loads(line).get("bucket") for line in pipe] == [0, 4449, None]
+        lines = [json.loads(line) for line in pipe]
+    assert [line.get("bucket") for line in lines] == [0, 4449, None]
+    assert [line.get("fallback_from") for line in lines] == [None, "challenger", None]
 
 
 def test_as_text_a_line_is_for_people():

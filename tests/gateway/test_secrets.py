@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import cli
+from registry.schema import PredictionKeyRow
 from tests.gateway.test_serving import wait_until, wait_until_served
 from tests.training import mlflow, register_function, set_alias
+from tracking.database import Database
 
 pytestmark = pytest.mark.e2e
 
@@ -51,7 +53,11 @@ IN_REQUESTS = [
     "token in the webhook query",
     "webhook password",
 ]
-SECRETS = {name: f"planted{number:02}{uuid.uuid4().hex}" for number, name in enumerate([*IN_SETTINGS, *IN_REQUESTS])}
+IN_DATABASE = ["prediction key"]
+SECRETS = {
+    name: f"planted{number:02}{uuid.uuid4().hex}"
+    for number, name in enumerate([*IN_SETTINGS, *IN_REQUESTS, *IN_DATABASE])
+}
 
 
 def environment(database_host):
@@ -176,8 +182,19 @@ def ask_in_every_way(url, seen):
             ("POST", scoring, bearer | parquet, b"PAR1"),
             ("POST", "/endpoints/nobody/invocations", basic | json, b'{"inputs": ["x"]}'),
             ("PUT", "/api/2.0/mlflow-artifacts/artifacts/a.txt", bearer, b"x"),
+            ("GET", "/api/1.0/titlebout/prediction-keys", basic, None),
+            ("POST", "/feedback", basic | json, b'{"prediction_id": "forged", "label": 1}'),
+            ("POST", "/api/1.0/titlebout/prediction-keys/rotate", basic | json, b"{}"),
         ]:
             seen.add_answer(client.request(method, path, headers=headers, content=body))
+
+
+def plant_prediction_key(database_url):
+    database = Database(database_url)
+    database.upgrade()
+    with database.writing() as session:
+        session.add(PredictionKeyRow(id="0a0b0c0d", secret=SECRETS["prediction key"].encode(), made_ms=1))
+    database.dispose()
 
 
 def provoke_webhooks(url, seen):
@@ -195,6 +212,7 @@ def provoke_webhooks(url, seen):
 
 def test_twenty_planted_secrets_are_found_nowhere(serve, postgres_database_url, tmp_path):
     given = environment(postgres_database_url.partition("@")[2])
+    plant_prediction_key(given["TITLEBOUT_DATABASE_URL"])
     server = serve("--migrate", "--log-level", "DEBUG", environment=given)
     with secrets_kept(server) as seen:
         provoke_webhooks(server.url, seen)

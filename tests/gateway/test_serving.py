@@ -140,6 +140,18 @@ def test_a_split_is_observed_and_units_stick_to_their_arm(iris):
     assert abs(Counter(arms.values())["challenger"] - 200) < 64
     assert client.status()["epoch"] == epoch
 
+    # Whichever worker answered, each request is counted once, of the arm that it met.
+    def compared():
+        found = client.comparison("iris", from_period=period)
+        requests = {arm: found[arm]["requests"] for arm in ("champion", "challenger")}
+        return found if sum(requests.values()) == len(arms) + len(again) else None
+
+    found = wait_until(compared)
+    assert found["challenger"]["requests"] == Counter([*arms.values(), *again.values()])["challenger"]
+    assert (found["split"]["asked"], found["split"]["locked"]) == (pytest.approx(0.2), False)
+    assert found["challenger"]["predictions"]["classes"] == {"1": found["challenger"]["requests"]}
+    wait_until(lambda: "gateway_comparison_verdict{" in httpx.get(f"{iris.url}/metrics").text)
+
 
 def test_flips_under_load_lose_no_request_and_no_connection_sees_an_older_table_again(iris):
     async def flip_under_load():

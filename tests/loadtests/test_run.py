@@ -72,7 +72,7 @@ def loadtest(url: str, *options: str, timeout_s: float = 10) -> subprocess.Compl
 
 def test_right_answers_within_the_slo_pass_and_show_the_figures():
     with standing_in(right_answer) as url:
-        done = loadtest(url, "--p99-ms", "5000")
+        done = loadtest(url, "--slo", "p99=5s", "--slo", "failures=0")
     assert done.returncode == 0, done.stdout + done.stderr
     for figure in ("requests", "p50", "p95", "p99", "champion", "challenger", "SLO kept"):
         assert figure in done.stdout
@@ -80,15 +80,15 @@ def test_right_answers_within_the_slo_pass_and_show_the_figures():
 
 def test_a_server_that_is_still_loading_is_waited_for():
     with standing_in(loading_at_first()) as url:
-        done = loadtest(url, "--p99-ms", "5000")
+        done = loadtest(url, "--slo", "p99=5s", "--slo", "failures=0")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_breached_slo_fails():
     with standing_in(right_answer) as url:
-        done = loadtest(url, "--p99-ms", "0.001")
+        done = loadtest(url, "--slo", "p99=0.001ms")
     assert done.returncode == 1
-    assert "SLO BREACHED: p99 is" in done.stderr
+    assert "SLO BREACHED: p99 " in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -100,16 +100,16 @@ def test_a_breached_slo_fails():
 )
 def test_wrong_answers_fail_although_their_status_is_200(answer, what):
     with standing_in(answer) as url:
-        done = loadtest(url, "--p99-ms", "5000")
+        done = loadtest(url, "--slo", "p99=5s", "--slo", "failures=0")
     assert done.returncode == 1
     assert what in done.stdout
-    assert "requests failed" in done.stderr
+    assert "SLO BREACHED: failures" in done.stderr
 
 
 def test_requests_that_hang_to_the_end_are_failures_and_not_forgotten():
     released = threading.Event()
     with standing_in(hanging_for_units(released)) as url:
-        done = loadtest(url, "--p99-ms", "5000", timeout_s=1.5)
+        done = loadtest(url, "--slo", "p99=5s", "--slo", "failures=0", timeout_s=1.5)
         released.set()
     assert done.returncode == 1
     assert "no answer:" in done.stdout

@@ -39,6 +39,7 @@ from gateway.api.mlflow.registry_wire import (
 )
 from gateway.auth import needs
 from gateway.settings import Settings
+from gateway.version_interfaces import learn_interfaces
 from registry import aliases, announcements, models, search, versions
 from registry.entities import Meaning
 from registry.names import read_version
@@ -199,10 +200,12 @@ def set_alias(
     data: JSONBody[SetAlias],
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
+    artifact_store: NamedDependency[ArtifactStore],
 ) -> Empty:
     version = read_version(data.version)
     now_ms = _now_ms(clock)
     override = override_of(data.name, data.override, now_ms)
+    learn_interfaces(database, artifact_store, data.name, version)
     with database.writing() as session:
         aliases.set_alias(
             session,

@@ -24,6 +24,7 @@ from gateway.comparison.counting import ArmCounter, Counting
 from gateway.comparison.prediction_ids import IdMaker
 from gateway.comparison.single_predictions import Value, find_single
 from gateway.errors import INTERNAL_MESSAGE, STATUS, error_body, headers_of, status_of
+from gateway.kept_predictions.keeping import PredictionKeeper
 from gateway.observability.logs import REQUEST_ID
 from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_log import PredictionLog
@@ -137,6 +138,7 @@ class Scoring:
         answer_ids: AnswerIds | None = None,
         counting: Counting | None = None,
         shadows: Shadows | None = None,
+        keeper: PredictionKeeper | None = None,
     ) -> None:
         self._inference = inference
         self._current = current
@@ -153,6 +155,7 @@ class Scoring:
         self._answer_ids = answer_ids
         self._counting = counting
         self._shadows = shadows
+        self._keeper = keeper
         self._known: dict[Choice | None, _Known] = {}
         metrics.when_forgotten = self._known.clear
         if answer_ids is not None:
@@ -204,6 +207,8 @@ class Scoring:
         self._account(dialect, walk, known.metrics, status, ended_s - walk.arrived_s)
         self._count(walk, known, ended_s - walk.arrived_s)
         self._have_shadowed(walk)
+        if self._keeper is not None and prediction_id is not None:
+            _keep(self._keeper, walk, prediction_id)
         if self._tracer is not None:
             attributes: dict[str, str | int] = {
                 "http.request.method": scope["method"],
@@ -399,6 +404,13 @@ class Walk(msgspec.Struct, eq=False):
     """Who was to answer first, where another had to help out."""
     read_input: ReadInput | None = None
     body_bytes: int = 0
+
+
+def _keep(keeper: PredictionKeeper, walk: Walk, prediction_id: bytes) -> None:
+    choice, prediction = walk.choice, walk.prediction
+    if choice is not None and prediction is not None:
+        bucket = walk.bucket if walk.failed is None else None
+        keeper.keep(prediction_id, choice, bucket, prediction.rows, prediction.asked.batch, prediction.answer)
 
 
 class _Failed(msgspec.Struct, frozen=True):

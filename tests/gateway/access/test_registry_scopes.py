@@ -145,6 +145,8 @@ READING: dict[str, Reading] = {
     f"{OURS}/endpoints/{{name:str}}/shadow": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow"),
     f"{OURS}/endpoints/{{name:str}}/shadow/inputs": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow/inputs"),
     f"{OURS}/endpoints/{{name:str}}/assignment": by_path(f"{OURS}/endpoints/{{endpoint}}/assignment"),
+    f"{OURS}/endpoints/{{name:str}}/feedback": by_path(f"{OURS}/endpoints/{{endpoint}}/feedback"),
+    f"{OURS}/prediction-keys": Reading(of_all=[Ask(f"{OURS}/prediction-keys")], for_all=True),
     f"{OURS}/endpoints/{{name:str}}/comparison": by_path(f"{OURS}/endpoints/{{endpoint}}/comparison"),
     f"{OURS}/endpoints/{{name:str}}/versions/{{version:int}}/example": by_path(
         f"{OURS}/endpoints/{{endpoint}}/versions/1/example", status=LOADING

@@ -80,6 +80,7 @@ ELSEWHERE = {
     ("POST", f"{OURS}/tokens"),
     ("DELETE", f"{OURS}/tokens/{{token_id:str}}"),
     # For those who are granted everything.
+    ("POST", f"{OURS}/prediction-keys/rotate"),
     ("POST", f"{API}/webhooks"),
     ("PATCH", f"{API}/webhooks/{{webhook_id:str}}"),
     ("DELETE", f"{API}/webhooks/{{webhook_id:str}}"),

@@ -41,6 +41,14 @@ def test_a_unit_is_explained_by_its_bucket():
         pytest.param({"arm": "challenger", "bucket": 4449, "version": 3}, "version 4, not 3", id="another version"),
         pytest.param({"arm": "champion", "unit": "bob", "bucket": 5887}, "5888, not 5887", id="another bucket"),
         pytest.param({"arm": "champion", "bucket": 10_000}, "no bucket 10000", id="none"),
+        pytest.param(
+            {"arm": "champion", "version": 3, "bucket": 4449, "fallback_from": "challenger"}, None, id="a fallback"
+        ),
+        pytest.param(
+            {"arm": "champion", "bucket": 5888, "fallback_from": "challenger"},
+            "champion's, not challenger's",
+            id="a fallback from nowhere",
+        ),
         pytest.param({"arm": "third", "bucket": 1}, "not third's", id="an arm that isn't there"),
     ],
 )
