@@ -280,13 +280,17 @@ class Scoring:
         walk.read_input, walk.body_bytes = read_input, len(body)
         # From here to the question to the model nothing may be waited for, or the version chosen may be gone by then.
         choice, walk.bucket = self._inference.assign(ask.target, walk.identity)
-        walk.choice, walk.unitless = choice, ask.target.unit is None
-        walk.decoding_s = time.monotonic()
+        walk.unitless = ask.target.unit is None
         if choice.fallback is None or walk.bucket is None:
-            prediction = await self._inference.predict(choice, read_input, deadline)
-        else:
-            prediction = await self._predict_or_fall_back(walk, choice, choice.fallback, read_input, deadline)
-        walk.prediction, walk.single = prediction, find_single(prediction.answer)
+            return await self._answer_from(choice, walk, ask, read_input, deadline)
+        return await self._answer_or_fall_back(choice, choice.fallback, walk, ask, read_input, deadline)
+
+    async def _answer_from(
+        self, choice: Choice, walk: "Walk", ask: Ask, read_input: ReadInput, deadline: Deadline
+    ) -> Reply:
+        walk.choice, walk.decoding_s = choice, time.monotonic()
+        walk.prediction = prediction = await self._inference.predict(choice, read_input, deadline)
+        walk.single = find_single(prediction.answer)
         walk.encoding_s = time.monotonic()
         reply = ask.reply(prediction)
         if not isinstance(reply, Reply):
@@ -294,22 +298,22 @@ class Scoring:
         walk.encoded_s = time.monotonic()
         return reply
 
-    async def _predict_or_fall_back(
-        self, walk: "Walk", choice: Choice, fallback: Choice, read_input: ReadInput, deadline: Deadline
-    ) -> Prediction:
+    async def _answer_or_fall_back(
+        self, choice: Choice, fallback: Choice, walk: "Walk", ask: Ask, read_input: ReadInput, deadline: Deadline
+    ) -> Reply:
         """The answer of *choice*, or where that fails of *fallback*, for which half of the time is kept."""
+        half = Deadline.after(walk.arrived_s, deadline.allowed_s / 2)
         try:
-            return await self._inference.predict(
-                choice, read_input, Deadline.after(walk.arrived_s, deadline.allowed_s / 2)
-            )
-        except ServingError as error:
-            if status_of(error) < 500 or time.monotonic() >= deadline.at_s:
+            return await self._answer_from(choice, walk, ask, read_input, half)
+        except Exception as error:  # An edge like the other: whatever is wrong with an arm, another one may answer.
+            code = error.code if isinstance(error, ServingError) else ErrorCode.INTERNAL_ERROR
+            if STATUS[code] < 500 or time.monotonic() >= deadline.at_s:
                 raise
-            _log.warning("prediction_fell_back", extra={"code": error.code, "reason": error.message})
-            walk.failed = _Failed(choice, error.code, time.monotonic() - walk.arrived_s)
-        walk.choice = fallback
-        walk.decoding_s = time.monotonic()
-        return await self._inference.predict(fallback, read_input, deadline)
+            trace = None if isinstance(error, ServingError) else error
+            _log.warning("prediction_fell_back", extra={"code": code, "reason": str(error)}, exc_info=trace)
+            walk.failed = _Failed(choice, code, time.monotonic() - walk.arrived_s)
+        walk.prediction, walk.single = None, None
+        return await self._answer_from(fallback, walk, ask, read_input, deadline)
 
     def _get_to_know(self, choice: Choice | None) -> "_Known":
         if len(self._known) >= _KNOWN_MAX:
