@@ -16,6 +16,11 @@ from tracking.errors import InvalidParameter
 _ROOT = "/api/1.0/titlebout"
 
 
+class OneBoundAlone(InvalidParameter):
+    def __init__(self) -> None:
+        super().__init__("Rewards have two bounds or none: expected lowest_reward and highest_reward.")
+
+
 class DaysUnknown(InvalidParameter):
     def __init__(self, units_a_day: float) -> None:
         super().__init__(f"With {units_a_day:g} units a day no number of days can be said; expected more than 0.")
@@ -31,11 +36,16 @@ def get_comparison(
     from_period: FromQuery[int] = 1,
     champion_version: FromQuery[int | None] = None,
     challenger_version: FromQuery[int | None] = None,
+    lowest_reward: FromQuery[float | None] = None,
+    highest_reward: FromQuery[float | None] = None,
 ) -> ComparisonAnswer:
     """What is concluded now, by *metric* or by the most telling one; with versions, what was to be concluded of them.
 
-    By default of the arms' present versions, and of the arm `challenger` or else the largest.
+    By default of the arms' present versions, and of the arm `challenger` or else the largest. Where all rewards lie
+    within bounds, few of them say something already.
     """
+    if (lowest_reward is None) != (highest_reward is None):
+        raise OneBoundAlone
     return compare_endpoint(
         database,
         name,
@@ -45,6 +55,7 @@ def get_comparison(
         from_period=from_period,
         champion_version=champion_version,
         challenger_version=challenger_version,
+        rewards_within=None if lowest_reward is None or highest_reward is None else (lowest_reward, highest_reward),
     )
 
 
@@ -58,13 +69,14 @@ def compare_endpoint(
     from_period: int = 1,
     champion_version: int | None = None,
     challenger_version: int | None = None,
+    rewards_within: tuple[float, float] | None = None,
 ) -> ComparisonAnswer:
     """As `get_comparison`, for a page too.
 
     Raises:
         EndpointNotFound: if there is no such endpoint that the caller may see.
         NothingToCompare, NoChampion, NotAChallenger: see `choose_arms`.
-        MetricUnknown, EffectImpossible: see `compare_arms`.
+        MetricUnknown, EffectImpossible, RewardsBeyond: see `compare_arms`.
     """
     # With scipy, 26 MiB and a quarter of a second, which most workers have no use for.
     from gateway.api.comparison_figures import compare_arms  # noqa: PLC0415
@@ -83,7 +95,15 @@ def compare_endpoint(
         pair = Pair(endpoint_id=endpoint.id, champion=one[1], challenger=other[1], from_period=evidence.from_period)
         least_p = verdicts.least_mismatch_p(session, pair)
         shares_bp = endpoints.get_split(session, endpoint.id).shares_bp
-    return compare_arms(endpoint, evidence, shares_bp, least_p=least_p, metric=metric, minimal_effect=minimal_effect)
+    return compare_arms(
+        endpoint,
+        evidence,
+        shares_bp,
+        least_p=least_p,
+        metric=metric,
+        minimal_effect=minimal_effect,
+        rewards_within=rewards_within,
+    )
 
 
 @get(f"{_ROOT}/plan", sync_to_thread=True, opt=needs(Permission.SELF))

@@ -23,20 +23,28 @@ from gateway.comparison.calibration import CalibrationSums, expected_calibration
 from gateway.comparison.conclusions import Conclusion, conclude, finite, look_at, needed, sentence, telling_metric
 from gateway.comparison.confidence_sequences import bernoulli_sequence
 from gateway.comparison.distribution import Distribution
-from gateway.comparison.evidence import Evidence, failure_ratio, latency_ratio
+from gateway.comparison.evidence import Evidence, failure_ratio, latency_ratio, metrics_counted
 from gateway.comparison.latency import quantile_s
 from gateway.comparison.latency_counts import BOUNDS_S, Counts
-from gateway.comparison.metrics import FAILURE_RATE, Metric, metric_named
+from gateway.comparison.metrics import FAILURE_RATE, REWARD, Metric, metric_named, reward_within
 from gateway.comparison.statistics import ALPHA
-from gateway.comparison.sums import Column
+from gateway.comparison.sums import REWARDS, Column
 from gateway.comparison.verdict import Judgement, Verdict
-from registry.entities import Endpoint
+from registry.entities import CHAMPION, Endpoint
 from tracking.errors import InvalidParameter
 
 
 class EffectImpossible(InvalidParameter):
     def __init__(self, minimal_effect: float) -> None:
         super().__init__(f"A minimal effect of {minimal_effect:g} makes no sense; expected a number, 0 or more.")
+
+
+class RewardsBeyond(InvalidParameter):
+    def __init__(self, lowest: float, highest: float) -> None:
+        super().__init__(
+            f"Rewards aren't within {lowest:g} and {highest:g}: expected two bounds, the lower first, within which all "
+            "of them lie."
+        )
 
 
 def compare_arms(
@@ -47,18 +55,24 @@ def compare_arms(
     least_p: float,
     metric: str | None = None,
     minimal_effect: float = 0.0,
+    rewards_within: tuple[float, float] | None = None,
 ) -> ComparisonAnswer:
     """Conclude by the metric that is named *metric*, or by the most telling one, and show all others.
 
     Raises:
         MetricUnknown: if there is none of that name.
         EffectImpossible: if *minimal_effect* is none.
+        RewardsBeyond: if they can't be *rewards_within*.
     """
     if not 0 <= minimal_effect < float("inf"):
         raise EffectImpossible(minimal_effect)
     named = None if metric is None else metric_named(metric)
-    conclusion = conclude(look_at(evidence), least_p=least_p, minimal_effect=minimal_effect)
-    by = named or telling_metric(conclusion.judgements)
+    look = look_at(evidence, [_bounded(evidence, each, rewards_within) for each in metrics_counted(evidence)])
+    conclusion = conclude(look, least_p=least_p, minimal_effect=minimal_effect)
+    if named is None:
+        by = telling_metric(conclusion.judgements)
+    else:
+        by = next((each for each in conclusion.judgements if each.name == named.name), named)
     judged = _judgement(conclusion, by)
     return ComparisonAnswer(
         endpoint=endpoint.name,
@@ -70,6 +84,7 @@ def compare_arms(
         minimal_effect=minimal_effect,
         champion=_arm(conclusion, 0, shares_bp),
         challenger=_arm(conclusion, 1, shares_bp),
+        others=[arm for arm in shares_bp if arm not in {CHAMPION, evidence.challenger[0]}],
         metrics=[_metric(conclusion, each, minimal_effect) for each in conclusion.judgements],
         failure_ratio=_ratio(*failure_ratio(evidence)),
         p99_ratio=_ratio(*latency_ratio(evidence, 0.99)),
@@ -83,6 +98,19 @@ def compare_arms(
             first=evidence.from_period, compared=list(evidence.periods), left_out=list(evidence.left_out)
         ),
     )
+
+
+def _bounded(evidence: Evidence, metric: Metric, rewards_within: tuple[float, float] | None) -> Metric:
+    if metric is not REWARD or rewards_within is None:
+        return metric
+    lowest, highest = rewards_within
+    means = [
+        evidence.total(arm, Column.REWARDS, REWARDS) / evidence.total(arm, Column.LABELS, REWARDS) for arm in (0, 1)
+    ]
+    # Who lies beyond isn't known, but their mean can't.
+    if not lowest < highest or not all(lowest <= mean <= highest for mean in means):
+        raise RewardsBeyond(lowest, highest)
+    return reward_within(lowest, highest)
 
 
 def _judgement(conclusion: Conclusion, metric: Metric | None) -> Judgement:

@@ -142,6 +142,8 @@ class ComparisonAnswer(msgspec.Struct, kw_only=True):
     minimal_effect: float
     champion: ArmFigures
     challenger: ArmFigures
+    others: list[str]
+    """Arms that could be compared as well."""
     metrics: list[MetricFigures]
     failure_ratio: RatioFigures
     p99_ratio: RatioFigures

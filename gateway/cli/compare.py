@@ -30,6 +30,7 @@ _COLOURS = {"better": "green", "worse": "red", "not_yet": "yellow"}
     metavar="NUMBER",
     help="The least difference that matters.  [default: 0]",
 )
+@click.option("--rewards", metavar="LOWEST:HIGHEST", help="Between which all rewards lie, so that few say something.")
 @click.option("--versions", metavar="OLD:NEW", help="Compare these, whatever the aliases mean now.")
 @click.option("--json", "as_json", is_flag=True, help="The whole answer, for programs.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds; looking costs nothing.")
@@ -40,6 +41,7 @@ def command(
     challenger: str | None,
     metric: str | None,
     minimal_effect: float,
+    rewards: str | None,
     versions: str | None,
     as_json: bool,
     watch: bool,
@@ -51,12 +53,15 @@ def command(
     """
     client = Client(server)
     old, new = _versions(versions)
+    lowest, highest = _bounds(rewards)
     asked = {
         "challenger": challenger,
         "metric": metric,
         "minimal_effect": minimal_effect,
         "champion_version": old,
         "challenger_version": new,
+        "lowest_reward": lowest,
+        "highest_reward": highest,
     }
 
     def look() -> dict[str, Any]:
@@ -79,6 +84,16 @@ def _versions(said: str | None) -> tuple[int | None, int | None]:
     if not old.isdecimal() or not new.isdecimal():
         raise click.BadParameter(f"{said!r}: expected two versions as 3:4.", param_hint="--versions")
     return int(old), int(new)
+
+
+def _bounds(said: str | None) -> tuple[float | None, float | None]:
+    if said is None:
+        return None, None
+    lowest, _, highest = said.partition(":")
+    try:
+        return float(lowest), float(highest)
+    except ValueError:
+        raise click.BadParameter(f"{said!r}: expected two numbers as 0:1.", param_hint="--rewards") from None
 
 
 def _watch(console: Console, look: Callable[[], dict[str, Any]]) -> None:
@@ -173,6 +188,8 @@ def _notes(found: dict[str, Any]) -> Iterator[str]:
     split, periods = found["split"], found["periods"]
     if split["observed"] is not None:
         yield f"The split asked for {split['asked']:.2%} and gave {split['observed']:.2%} (p = {split['p_value']:.2g})."
+    if found["others"]:
+        yield f"Arms that could be compared as well: {', '.join(found['others'])}."
     if periods["left_out"]:
         left_out = ", ".join(map(str, periods["left_out"]))
         yield f"Periods {left_out} of the split aren't counted, as other versions answered in them too."

@@ -19,6 +19,7 @@ from tests.gateway.comparison.made_up import (
     cell,
     labelled,
     predicted,
+    rewarded,
     served,
     took,
 )
@@ -119,21 +120,19 @@ def test_two_arms_of_one_version_are_said_to_be_that(challenged, compare, iris):
     assert compare(champion_version=1)["verdict"] == "better"
 
 
-@pytest.mark.parametrize(
-    ("params", "status", "said"),
-    [
-        pytest.param({"challenger": "nobody"}, 400, "expected one of its arms: challenger", id="unknown arm"),
-        pytest.param({"challenger": "champion"}, 400, "no challenger", id="the champion itself"),
-        pytest.param({"metric": "beauty"}, 400, "There is no metric 'beauty'; there are accuracy", id="unknown metric"),
-        pytest.param({"minimal_effect": "-1"}, 400, "expected a number, 0 or more", id="negative effect"),
-        pytest.param({"minimal_effect": "nan"}, 400, "expected a number, 0 or more", id="no number"),
-        pytest.param({"minimal_effect": "much"}, 400, "minimal_effect", id="no number at all"),
-        pytest.param({"name": "nobody"}, 404, "There is no endpoint 'nobody'", id="unknown endpoint"),
-        pytest.param({"challenger_version": str(10**30)}, 400, "", id="a version that no column holds"),
-    ],
-)
-def test_nonsense_is_refused_with_what_was_wrong(challenged, compare, params, status, said):
-    assert said in compare(status, **params)["message"]
+def test_nonsense_is_refused_with_what_was_wrong(challenged, compare):
+    for params, status, said in [
+        ({"challenger": "nobody"}, 400, "expected one of its arms: challenger"),
+        ({"challenger": "champion"}, 400, "no challenger"),
+        ({"metric": "beauty"}, 400, "There is no metric 'beauty'; there are accuracy"),
+        ({"minimal_effect": "-1"}, 400, "expected a number, 0 or more"),
+        ({"minimal_effect": "nan"}, 400, "expected a number, 0 or more"),
+        ({"minimal_effect": "much"}, 400, "minimal_effect"),
+        ({"name": "nobody"}, 404, "There is no endpoint 'nobody'"),
+        # No column holds it.
+        ({"challenger_version": str(10**30)}, 400, ""),
+    ]:
+        assert said in compare(status, **params)["message"], params
 
 
 def test_one_arm_alone_is_compared_with_nothing(iris, compare):
@@ -209,3 +208,37 @@ def test_the_page_is_made_of_the_same(challenged, api_server):
     assert "script" not in answer.headers["Content-Security-Policy"]
     nobody = httpx.get(f"{api_server}/endpoints/nobody/comparison", headers={"Accept": "text/html"})
     assert (nobody.status_code, "There is no endpoint" in nobody.text) == (404, True)
+
+
+def test_each_arm_is_compared_by_its_name(challenged, iris, api_server, compare, titlebout):
+    iris.set_registered_model_alias("iris", "next", 3)
+    shares = {"shares_bp": {"champion": 5_000, "challenger": 4_000, "next": 1_000}}
+    httpx.put(f"{api_server}{OURS}/endpoints/iris/split", json=shares).raise_for_status()
+    found = compare()
+    # What was counted before another arm joined counts on.
+    assert (found["challenger"]["arm"], found["others"], found["verdict"]) == ("challenger", ["next"], "better")
+    other = compare(challenger="next")
+    assert (other["challenger"]["version"], other["others"]) == (3, ["challenger"])
+    assert "could be compared as well: next." in titlebout("compare", "iris")
+
+
+def test_rewards_within_bounds_say_something_though_there_are_few(challenged, api_database, compare, titlebout):
+    with api_database.writing() as session:
+        endpoint_id = endpoints.get_endpoint(session, "iris").id
+        # As hardly anything varies, there isn't information enough for the bell curve.
+        few = {cell(challenged, CHAMPION): rewarded(150, 0.02), cell(challenged, CHALLENGER): rewarded(150, 0.9)}
+        kept_sums.add(session, endpoint_id, Kind.REWARDS, few)
+
+    def reward(**params):
+        return next(each for each in compare(**params)["metrics"] if each["metric"] == "reward")
+
+    assert compare()["metric"] == "reward"
+    assert reward()["method"] == "asymptotic"
+    bounded = reward(lowest_reward=0, highest_reward=1)
+    assert (bounded["method"], bounded["verdict"]) == ("empirical_bernstein", "better")
+    assert compare(metric="reward", lowest_reward=0, highest_reward=1)["verdict"] == "better"
+    assert titlebout("compare", "iris", "--rewards", "0:1").startswith("Better: ")
+    assert "within 0 and 0.5" in compare(400, lowest_reward=0, highest_reward=0.5)["message"]
+    assert "within 1 and 0" in compare(400, lowest_reward=1, highest_reward=0)["message"]
+    assert "two bounds or none" in compare(400, lowest_reward=1)["message"]
+    assert "expected two numbers" in titlebout("compare", "iris", "--rewards", "much", status=2)

@@ -9,7 +9,7 @@ from gateway.comparison.calibration import CalibrationSums, calibration_sums
 from gateway.comparison.distribution import Distribution
 from gateway.comparison.kept_sums import LAYOUTS, KeptSums
 from gateway.comparison.latency_counts import Counts, counts_of
-from gateway.comparison.sums import CLASSES, CLUSTERS, SERVING, ClusterSums, Column, Layout, Tally
+from gateway.comparison.sums import CLASSES, CLUSTERS, REWARDS, SERVING, ClusterSums, Column, Layout, Tally
 from registry.entities import Cell, Split
 from registry.splits import all_to, move_buckets
 from registry.tallies import Kind
@@ -48,6 +48,16 @@ def labelled(labels: int, *, accuracy: float, seed: int = 1) -> ClusterSums:
     sums = ClusterSums(CLASSES)
     correct = (rng.random(labels) < accuracy).astype(float)
     sums.add_many(rng.integers(0, CLUSTERS, labels), {Column.LABELS: np.ones(labels), Column.CORRECT: correct})
+    return sums
+
+
+def rewarded(rewards: int, chance: float, *, seed: int = 1) -> ClusterSums:
+    """Rewards of 1, and of 0."""
+    rng = np.random.default_rng(seed)
+    sums = ClusterSums(REWARDS)
+    given = (rng.random(rewards) < chance).astype(float)
+    amounts = {Column.LABELS: np.ones(rewards), Column.REWARDS: given, Column.REWARD_SQUARES: given}
+    sums.add_many(rng.integers(0, CLUSTERS, rewards), amounts)
     return sums
 
 

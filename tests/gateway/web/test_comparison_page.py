@@ -69,6 +69,7 @@ def answer(champion, challenger, *metrics, locked=False):
         minimal_effect=0.01,
         champion=champion,
         challenger=challenger,
+        others=["new & old"],
         metrics=list(metrics),
         failure_ratio=RatioFigures(lower=0.0, upper=None),
         p99_ratio=RatioFigures(lower=0.0, upper=None),
@@ -137,6 +138,7 @@ def test_the_page_says_the_conclusion_and_names_nothing_that_would_run():
     assert "&lt;b&gt;" in page
     assert "Periods 4 of the split" in page
     assert 'href="../a%2Fb/docs"' in page
+    assert 'href="?challenger=new%20%26%20old"' in page
     assert "<script" not in page
     assert "style=" not in page
     locked = render_comparison(Pages(), answer(ours, theirs, metric(0.01, 0.03), locked=True))
