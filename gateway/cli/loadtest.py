@@ -1,8 +1,10 @@
 """`titlebout loadtest`."""
 
 import platform
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import click
@@ -76,7 +78,7 @@ def command(
     try:
         asked = _read_slos(slos)
         target = find(client, model.removeprefix("models:/"), version, against, alone=alone)
-        with in_memory(client, console, target) as digest:
+        with _ended_like_by_hand(), in_memory(client, console, target) as digest:
             inputs = read_inputs(client, target, given)
             plan = Plan(
                 url=client.url,
@@ -94,10 +96,23 @@ def command(
     except ServingError as error:
         Console(stderr=True).print(f"[red]Error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
         sys.exit(_COULD_NOT_RUN)
+    except KeyboardInterrupt:
+        click.echo("Ended before it was through; nothing was kept.", err=True)
+        sys.exit(_COULD_NOT_RUN)
     said = "passed" if kept["passed"] else "not passed"
     console.print(f"{said}; kept as load test {kept['number']} of version {target.version}, digest {digest[:12]}")
     if not kept["passed"]:
         sys.exit(_NOT_PASSED)
+
+
+@contextmanager
+def _ended_like_by_hand() -> Iterator[None]:
+    """Have a CI's time limit end it as Ctrl-C does: what was pinned is unpinned."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _read_slos(slos: Sequence[str]) -> list[Slo]:

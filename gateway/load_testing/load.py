@@ -30,6 +30,7 @@ from gateway.load_testing.report import Machine
 
 _TOLD_EVERY_S = 0.25
 _WARM_UP_S = 0.5
+_PAUSE_S = 0.1
 _LATEST = 2_000
 _VERSION_HEADER = "X-Titlebout-Version"
 _FAILURE_LENGTH_MAX = 200
@@ -116,7 +117,8 @@ class Load:
         self._began_s = time.perf_counter()
         self._turns: list[Turn] = []
         self._observed = {version: Observations() for version in self._versions}
-        self._turn: Observations | None = None
+        self._is_counting = False
+        self._turn_began_s = self._began_s
         self._latest_ms: deque[float] = deque(maxlen=_LATEST)
         self._left_s = plan.for_s
         self._doing = "warming up"
@@ -162,19 +164,21 @@ class Load:
                 self._take_turn(version)
 
     def _take_turn(self, version: int) -> None:
-        self._doing, self._turn = f"version {version}", Observations()
-        before = self._find_host_time(version)
+        observed, self._doing = self._observed[version], f"version {version}"
+        already, before = observed.requests, self._find_host_time(version)
+        self._is_counting, self._turn_began_s = True, time.perf_counter()
         seconds = self._turnstile.open_for(version, self._plan.window_s)
+        self._is_counting = False
+        self._left_s -= self._plan.window_s
         after = self._find_host_time(version)
         is_one = before is not None and after is not None and before.process == after.process
-        turn, self._turn = self._turn, None
-        self._left_s = max(0.0, self._left_s - self._plan.window_s)
+        latencies_ms = sorted(observed.latencies_ms[already:])
         self._turns.append(
             Turn(
                 version=version,
                 seconds=seconds,
-                requests=turn.requests,
-                p50_ms=percentile(sorted(turn.latencies_ms), 50) if turn.requests else None,
+                requests=len(latencies_ms),
+                p50_ms=percentile(latencies_ms, 50) if latencies_ms else None,
                 process=before.process if before is not None and is_one else None,
                 processor_s=after.processor_s - before.processor_s if before and after and is_one else None,
             )
@@ -200,13 +204,13 @@ class Load:
             began_s = time.perf_counter()
             response = client.post(paths[version], data=next(self._bodies), headers=headers, name=str(version))
             ended_s = time.perf_counter()
-            turn = self._turn
-            if turn is None:
-                return
-            latency_ms, failure = 1000 * (ended_s - began_s), _failure(response, version)
-            for observations in (turn, self._observed[version]):
-                observations.add(latency_ms, ended_s=ended_s - self._began_s, failure=failure)
-            self._latest_ms.append(latency_ms)
+            if self._is_counting:
+                latency_ms, failure = 1000 * (ended_s - began_s), _failure(response, version)
+                self._observed[version].add(latency_ms, ended_s=ended_s - self._began_s, failure=failure)
+                self._latest_ms.append(latency_ms)
+            if response.status_code == 0:
+                # Refused at once, by a server that is gone: trying as fast as one can would show nothing more.
+                gevent.sleep(_PAUSE_S)
         finally:
             self._turnstile.leave()
 
@@ -214,13 +218,14 @@ class Load:
         while True:
             gevent.sleep(_TOLD_EVERY_S)
             latest = sorted(self._latest_ms)
+            in_turn_s = time.perf_counter() - self._turn_began_s if self._is_counting else 0.0
             moment = Moment(
                 doing=self._doing,
                 requests=sum(observations.requests for observations in self._observed.values()),
                 failed=sum(observations.failed for observations in self._observed.values()),
                 p50_ms=percentile(latest, 50) if latest else None,
                 p99_ms=percentile(latest, 99) if latest else None,
-                left_s=self._left_s,
+                left_s=max(0.0, self._left_s - in_turn_s),
             )
             say(moment)
 

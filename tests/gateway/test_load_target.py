@@ -6,6 +6,7 @@ import json
 import pytest
 
 from gateway.cli import load_target
+from gateway.cli.client import Client
 from tracking.errors import InvalidParameter
 
 
@@ -34,3 +35,15 @@ def test_bodies_are_read_as_people_write_them(content, bodies):
 def test_what_cannot_be_sent_is_refused_with_its_line(content, what):
     with pytest.raises(InvalidParameter, match=what):
         load_target._read_bodies(io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("environment", "header"),
+    [
+        ({}, None),
+        ({"MLFLOW_TRACKING_TOKEN": "secret"}, "Bearer secret"),
+        ({"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "secret"}, "Basic YW5uOnNlY3JldA=="),
+    ],
+)
+def test_the_load_signs_in_as_the_command_line_does(environment, header):
+    assert Client("http://127.0.0.1:1", environment).authorization == header
