@@ -102,14 +102,12 @@ class _Bench:
 
     def _switch(self, *, shadowed: bool) -> None:
         """Have the shadow, or none, be in force."""
-        if (self._client.endpoint(LOGISTIC)["shadow"] is not None) == shadowed:
-            return
-        epoch, deadline_s = self._client.status()["epoch"], time.monotonic() + _SWITCHED_WITHIN_S
+        deadline_s = time.monotonic() + _SWITCHED_WITHIN_S
         if shadowed:
             self._client.set_shadow(LOGISTIC, {"arm": _SHADOW})
         else:
             self._client.remove_shadow(LOGISTIC)
-        while self._client.status()["epoch"] == epoch:
+        while not self._client.shadow(LOGISTIC)["is_in_force"]:
             if time.monotonic() > deadline_s:
                 raise RuntimeError("The shadow didn't come into force.")
             time.sleep(_POLL_S)

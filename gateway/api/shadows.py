@@ -14,7 +14,7 @@ from gateway.auth import needs
 from gateway.comparison.disagreement import OutputSums, PairSums, ShadowSums, latency_counts
 from gateway.comparison.latency import quantile_s
 from gateway.comparison.sums import Answerer
-from registry import endpoints, models, shadows, tallies
+from registry import endpoints, models, serving, shadows, tallies
 from registry.entities import Endpoint, Shadow
 from registry.shadows import KeptInput
 from registry.tallies import Kind
@@ -87,6 +87,8 @@ class PairFigures(msgspec.Struct, kw_only=True):
 class ShadowStatus(msgspec.Struct, kw_only=True):
     endpoint: str
     shadow: Shadow | None
+    is_in_force: bool
+    """Whether all live replicas ask it, or none, as is wanted; until the next epoch they don't."""
     version: int | None
     """What the shadow's alias means, whose figures these are."""
     beside: list[PairFigures]
@@ -99,7 +101,7 @@ class Inputs(msgspec.Struct, kw_only=True):
 @get(_SHADOW, sync_to_thread=True, opt=needs(Permission.OBSERVE))
 def get_shadow(name: FromPath[str], database: NamedDependency[Database]) -> ShadowStatus:
     with database.reading() as session:
-        return _status(session, endpoints.get_endpoint(session, name))
+        return _status(session, endpoints.get_endpoint(session, name), now_ms=database.now_ms(session))
 
 
 @put(_SHADOW, sync_to_thread=True, opt=needs(Permission.SPLIT_WRITE))
@@ -140,14 +142,18 @@ def forget_inputs(name: FromPath[str], database: NamedDependency[Database]) -> d
     return {"endpoint": name}
 
 
-def _status(session: Session, endpoint: Endpoint) -> ShadowStatus:
+def _status(session: Session, endpoint: Endpoint, *, now_ms: int) -> ShadowStatus:
     shadow = shadows.find_shadow(session, endpoint.id)
     version = None if shadow is None else models.get_model(session, endpoint.model).aliases.get(shadow.arm)
     figures = []
     if shadow is not None and version is not None:
         sums = _sums_of(session, endpoint.id, (shadow.arm, version))
         figures = [_pair(who, pair) for who, pair in sorted(sums.pairs.items())]
-    return ShadowStatus(endpoint=endpoint.name, shadow=shadow, version=version, beside=figures)
+    table = serving.table_in_force(session, serving.list_replicas(session, now_ms=now_ms))
+    asked = next((route.shadow for route in table.routes if route.id == endpoint.id), None)
+    return ShadowStatus(
+        endpoint=endpoint.name, shadow=shadow, is_in_force=asked == shadow, version=version, beside=figures
+    )
 
 
 def _sums_of(session: Session, endpoint_id: str, shadow: Answerer) -> ShadowSums:

@@ -92,6 +92,8 @@ def _show(status: dict[str, Any]) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if not status["is_in_force"]:
+        console.print("It isn't asked yet: its version is on its way into memory; `titlebout status` says how far.")
     if not status["beside"]:
         console.print("Nothing has been compared yet.")
         return

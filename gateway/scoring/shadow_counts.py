@@ -137,7 +137,9 @@ class ShadowCounts:
         for worst in comparison.worst(count):
             if len(kept) >= count and (worst.labels, worst.difference) <= kept[-1].rank:
                 return
-            if (one := self._kept_input(some, worst)) is not None:
+            one = self._kept_input(some, worst)
+            # Asked again, an input would take the place of another.
+            if one is not None and all(one.input != other.input for other in kept):
                 kept.append(one)
                 kept.sort(key=lambda each: each.rank, reverse=True)
                 del kept[count:]
