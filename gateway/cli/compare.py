@@ -1,5 +1,6 @@
 """`titlebout compare`."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def command(
         return
     console = Console(highlight=False)
     if watch:
-        _watch(console, look)
+        watch_conclusion(console, look)
     else:
         console.print(shown(look()))
 
@@ -96,19 +97,22 @@ def _bounds(said: str | None) -> tuple[float | None, float | None]:
         raise click.BadParameter(f"{said!r}: expected two numbers as 0:1.", param_hint="--rewards") from None
 
 
-def _watch(console: Console, look: Callable[[], dict[str, Any]]) -> None:
-    """Until interrupted: on a terminal in place, elsewhere a line for each change of the conclusion."""
-    if console.is_terminal:
-        with Live(shown(look()), console=console, auto_refresh=False) as live:
-            while True:
-                time.sleep(_WATCH_S)
-                live.update(shown(look()), refresh=True)
-    said = ""
-    while True:
-        if (conclusion := look()["conclusion"]) != said:
-            console.print(conclusion, soft_wrap=True, markup=False)
-            said = conclusion
-        time.sleep(_WATCH_S)
+def watch_conclusion(
+    console: Console, look: Callable[[], dict[str, Any]], *, pause: Callable[[float], None] = time.sleep
+) -> None:
+    """Until interrupted: on a terminal all of it in place, elsewhere a line for each change of the conclusion."""
+    with contextlib.suppress(KeyboardInterrupt):
+        if console.is_terminal:
+            with Live(shown(look()), console=console, auto_refresh=False) as live:
+                while True:
+                    pause(_WATCH_S)
+                    live.update(shown(look()), refresh=True)
+        said = ""
+        while True:
+            if (conclusion := look()["conclusion"]) != said:
+                console.print(conclusion, soft_wrap=True, markup=False)
+                said = conclusion
+            pause(_WATCH_S)
 
 
 def shown(found: dict[str, Any]) -> RenderableType:

@@ -1,13 +1,16 @@
 """Comparisons over HTTP and on the command line, of made-up traffic."""
 
+import io
 import json
 
 import httpx
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from rich.console import Console
 
 from gateway.cli import cli
+from gateway.cli.compare import watch_conclusion
 from gateway.comparison import kept_sums
 from gateway.settings import Settings
 from registry import endpoints
@@ -242,3 +245,20 @@ def test_rewards_within_bounds_say_something_though_there_are_few(challenged, ap
     assert "within 1 and 0" in compare(400, lowest_reward=1, highest_reward=0)["message"]
     assert "two bounds or none" in compare(400, lowest_reward=1)["message"]
     assert "expected two numbers" in titlebout("compare", "iris", "--rewards", "much", status=2)
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_watching_shows_what_changes_until_interrupted(challenged, compare, on_terminal):
+    looks = [compare(metric="failure_rate"), compare(metric="failure_rate"), compare()]
+    left, shown = list(looks), io.StringIO()
+
+    def pause(_seconds):
+        if not left:
+            raise KeyboardInterrupt
+
+    console = Console(file=shown, force_terminal=on_terminal, width=200, highlight=False)
+    watch_conclusion(console, lambda: left.pop(0), pause=pause)
+    said = shown.getvalue()
+    assert said.index(looks[0]["conclusion"]) < said.index(looks[2]["conclusion"])
+    if not on_terminal:
+        assert said.splitlines() == [looks[0]["conclusion"], looks[2]["conclusion"]]
