@@ -68,6 +68,9 @@ def words(entry: dict[str, Any]) -> str:
         case Action.SPLIT_CHANGED:
             shares = sorted(details["shares_bp"].items(), key=lambda share: (-share[1], share[0]))
             return "split: " + ", ".join(f"{arm} {share / 100:g} %" for arm, share in shares)
+        case Action.SHADOW_CHANGED:
+            shadow = details["shadow"]
+            return f"shadow: {shadow['arm']}, {shadow['share_bp'] / 100:g} %" if shadow else "no shadow"
         case Action.FALLBACK_CHANGED:
             return f"fallback {'on' if details['fallback'] else 'off'}"
         case Action.ENDPOINT_RENAMED:
