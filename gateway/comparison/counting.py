@@ -16,8 +16,8 @@ from gateway.comparison.single_predictions import Value
 from gateway.comparison.sums import CLUSTERS, SERVING, ClusterSums, Column
 from registry.entities import Cell
 
-NOTED_MAX = 4096
-"""Answers of one arm that are kept one by one; over it they are added up at once."""
+NOTED_MAX = 16_384
+"""Answers of one arm that are kept one by one, more than a worker gives in a second; over it they are added up here."""
 
 Place = tuple[str, Cell]
 """An endpoint's id, and whose sums they are."""
