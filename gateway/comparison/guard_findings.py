@@ -56,7 +56,7 @@ def look(guard: Guard, evidence: Evidence, *, alpha: float) -> Finding:
         case GuardKind.QUANTILE_RATIO:
             ends = latency_ratio(evidence, guard.share, alpha=alpha)
             said = f"p{guard.share * 100:g} is {_between(ends, '.2f')} times the champion's"
-            return _finding(guard, ends, said)
+            return _finding(guard, ends, said, blind=not _is_quantile_known(guard, evidence, alpha))
         case GuardKind.QUANTILE_S:
             found = quantile_sequence(
                 evidence.latency[1], guard.share, alpha=alpha, design_effect=slowness_effect(evidence)
@@ -70,10 +70,20 @@ def look(guard: Guard, evidence: Evidence, *, alpha: float) -> Finding:
             return _finding(guard, ends, f"{_between(ends, '+.2%')} of the requests more are slow")
 
 
-def _finding(guard: Guard, ends: tuple[float, float], said: str) -> Finding:
+def _is_quantile_known(guard: Guard, evidence: Evidence, alpha: float) -> bool:
+    """Whether the champion's has an upper end, without which nothing is surely more than so many times as much.
+
+    For p99 that takes some thousand requests of its.
+    """
+    effect = slowness_effect(evidence)
+    found = quantile_sequence(evidence.latency[0], guard.share, alpha=alpha / 2, design_effect=effect)
+    return math.isfinite(found.upper_s)
+
+
+def _finding(guard: Guard, ends: tuple[float, float], said: str, *, blind: bool = False) -> Finding:
     lower, upper = ends
     standing = Standing.BROKEN if lower > guard.limit else Standing.KEPT if upper <= guard.limit else Standing.OPEN
-    return Finding(name=guard.text, standing=standing, said=said)
+    return Finding(name=guard.text, standing=standing, said=said, blind=blind)
 
 
 def _between(ends: tuple[float, float], form: str) -> str:

@@ -44,7 +44,7 @@ def judge_step(spec: RolloutSpec, step: int, seen: Seen) -> Judged:
         return Judged(ruling=Ruling.WAIT, reason=seen.mismatch)
     if seen.served_s < spec.every_s:
         return _not_yet(seen, f"{spec.every_s - seen.served_s:.0f} s of this step are left")
-    if seen.requests < spec.requests_min:
+    if seen.requests < spec.requests_min or any(each.blind for each in seen.findings):
         return _judge_traffic(spec, seen, seen.served_s)
     return _judge_metric(spec, seen)
 
@@ -66,7 +66,10 @@ def _judge_loading(step: int, seen: Seen) -> Judged:
 
 
 def _judge_traffic(spec: RolloutSpec, seen: Seen, served_s: float) -> Judged:
-    said = f"the challenger had {seen.requests:.0f} of {spec.requests_min} requests in this step"
+    blind = [each.name for each in seen.findings if each.blind]
+    said = f"the challenger had {seen.requests:.0f} requests in this step, where {spec.requests_min} are asked"
+    if seen.requests >= spec.requests_min:
+        said = f"the champion had too few requests to compare {' and '.join(blind)} with"
     if served_s > spec.longest_step_s:
         return Judged(ruling=Ruling.WAIT, reason=f"{said}, in {served_s:.0f} s")
     return _not_yet(seen, said)

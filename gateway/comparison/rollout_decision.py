@@ -21,6 +21,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     standing: Standing
     said: str
+    blind: bool = False
+    """So little was counted that it would be open whatever the challenger is like."""
 
 
 NOTHING_COUNTED = "nothing of it has been counted for both arms"

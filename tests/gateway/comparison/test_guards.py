@@ -142,3 +142,13 @@ def test_what_was_never_compared_breaks_nothing():
 
 def test_guards_are_values():
     assert parse_guard("failures") == Guard(text="failures", kind=RATIO, limit=1.5)
+
+
+@pytest.mark.parametrize(("requests", "blind"), [(500, True), (5_000, False)])
+def test_a_ratio_of_quantiles_is_blind_until_the_champions_is_known(requests, blind):
+    few = evidence((1, 0), (1, 0))
+    few = Evidence(
+        champion=few.champion, challenger=few.challenger, sums=few.sums, calibration=few.calibration,
+        predictions=few.predictions, latency=(counts_of(np.linspace(0.01, 0.02, requests)), few.latency[1]),
+    )  # fmt: skip
+    assert look(parse_guard("p99=1.2x"), few, alpha=0.0005).blind is blind

@@ -17,6 +17,7 @@ def guard(standing):
 
 
 FINE, BAD = (guard(Standing.OPEN),), (guard(Standing.BROKEN),)
+BLIND = (Finding(name="p99=1.2x", standing=Standing.OPEN, said="unknown", blind=True),)
 NEVER_S = LOAD_LONGEST_S + 1
 
 
@@ -42,8 +43,10 @@ def seen(served_s=60.0, requests=50.0, findings=FINE, since_s=60.0, **more):
             SPEC, 1, seen(findings=BAD, mismatch="12 % for 10 %"), STOP, "failures", id="nor mismatch"
         ),
         pytest.param(SPEC, 1, seen(mismatch="12 % for 10 %"), WAIT, "12 %", id="a split that isn't as asked"),
-        pytest.param(SPEC, 1, seen(requests=49.0), NOT_YET, "49 of 50 requests", id="too few requests"),
+        pytest.param(SPEC, 1, seen(requests=49.0), NOT_YET, "49 requests", id="too few requests"),
         pytest.param(SPEC, 1, seen(served_s=601.0, requests=49.0), WAIT, "in 601 s", id="too few for too long"),
+        pytest.param(SPEC, 1, seen(findings=BLIND), NOT_YET, "to compare p99=1.2x with", id="nothing to compare with"),
+        pytest.param(SPEC, 1, seen(served_s=601.0, findings=BLIND), WAIT, "in 601 s", id="nor after long"),
         pytest.param(SPEC, 0, seen(), GO, "in memory", id="loaded"),
         pytest.param(SPEC, 0, seen(served_s=None, problem="no file"), NOT_YET, "no file", id="not loaded"),
         pytest.param(
