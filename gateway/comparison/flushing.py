@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.orm import Session
 
 from gateway.comparison import kept_sums
@@ -67,9 +68,10 @@ class Flusher:
                 with self._database.writing() as session:
                     for endpoint_id in some:
                         _add(session, endpoint_id, self._waiting[endpoint_id])
-            except ServingError as error:
+            except (ServingError, NoConnectionFree) as error:
                 if not self._is_away:
-                    _log.warning("counts_waiting", extra={"reason": error.reason})
+                    reason = error.reason if isinstance(error, ServingError) else str(error)
+                    _log.warning("counts_waiting", extra={"reason": reason})
                 self._is_away = True
                 return
             except Exception:  # An edge: what fails always must not keep all others from being written.
