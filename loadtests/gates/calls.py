@@ -18,7 +18,7 @@ ADMIN = "boss"
 PEOPLE = (*PROMOTERS, ADMIN)
 PROGRAM = "titlebout"
 """What replicas and clocks do by themselves."""
-CALLS_MAX = 30
+CALLS_MAX = 28
 OVERRIDE = "it burns"
 
 _SHARES = (0, 500, 600, 1_000, 1_001, 5_000, 9_500, 10_000)

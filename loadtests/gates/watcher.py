@@ -160,8 +160,8 @@ class Watcher:
         self._learn_word(call, before, now_ms)
         after = self._now.exposures()
         # Whether one is asked by its name the next table says, whatever has changed since this one.
-        came = {each for each in after - before.exposures() if each.how != NAMED}
-        if call.what in {"commit", "pin"}:
+        came = {each for each in after - before.exposures() if each.how != NAMED or call.what == "pin"}
+        if call.what == "commit":
             came |= {each for each in after if each.how == NAMED}
         wrong = [each for each in came if not self._is_lawful(each, call, before, now_ms)]
         self._ever |= {each for each in came if each.how != NAMED}
