@@ -98,6 +98,58 @@ def test_the_stock_client_is_refused_at_once_and_told_each_gate_that_is_not_met(
     assert all(said in log for said in ("gate accurate set", "version 1 approved", "looked at the holdout"))
 
 
+MLMODEL = """
+flavors: {{sklearn: {{}}}}
+signature: {{inputs: '[{{"name": "x", "type": "{type}", "required": true}}]', outputs: null, params: null}}
+"""
+
+
+@pytest.fixture
+def add_version(iris):
+    """Registers a version whose input is of this type."""
+
+    def add(type_):
+        run_id = iris.create_run("0").info.run_id
+        iris.log_text(run_id, MLMODEL.format(type=type_), "model/MLmodel")
+        return iris.create_model_version("iris", f"runs:/{run_id}/model", run_id).version
+
+    return add
+
+
+def test_each_kind_of_gate_is_set_listed_and_named_to_the_stock_client(iris, titlebout, add_version):
+    old, narrower, wider = add_version("integer"), add_version("boolean"), add_version("long")
+    iris.set_registered_model_alias("iris", "champion", old)
+    needs = {"fits": "signature", "fast": "load test within 7d", "better": "accuracy not worse within 48h"}
+    for name, text in needs.items():
+        assert text in titlebout("boss", "gate", "set", "iris", name, text)
+    listed = titlebout("eve", "gate", "list", "iris")
+    assert all(has_line(listed, name, text, "champion moves") for name, text in needs.items())
+    with pytest.raises(RestException) as refused:
+        iris.set_registered_model_alias("iris", "champion", narrower)
+    assert refused.value.get_http_status_code() == 403
+    for said in (
+        "gate 'better' needs the comparison with the champion to say not worse by accuracy, and nothing is known",
+        "gate 'fast' needs a passed load test of the last 7 day(s), and there is none: `titlebout loadtest",
+        f"gate 'fits' needs a signature compatible with the champion's, version {old}'s, and input 'x' takes",
+    ):
+        assert said in str(refused.value)
+    for name in ("fast", "better"):
+        titlebout("boss", "gate", "remove", "iris", name)
+    iris.set_registered_model_alias("iris", "champion", wider)
+
+
+def test_a_pin_beyond_a_gates_bound_is_refused_by_either_protocol(iris, titlebout, by):
+    iris.set_registered_model_alias("iris", "champion", "1")
+    titlebout("boss", "gate", "set", "iris", "tried", "accuracy >= 0.9", "--share-over", "10")
+    for answer in (
+        by("ann").put("/api/1.0/titlebout/pins/iris/2"),
+        by("ann").post("/v2/repository/models/iris/versions/2/load"),
+    ):
+        assert answer.status_code == 403
+        assert "may not be pinned so far: gate 'tried' needs accuracy" in answer.text
+    assert by("ann").put("/api/1.0/titlebout/pins/iris/1").status_code == 200
+
+
 def test_a_share_beyond_a_gates_bound_is_refused_and_an_override_is_told_with_its_reason(iris, titlebout, by):
     iris.set_registered_model_alias("iris", "champion", "1")
     iris.set_registered_model_alias("iris", "challenger", "2")
@@ -150,6 +202,10 @@ def test_gates_are_for_those_who_may_change_them(iris, by):
         {"needs": {"kind": "approval"}, "aliases": ["v1"]},
         {"needs": {"kind": "approval"}, "share_over_bp": -1},
         {"needs": {"kind": "approval"}, "shares": 1},
+        {"needs": {"kind": "load_test", "within_days": 0}},
+        {"needs": {"kind": "comparison", "metric": ""}},
+        {"needs": {"kind": "comparison", "metric": "accuracy", "verdict": "worse"}},
+        {"needs": {"kind": "signature", "of": "mine"}},
     ],
 )
 def test_a_gate_that_makes_no_sense_is_refused_and_changes_nothing(iris, by, gate):

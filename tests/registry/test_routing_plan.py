@@ -116,3 +116,11 @@ def test_a_renamed_model_answers_as_before_until_its_new_name_is_loaded():
 
 def test_a_stopped_endpoint_leaves_the_table():
     assert next_routes(served(champion=1), [], ready(1)) == ()
+
+
+def test_what_gates_say_of_names_holds_at_once_even_where_nothing_is_ready():
+    renamed = msgspec.structs.replace(ENDPOINT, model="best")
+    for endpoint, in_memory in ((ENDPOINT, ready(1)), (renamed, ready())):
+        desired = DesiredRoute(endpoint=endpoint, split=SPLIT, versions={"champion": 1}, by_name=(1,))
+        [route] = next_routes(served(champion=1), [desired], in_memory)
+        assert (route.arms, route.by_name) == ({"champion": 1}, (1,))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from gateway.access.identity import Identity, NotPermitted
@@ -13,6 +14,7 @@ from gateway.scoring.inference import (
     EndpointNotNamed,
     EndpointNotServed,
     Inference,
+    KeptBehindGates,
     ModelNotReady,
     NoSuchArm,
     NoTableYet,
@@ -57,6 +59,17 @@ def inference():
 def test_a_target_is_answered_by(inference, target, arm, version):
     choice = inference.choose(target)
     assert (choice.arm, choice.version, choice.epoch) == (arm, version, 7)
+
+
+def test_a_version_behind_a_gates_bound_is_asked_by_no_name_and_goes_on_taking_its_share(inference):
+    behind = msgspec.structs.replace(route(), by_name=(3,))
+    inference._current.switch(LiveTable(RoutingTable(epoch=8, routes=(behind,))))
+    for target in (Target("iris", arm="challenger"), Target("iris@challenger"), Target("iris", version=4)):
+        with pytest.raises(KeptBehindGates, match="Version 4 of 'iris' may take no more than a share"):
+            inference.choose(target)
+    for target in (Target("iris", arm="champion"), Target("iris", version=3)):
+        assert inference.choose(target).version == 3
+    assert {inference.choose(Target("iris")).arm for _ in range(200)} == {"champion", "challenger"}
 
 
 def test_champion_in_a_name_is_the_endpoint_split_and_all(inference):
