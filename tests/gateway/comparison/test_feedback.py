@@ -98,7 +98,7 @@ def test_bad_ones_among_good_ones_are_told_apart_and_the_good_ones_count(databas
     some = {
         (predicted("a"), "a"): Outcome.ACCEPTED,
         ("no id", "a"): Outcome.FORGED,
-        (predicted("a")[:-1] + "A", "a"): Outcome.FORGED,
+        (predicted("a")[:-1], "a"): Outcome.FORGED,
         (predicted("a", at_ms=NOW_MS + SKEW_MS), "a"): Outcome.ACCEPTED,
         (predicted("a", at_ms=NOW_MS + SKEW_MS + 1), "a"): Outcome.FROM_FUTURE,
         (predicted("a", at_ms=NOW_MS - KEPT_MS), "a"): Outcome.ACCEPTED,
