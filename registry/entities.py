@@ -147,7 +147,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     fallback: bool
     period: int
-    """Of the split that is in force; `NO_PERIOD` while an arm's buckets are the champion's until it is ready."""
+    """Of the split that is in force; `NO_PERIOD` until each of its arms answers by the version that it should."""
     arms: dict[str, int]
     """Arm to the version that answers for it. Arms that own no bucket can be forced, nothing else."""
     owners: OwnerRuns

@@ -15,8 +15,7 @@ def next_routes(
 
     An arm moves to the version its alias means once that version is ready; until then, and for as long as its load
     fails, it stays on the version it served. So a bad artifact never takes anything from what serves. An arm that
-    never served gives its buckets to the champion meanwhile, which is of no period, as nothing that is answered then is
-    to be compared with what is answered by the split; and an endpoint whose champion was never ready isn't
+    never served gives its buckets to the champion meanwhile, and an endpoint whose champion was never ready isn't
     there yet.
     """
     served = {route.id: route for route in current.routes}
@@ -40,7 +39,6 @@ def _next_route(served: Route | None, wish: DesiredRoute, ready: Collection[Vers
         # gates say now.
         return None if served is None else msgspec.structs.replace(served, by_name=wish.by_name)
     absent = [arm for arm in split.shares_bp if arm not in arms]
-    is_whole = not any(split.shares_bp[arm] for arm in absent)
     shadow = wish.shadow if wish.shadow is not None and wish.shadow.arm in arms else None
     return Route(
         id=endpoint.id,
@@ -48,9 +46,23 @@ def _next_route(served: Route | None, wish: DesiredRoute, ready: Collection[Vers
         model=endpoint.model,
         salt=endpoint.salt,
         fallback=endpoint.fallback,
-        period=split.period if is_whole else NO_PERIOD,
+        period=_period(served, wish, arms),
         arms=arms,
         owners=hand_over(split.owners, absent, CHAMPION),
         shadow=shadow,
         by_name=wish.by_name,
     )
+
+
+def _period(served: Route | None, wish: DesiredRoute, arms: Mapping[str, int]) -> int:
+    """That of the split once each arm answers for its share, by the version that it should be.
+
+    An arm that moves to another version later takes the period with it: what it did before stays counted.
+    """
+    split = wish.split
+    shared = [arm for arm, share in split.shares_bp.items() if share]
+    if any(arm not in arms for arm in shared):
+        return NO_PERIOD
+    has_begun = served is not None and served.period == split.period
+    is_as_wished = all(arms[arm] == wish.versions.get(arm, arms[arm]) for arm in shared)
+    return split.period if has_begun or is_as_wished else NO_PERIOD

@@ -93,6 +93,25 @@ def test_an_arm_that_never_served_leaves_its_buckets_with_the_champion():
     assert (route.owners, route.period) == (SPLIT.owners, SPLIT.period)
 
 
+@pytest.mark.parametrize(
+    ("began", "wanted", "in_memory", "period"),
+    [
+        pytest.param(1, 3, ready(1, 2), NO_PERIOD, id="a split that is to be answered by another version"),
+        pytest.param(1, 3, ready(1, 2, 3), 2, id="once that is there"),
+        pytest.param(1, 2, ready(1), 2, id="a version that serves already, on a replica that fetches it again"),
+        pytest.param(2, 3, ready(1, 2), 2, id="an alias that moves later, until it is followed"),
+        pytest.param(2, 3, ready(1, 2, 3), 2, id="and then"),
+        pytest.param(2, None, ready(1, 2), NO_PERIOD, id="an arm that is gone"),
+    ],
+)
+def test_a_period_begins_when_each_arm_is_what_it_should_be(began, wanted, in_memory, period):
+    (before,) = served(champion=1, challenger=2).routes
+    current = RoutingTable(routes=(msgspec.structs.replace(before, period=began),))
+    desired = wish(champion=1) if wanted is None else wish(champion=1, challenger=wanted)
+    (route,) = next_routes(current, [desired], in_memory)
+    assert route.period == period
+
+
 def test_an_arm_in_the_dark_keeps_no_period_waiting():
     dark = msgspec.structs.replace(
         SPLIT, shares_bp={"champion": 10_000, "challenger": 0}, owners=(("champion", 10_000),)
