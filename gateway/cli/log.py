@@ -65,18 +65,8 @@ def words(entry: dict[str, Any]) -> str:
             return f"{alias} is version {version}{before}{_judged(details.get('verdicts', {}))}"
         case Action.ALIAS_DELETED:
             return f"{alias} deleted (was version {details['before']})"
-        case Action.SPLIT_CHANGED:
-            shares = sorted(details["shares_bp"].items(), key=lambda share: (-share[1], share[0]))
-            return "split: " + ", ".join(f"{arm} {share / 100:g} %" for arm, share in shares)
-        case Action.SHADOW_CHANGED:
-            shadow = details["shadow"]
-            return f"shadow: {shadow['arm']}, {shadow['share_bp'] / 100:g} %" if shadow else "no shadow"
-        case Action.FALLBACK_CHANGED:
-            return f"fallback {'on' if details['fallback'] else 'off'}"
-        case Action.ENDPOINT_RENAMED:
-            return f"endpoint {details['from']} renamed to {details['endpoint']}"
-        case Action.ENDPOINT_STOPPED | Action.ENDPOINT_STARTED as action:
-            return f"endpoint {details['endpoint']} {action.removeprefix('endpoint_')}"
+        case action if "endpoint" in details and (said := _of_endpoint(action, details)):
+            return said
         case Action.GATE_SET | Action.GATE_REMOVED as action:
             return f"gate {details['name']} {action.removeprefix('gate_')}"
         case Action.GATES_OVERRIDDEN:
@@ -91,6 +81,29 @@ def words(entry: dict[str, Any]) -> str:
             return f"version {version} {str(action).removeprefix('version_')}"
         case action:
             return str(action).replace("_", " ")
+
+
+def _of_endpoint(action: str, details: dict[str, Any]) -> str:
+    """What was done to an endpoint; empty if that is said in other words."""
+    match action:
+        case Action.SPLIT_CHANGED:
+            shares = sorted(details["shares_bp"].items(), key=lambda share: (-share[1], share[0]))
+            return "split: " + ", ".join(f"{arm} {share / 100:g} %" for arm, share in shares)
+        case Action.SHADOW_CHANGED:
+            shadow = details["shadow"]
+            return f"shadow: {shadow['arm']}, {shadow['share_bp'] / 100:g} %" if shadow else "no shadow"
+        case Action.FALLBACK_CHANGED:
+            return f"fallback {'on' if details['fallback'] else 'off'}"
+        case Action.ENDPOINT_RENAMED:
+            return f"endpoint {details['from']} renamed to {details['endpoint']}"
+        case Action.ENDPOINT_STOPPED | Action.ENDPOINT_STARTED:
+            return f"endpoint {details['endpoint']} {action.removeprefix('endpoint_')}"
+        case Action.ROLLOUT_STEPPED:
+            return f"rollout: step {details['step']}, {details['share_bp'] / 100:g} %"
+        case action if "rollout" in details:
+            return action.replace("_", " ")
+        case _:
+            return ""
 
 
 def _judged(verdicts: dict[str, dict[str, Any]]) -> str:
