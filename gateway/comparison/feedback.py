@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from gateway.comparison.feedback_times import DAY_MS, ROTATION_MS, SKEW_MS
 from gateway.comparison.labels import Label, RewardTooLarge, Said, WrongLabel, compare, reward
-from gateway.comparison.prediction_ids import ForgedId, PredictionId, find_arm, read_id
+from gateway.comparison.prediction_ids import ForgedId, PredictionId, by_tag, read_id
 from gateway.comparison.sums import cluster_of
 from registry import labels, prediction_keys
 from registry.entities import Cell, PredictionKey
@@ -135,7 +135,8 @@ class _Known(NamedTuple):
     endpoints: frozenset[str]
     theirs: frozenset[str]
     """Of these, the ones that who gives feedback may ask."""
-    arms: Mapping[Period, Sequence[str]]
+    arms: Mapping[Period, Mapping[bytes, str]]
+    """By their tags."""
 
 
 def judge(
@@ -171,7 +172,7 @@ def _ask(session: Session, ids: Sequence[PredictionId], may_ask: MayAsk) -> _Kno
     endpoints = labels.endpoints_of(session, {one.endpoint_id for one in ids})
     theirs = frozenset(key for key, asked in endpoints.items() if may_ask(asked.name, asked.model))
     arms = labels.arms_of(session, {(one.endpoint_id, one.period) for one in ids})
-    return _Known(frozenset(endpoints), theirs, arms)
+    return _Known(frozenset(endpoints), theirs, {period: by_tag(names) for period, names in arms.items()})
 
 
 def _join(read: _Read, known: _Known) -> Judged:
@@ -201,5 +202,5 @@ def _said(item: Item, found: PredictionId) -> Said:
 def _cell(found: PredictionId, known: _Known) -> Cell | None:
     if found.bucket is None:
         return None
-    arm = find_arm(found.arm_tag, known.arms.get((found.endpoint_id, found.period), ()))
+    arm = known.arms.get((found.endpoint_id, found.period), {}).get(found.arm_tag)
     return None if arm is None else Cell(found.period, arm, found.version)

@@ -119,7 +119,15 @@ def _is_positive(value: bool | int | str) -> bool:
     return str(value).lower() in _POSITIVE
 
 
-def _classes(*, is_correct: bool, predicted: bool, actual: bool, log_loss: float = 0.0, brier: float = 0.0) -> Said:
+def _classes(
+    *,
+    is_correct: bool,
+    predicted: bool,
+    actual: bool,
+    log_loss: float = 0.0,
+    brier: float = 0.0,
+    calibrated: Calibrated | None = None,
+) -> Said:
     return Said(
         Kind.CLASSES,
         (
@@ -133,6 +141,7 @@ def _classes(*, is_correct: bool, predicted: bool, actual: bool, log_loss: float
             float(predicted and not actual),
             float(actual and not predicted),
         ),
+        calibrated,
     )
 
 
@@ -143,15 +152,15 @@ def _of_probability(probability: float, *, came_true: bool) -> Said:
     if not 0 <= probability <= 1:
         raise WrongLabel(f"{probability:g} is no probability, so a number is expected", came_true)
     predicted, of_what_came = probability >= 0.5, probability if came_true else 1 - probability
-    said = _classes(
+    return _classes(
         is_correct=predicted == came_true,
         predicted=predicted,
         actual=came_true,
         log_loss=-math.log(min(max(of_what_came, _CLIP), 1 - _CLIP)),
         # Over both classes, which are off by the same.
         brier=2 * (1 - of_what_came) ** 2,
+        calibrated=Calibrated(probability, came_true),
     )
-    return said._replace(calibrated=Calibrated(probability, came_true))
 
 
 def _of_number(number: float, label: float | str) -> Said:

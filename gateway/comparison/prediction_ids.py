@@ -76,7 +76,7 @@ class PredictionId(msgspec.Struct, frozen=True):
     endpoint_id: str
     period: int
     arm_tag: bytes
-    """A name may be long, and the id may not; `find_arm` has it back."""
+    """A name may be long, and the id may not; `by_tag` has it back."""
     version: int
     nonce: bytes
     at_ms: int
@@ -152,9 +152,9 @@ def tag_of(arm: str) -> bytes:
     return sha256(arm.encode("utf-8", "surrogatepass")).digest()[:4]
 
 
-def find_arm(arm_tag: bytes, arms: Iterable[str]) -> str | None:
-    """Which of *arms* an id names."""
-    return next((arm for arm in arms if tag_of(arm) == arm_tag), None)
+def by_tag(arms: Iterable[str]) -> dict[bytes, str]:
+    """*arms* by what an id has of their names."""
+    return {tag_of(arm): arm for arm in arms}
 
 
 def long_class(text: str) -> LongClass:

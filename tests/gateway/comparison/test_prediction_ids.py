@@ -12,8 +12,8 @@ from gateway.comparison.prediction_ids import (
     ForgedId,
     IdMaker,
     LongClass,
+    by_tag,
     can_be_carried,
-    find_arm,
     long_class,
     read_id,
     tag_of,
@@ -53,7 +53,7 @@ def test_what_an_id_was_made_of_is_read_from_it_and_it_is_short(answered, count,
     assert (read.endpoint_id, read.period, read.version) == (answered.endpoint_id, answered.period, answered.version)
     assert (read.at_ms, read.bucket, read.key_id) == (at_ms, bucket, KEY.id)
     assert read.nonce == PREFIX + count.to_bytes(8, "big")
-    assert find_arm(read.arm_tag, ["other", answered.arm]) == answered.arm
+    assert by_tag(["other", answered.arm])[read.arm_tag] == answered.arm
     if isinstance(read.prediction, LongClass):
         assert read.prediction == long_class(prediction)
     else:
@@ -102,8 +102,8 @@ def test_values_that_no_label_can_be_compared_with_have_no_place_in_an_id(value,
 
 
 def test_arms_are_told_apart_by_their_tags_and_an_arm_that_is_gone_is_found_nowhere():
-    assert find_arm(tag_of("b"), ["a", "b" * 256, "b"]) == "b"
-    assert find_arm(tag_of("b"), ["a"]) is None
+    assert by_tag(["a", "b" * 256, "b"])[tag_of("b")] == "b"
+    assert tag_of("b") not in by_tag(["a"])
 
 
 def test_a_key_shows_its_secret_to_nobody():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.comparison.prediction_ids import find_arm, read_id
+from gateway.comparison.prediction_ids import by_tag, read_id
 from gateway.routing_table import Choice
 from gateway.scoring.answer_ids import AnswerIds
 from registry.entities import NO_PERIOD, PredictionKey
@@ -21,7 +21,7 @@ def test_an_id_says_who_answered_and_when():
     found = answered()
     assert (found.endpoint_id, found.period, found.version, found.at_ms) == ("ab" * 16, 5, 3, 1500)
     assert (found.bucket, found.prediction) == (7, "setosa")
-    assert find_arm(found.arm_tag, ["challenger", "champion"]) == "champion"
+    assert by_tag(["challenger", "champion"])[found.arm_tag] == "champion"
 
 
 @pytest.mark.parametrize("single", [None, float("nan"), 2**70])
