@@ -292,7 +292,9 @@ def _is_beyond(gate: Gate, version: int, reach: Reach) -> bool:
 
 
 def _bounds_for(session: Session, model: str) -> list[Gate]:
-    return [gate for gate in _gates_for(session, model) if gate.share_over_bp is not None]
+    """The gates that keep a version from being asked by name: not those for a load test, which asks it by name."""
+    bounds = [gate for gate in _gates_for(session, model) if gate.share_over_bp is not None]
+    return [gate for gate in bounds if not isinstance(gate.needs, LoadTestNeeded)]
 
 
 def _gates_for(session: Session, model: str) -> list[Gate]:

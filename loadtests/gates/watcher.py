@@ -111,7 +111,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             for arm, count in route.owners:
                 served[route.arms[arm]] += count
             yield from ((SERVED, version) for version, count in served.items() if count > gate.share_over_bp)
-            yield from ((NAMED, version) for version in self._answering_to_names(model, route))
+            # A load test, which such a gate asks for, asks for the version by its number.
+            if not isinstance(gate.needs, LoadTestNeeded):
+                yield from ((NAMED, version) for version in self._answering_to_names(model, route))
 
     def _most_bp(self, model: str, aliases: Mapping[str, int], route: Route | None) -> Counter[int]:
         """The most that could come to each version until the next write: all, for whoever may stand for the others."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from registry import history, load_tests, models, versions
-from registry.entities import Action, LoadTest
-from registry.errors import LoadTestNotFound, ModelVersionNotFound, OtherBytesTested
+from registry import aliases, endpoints, gates, history, load_tests, models, pins, versions
+from registry.entities import Action, Gate, LoadTest, LoadTestNeeded
+from registry.errors import GatesNotMet, LoadTestNotFound, ModelVersionNotFound, OtherBytesTested
 from registry.load_tests import LOAD_TESTS_MAX, REPORT_LENGTH_MAX
 from registry.schema import ModelVersionRow
 from tracking.errors import InvalidParameter
@@ -82,6 +82,20 @@ def test_a_version_that_nobody_has_read_yet_has_no_load_test(database, iris, add
         keep(database, (iris, version))
     with pytest.raises(ModelVersionNotFound):
         keep(database, (iris, version + 1))
+
+
+def test_a_gate_that_asks_for_a_load_test_lets_it_be_run(database, tested, add_version):
+    challenger = add_version("iris").version
+    gate = Gate(name="loaded", needs=LoadTestNeeded(), aliases=(), share_over_bp=0)
+    with database.writing() as session:
+        aliases.set_alias(session, "iris", "champion", 1, author="ann", now_ms=7)
+        gates.set_gate(session, "iris", gate, author="boss", now_ms=7)
+        pins.pin(session, "iris", challenger, author="ann", now_ms=7)
+        assert gates.open_by_name(session, "iris", now_ms=7) is None
+        aliases.set_alias(session, "iris", "challenger", challenger, author="ann", now_ms=7)
+        shares = {"champion": 9_000, "challenger": 1_000}
+        with pytest.raises(GatesNotMet, match="titlebout loadtest iris 2"):
+            endpoints.change_split(session, "iris", shares, author="ann", now_ms=7, reason="try it")
 
 
 def test_load_tests_follow_a_rename_and_go_with_the_version(database, tested):
