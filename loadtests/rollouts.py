@@ -73,7 +73,7 @@ KINDS = (
     Kind(
         name="slow",
         said="twice the latency (5 ms, 10 ms)",
-        guards=("failures", "p99=1.2x"),
+        guards=("failures", "p99=1.2x", "p50=1.2x"),
         champion={"seconds": 0.005},
         challenger={"seconds": 0.010},
     ),

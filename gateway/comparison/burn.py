@@ -89,19 +89,25 @@ def burnt(objectives: Sequence[Objective], samples: Sequence[Sample], watch_s: f
             if min(rates) >= window.burn:
                 return (
                     f"{objective.name}: the budget of {objective.budget:.2%} is burnt {rates[0]:.1f} times too fast "
-                    f"over {long_s:.0f} s and {rates[1]:.1f} times over {long_s / _SHORT:.0f} s, where "
+                    f"over {long_s:.3g} s and {rates[1]:.1f} times over {long_s / _SHORT:.3g} s, where "
                     f"{window.burn:g} is the most; {newest.bad[place]:.0f} of {newest.requests:.0f} requests were bad"
                 )
     return None
 
 
 def _burn(samples: Sequence[Sample], place: int, budget: float, window_s: float) -> float:
-    """The part of the requests that were bad in the last *window_s*, in budgets; 0 if there were none."""
+    """The part of the requests that were bad in the last *window_s*, in budgets; 0 if there were none.
+
+    What lies before the flip counts as good: a burst in the first minute isn't one of half an hour.
+    """
     newest = samples[-1]
     inside = [each for each in samples[:-1] if each.at_ms <= newest.at_ms - 1000 * window_s]
     began = inside[-1] if inside else samples[0]
     requests = newest.requests - began.requests
-    return (newest.bad[place] - began.bad[place]) / requests / budget if requests > 0 else 0.0
+    if requests <= 0:
+        return 0.0
+    filled = min(1.0, (newest.at_ms - began.at_ms) / (1000 * window_s))
+    return filled * (newest.bad[place] - began.bad[place]) / requests / budget
 
 
 def _slower(latency: Counts, limit_s: float) -> float:

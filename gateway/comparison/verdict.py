@@ -45,7 +45,7 @@ def judge(better: Better, interval: Interval, ratio: SampleRatio, *, minimal_eff
 
 
 def _said(interval: Interval) -> str:
-    share = f"{1 - interval.alpha:.0%}"
+    share = f"{100 * (1 - interval.alpha):.4g}%"
     return (
         f"the difference is within {float(interval.lower):+.4g} and {float(interval.upper):+.4g} ({share}, at any time)"
     )

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.comparison.judge import Standing
-from gateway.observability import comparison_metrics
-from gateway.observability import rollout_metrics
+from gateway.observability import comparison_metrics, rollout_metrics
 from gateway.observability.metrics import SUPERVISOR, Family, Key, Kind, Labels, Metrics, MetricsFolder, worker_name
 from gateway.pool.processor_time import processor_s
 from gateway.pool.version_policy import SlotState

@@ -32,6 +32,8 @@ def history(*parts, per_sample=125):
         pytest.param(history((60, 0.0), (20, 0.05)), True, id="5 % fail"),
         pytest.param(history((40, 0.0), (120, 0.008)), True, id="eight times as much for long"),
         pytest.param(history((60, 0.0), (20, 0.05), (12, 0.0)), False, id="5 % did, and it is over"),
+        pytest.param(history((6, 0.05)), False, id="5 % in the first minute"),
+        pytest.param(history((8, 0.05)), True, id="and on"),
         pytest.param([], False, id="no sample"),
         pytest.param(
             [Sample(at_ms=0, requests=0.0, bad=(0.0,)), Sample(at_ms=99, requests=3.0, bad=(1.0,))],
