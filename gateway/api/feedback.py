@@ -14,7 +14,7 @@ from litestar.status_codes import HTTP_200_OK
 from gateway.access.identity import current_identity
 from gateway.api.feedback_wire import FeedbackOperation, Given, read_feedback
 from gateway.auth import needs
-from gateway.comparison.feedback import Item, Judged, Outcome, judge
+from gateway.comparison.feedback import Item, Outcome, judge
 from gateway.comparison.feedback_times import DAY_MS
 from gateway.comparison.kept_feedback import Kept, keep, refused
 from gateway.observability.feedback_metrics import FeedbackMetrics
@@ -103,16 +103,13 @@ def give_feedback(
     given, identity = read_feedback(body, request.headers.get("content-type", "")), current_identity()
     now_ms, kept_ms = int(clock() * 1000), settings.feedback_days * DAY_MS
     with database.reading() as session:
-        judged = judge(session, given.items, may_ask=identity.may_ask, now_ms=now_ms, kept_ms=kept_ms)
-        names = labels.endpoints_of(session, _endpoint_ids(judged))
+        judged, names = judge(session, given.items, may_ask=identity.may_ask, now_ms=now_ms, kept_ms=kept_ms)
     if names:
         with database.writing() as session:
             kept = keep(session, judged)
     else:
         kept = refused(judged)
-    feedback_metrics.add(
-        Counter((names[one.endpoint_id].name if one.endpoint_id in names else "", one.outcome.value) for one in kept)
-    )
+    feedback_metrics.add(Counter((names.get(one.endpoint_id or "", ""), one.outcome.value) for one in kept))
     if given.is_single and kept[0].error is not None:
         raise kept[0].error
     return _answer(given, kept)
@@ -159,10 +156,6 @@ def _shown(key: PredictionKey) -> PredictionKeyAnswer:
 
 
 # --- answers
-
-
-def _endpoint_ids(judged: Sequence[Judged]) -> set[str]:
-    return {one.endpoint_id for one in judged if one.endpoint_id is not None}
 
 
 def _answer(given: Given, kept: Sequence[Kept]) -> FeedbackAnswer:

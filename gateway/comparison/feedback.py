@@ -121,6 +121,13 @@ class Joined(msgspec.Struct, frozen=True):
 Judged = Joined | Refused
 
 
+class Judgement(NamedTuple):
+    """What the items of one request come to, and the names of the endpoints that they are of, by their ids."""
+
+    items: Sequence[Judged]
+    names: Mapping[str, str]
+
+
 # --- what each item comes to
 
 
@@ -132,7 +139,8 @@ class _Read(NamedTuple):
 class _Known(NamedTuple):
     """What the database says of the predictions of one request."""
 
-    endpoints: frozenset[str]
+    names: Mapping[str, str]
+    """Of the endpoints that are there, by their ids."""
     theirs: frozenset[str]
     """Of these, the ones that who gives feedback may ask."""
     arms: Mapping[Period, Mapping[bytes, str]]
@@ -141,12 +149,12 @@ class _Known(NamedTuple):
 
 def judge(
     session: Session, items: Sequence[Item | ServingError], *, may_ask: MayAsk, now_ms: int, kept_ms: int
-) -> list[Judged]:
+) -> Judgement:
     """What each of *items* comes to; errors among them stay what they are. *kept_ms* is how old a prediction may be."""
     keys = {key.id: key for key in prediction_keys.list_keys(session)}
     read = [_read(item, keys, now_ms, kept_ms) for item in items]
-    known = _ask(session, [one.id for one in read if isinstance(one, _Read)], may_ask)
-    return [_join(one, known) if isinstance(one, _Read) else one for one in read]
+    known = _ask(session, read, may_ask)
+    return Judgement([_join(one, known) if isinstance(one, _Read) else one for one in read], known.names)
 
 
 def _read(item: Item | ServingError, keys: Mapping[str, PredictionKey], now_ms: int, kept_ms: int) -> _Read | Refused:
@@ -166,18 +174,21 @@ def _read(item: Item | ServingError, keys: Mapping[str, PredictionKey], now_ms: 
     return _Read(item, found)
 
 
-def _ask(session: Session, ids: Sequence[PredictionId], may_ask: MayAsk) -> _Known:
-    if not ids:
-        return _Known(frozenset(), frozenset(), {})
-    endpoints = labels.endpoints_of(session, {one.endpoint_id for one in ids})
+def _ask(session: Session, read: Sequence[_Read | Refused], may_ask: MayAsk) -> _Known:
+    named = {one.endpoint_id for one in read if isinstance(one, Refused) and one.endpoint_id is not None}
+    ids = [one.id for one in read if isinstance(one, _Read)]
+    if not ids and not named:
+        return _Known({}, frozenset(), {})
+    endpoints = labels.endpoints_of(session, named | {one.endpoint_id for one in ids})
     theirs = frozenset(key for key, asked in endpoints.items() if may_ask(asked.name, asked.model))
     arms = labels.arms_of(session, {(one.endpoint_id, one.period) for one in ids})
-    return _Known(frozenset(endpoints), theirs, {period: by_tag(names) for period, names in arms.items()})
+    names = {key: asked.name for key, asked in endpoints.items()}
+    return _Known(names, theirs, {period: by_tag(those) for period, those in arms.items()})
 
 
 def _join(read: _Read, known: _Known) -> Judged:
     item, found = read
-    if found.endpoint_id not in known.endpoints:
+    if found.endpoint_id not in known.names:
         return Refused(EndpointGone())
     if found.endpoint_id not in known.theirs:
         return Refused(NotTheirs(), found.endpoint_id)

@@ -41,7 +41,7 @@ def give(database, *items, now_ms=NOW_MS, may_ask=lambda *_: True):
     """What became of each item; a pair is an id and its label."""
     items = [item if isinstance(item, Item) else Item(*item) for item in items]
     with database.reading() as session:
-        judged = judge(session, items, may_ask=may_ask, now_ms=now_ms, kept_ms=KEPT_MS)
+        judged, _ = judge(session, items, may_ask=may_ask, now_ms=now_ms, kept_ms=KEPT_MS)
     with database.writing() as session:
         return [one.outcome for one in keep(session, judged)]
 
@@ -156,7 +156,7 @@ def test_an_old_key_proves_what_it_signed_and_nothing_that_it_could_not_have(dat
 
 def test_an_endpoint_that_goes_meanwhile_leaves_nothing_behind(database, endpoint_id, predicted):
     with database.reading() as session:
-        judged = judge(session, [Item(predicted(), "a")], may_ask=lambda *_: True, now_ms=NOW_MS, kept_ms=KEPT_MS)
+        judged, _ = judge(session, [Item(predicted(), "a")], may_ask=lambda *_: True, now_ms=NOW_MS, kept_ms=KEPT_MS)
     with database.writing() as session:
         endpoints.model_was_deleted(session, "iris")
     with database.writing() as session:
