@@ -10,8 +10,22 @@ from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import Metrics, MetricsFolder
 from gateway.observability.prediction_metrics import ArmMetrics
 from gateway.routing_table import Choice
-from registry import aliases, approvals, endpoints, epochs, gates, load_tests, models, serving, versions, webhooks
+from registry import (
+    aliases,
+    approvals,
+    endpoints,
+    epochs,
+    gates,
+    load_tests,
+    models,
+    rollouts,
+    serving,
+    versions,
+    webhooks,
+)
 from registry.entities import ApprovalNeeded, Gate, SlotStatus
+from registry.rollout_entities import RolloutSpec
+from registry.rollouts import Act
 from registry.schema import ModelVersionRow, VersionSignatureRow
 from registry.sources import Claim, SourcePolicy
 from registry.webhook_events import WebhookEvent
@@ -101,6 +115,8 @@ def _make(database: Database, thing: Thing) -> None:
         report = msgspec.structs.replace(REPORT, endpoint=mark)
         tested = {"digest": DIGEST, "passed": True, "report": msgspec.json.encode(report).decode()}
         load_tests.keep(session, name, 1, **tested, author=mark, now_ms=NOW_MS)
+        rollouts.start(session, thing.endpoint, 2, RolloutSpec(steps_bp=(10_000,)), Act(author=mark, now_ms=NOW_MS))
+        rollouts.abort(session, thing.endpoint, Act(author=mark, now_ms=NOW_MS), lead_ms=0)
         session.add(VersionSignatureRow(name=name, version=1, key_id="k", bundle=mark, author=mark, created_ms=1))
         own = [Grant("viewer", Kind.MODEL, name)]
         users.create_user(session, thing.user, grants=own, password_hash=None, author=mark, own=ALL, now_ms=1)

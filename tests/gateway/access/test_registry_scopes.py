@@ -142,6 +142,8 @@ READING: dict[str, Reading] = {
     f"{OURS}/status": _all(f"{OURS}/status", listed="endpoints"),
     f"{OURS}/endpoints/{{name:str}}": by_path(f"{OURS}/endpoints/{{endpoint}}"),
     f"{OURS}/endpoints/{{name:str}}/progress": by_path(f"{OURS}/endpoints/{{endpoint}}/progress"),
+    f"{OURS}/rollouts": _all(f"{OURS}/rollouts", listed="rollouts"),
+    f"{OURS}/rollouts/{{name:str}}": by_path(f"{OURS}/rollouts/{{endpoint}}"),
     f"{OURS}/endpoints/{{name:str}}/shadow": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow"),
     f"{OURS}/endpoints/{{name:str}}/shadow/inputs": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow/inputs"),
     f"{OURS}/endpoints/{{name:str}}/assignment": by_path(f"{OURS}/endpoints/{{endpoint}}/assignment"),
