@@ -251,7 +251,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
         clock=time.time,
         gate=gate,
         scoring=_scoring(
-            settings, database, current, pool, metrics, predictions, tracer, shadow_counts, compared, answer_ids
+            settings, database, current, pool, metrics, predictions, tracer, shadow_counts, compared, answer_ids, keeper
         ),
         all_metrics=AllMetrics(folder, lambda: folder.write(name, metrics.snapshot())),
         served_models=ServedModels(current, pool),
@@ -396,6 +396,7 @@ def _scoring(
     shadow_counts: ShadowCounts,
     compared: Counting,
     answer_ids: AnswerIds,
+    keeper: PredictionKeeper | None,
 ) -> Scoring:
     limits = Limits(
         rows_max=settings.batch_rows_max,
@@ -429,7 +430,9 @@ def _scoring(
         metrics=metrics,
         log=predictions,
         tracer=tracer,
-        answer_ids=answer_ids if settings.comparison else None,
+        # What is kept is found by its id.
+        answer_ids=answer_ids if settings.comparison or keeper is not None else None,
+        keeper=keeper,
         counting=compared if settings.comparison else None,
         shadows=Shadows(
             inference,

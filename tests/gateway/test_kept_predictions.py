@@ -1,0 +1,114 @@
+"""The prediction log of a running server: asked by several rows, read by pandas and by DuckDB as its page says."""
+
+import re
+import textwrap
+from hashlib import sha256
+
+import httpx
+import pytest
+
+from gateway.cli.server_process import free_port, server_process
+from tests.deployment.tools import ROOT
+from tests.gateway.test_serving import wait_until, wait_until_served
+from tests.training import ROW, constant_classifier, register, set_alias
+from tracking.artifact_paths import PREDICTIONS
+
+pytestmark = pytest.mark.e2e
+
+ID = "X-Titlebout-Prediction-Id"
+PAGE = (ROOT / "docs/prediction-log.md").read_text()
+ARMS = {"champion": (1, "0"), "challenger": (2, "1")}
+"""The version of each, and what it answers."""
+
+
+def examples(language):
+    return [textwrap.dedent(code) for code in re.findall(rf"(?ms)^```{language}\n(.*?)^```", PAGE)]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A server that keeps all predictions, the answers to a hundred requests of three rows, and what it kept of them."""
+    environment = {
+        "TITLEBOUT_PREDICTION_LOG_SHARE": "1",
+        "TITLEBOUT_PREDICTION_LOG_INPUTS": "true",
+        "TITLEBOUT_PREDICTION_LOG_FILE_S": "1",
+    }
+    data = tmp_path_factory.mktemp("kept") / "data"
+    with server_process(data, "--workers", "2", port=free_port(), environment=environment) as server:
+        for answer in (0, 1):
+            register(server.url, "iris", constant_classifier(answer))
+        set_alias(server.url, "iris", "champion", 1)
+        set_alias(server.url, "iris", "challenger", 2)
+        client = wait_until_served(server.url, "iris", champion=1, challenger=2)
+        period = client.change_split("iris", {"champion": 5_000, "challenger": 5_000})["period"]
+        wait_until(lambda: client.endpoint("iris")["serving_period"] == period)
+        answers = [ask_three(server.url, number) for number in range(100)]
+        yield server, answers, period
+
+
+def ask_three(url, number):
+    body = {"inputs": [ROW, [float(number), *ROW[1:]], ROW]}
+    answer = httpx.post(
+        f"{url}/endpoints/iris/invocations", json=body, headers={"X-Titlebout-Unit": f"unit-{number}"}, timeout=30
+    )
+    assert answer.is_success, answer.text
+    return answer
+
+
+def rows_of(server):
+    import pandas as pd
+
+    folder = server.data / "artifacts" / PREDICTIONS
+    return pd.read_parquet(folder) if folder.exists() else pd.DataFrame({"prediction_id": []})
+
+
+@pytest.fixture(scope="module")
+def rows(kept):
+    server, answers, _ = kept
+    wait_until(lambda: rows_of(server)["prediction_id"].nunique() == len(answers))
+    return rows_of(server)
+
+
+def test_every_row_of_every_answer_is_kept_under_its_id_with_who_gave_it_and_what_was_asked(kept, rows):
+    _, answers, period = kept
+    assert len(rows) == 300
+    by_id = {key: group.sort_values("row") for key, group in rows.groupby("prediction_id")}
+    for number, answer in enumerate(answers):
+        group = by_id[answer.headers[ID]]
+        arm = answer.headers["X-Titlebout-Arm"]
+        version, label = ARMS[arm]
+        assert group["row"].tolist() == [0, 1, 2]
+        assert set(zip(group["arm"], group["version"], group["label"], group["prediction"], strict=True)) == {
+            (arm, version, label, label)
+        }
+        assert set(group["period"]) == {period}
+        assert group["bucket"].nunique() == 1
+        assert [f'"sepal length (cm)":{length}' in row for length, row in zip(
+            (ROW[0], float(number), ROW[0]), group["input"], strict=True
+        )] == [True] * 3  # fmt: skip
+    assert {answer.headers["X-Titlebout-Arm"] for answer in answers} == set(ARMS)
+
+
+def test_what_the_page_says_to_read_it_by_works(kept, rows, tmp_path, monkeypatch, capsys):
+    import duckdb
+
+    server, answers, _ = kept
+    (tmp_path / "data").symlink_to(server.data)
+    labels = "".join(f"{answer.headers[ID]},{row},1\n" for answer in answers for row in range(3))
+    (tmp_path / "labels.csv").write_text("prediction_id,row,truth\n" + labels)
+    monkeypatch.chdir(tmp_path)
+    counts, joined = (duckdb.sql(query).fetchall() for query in examples("sql"))
+    said = {arm: 3 * sum(answer.headers["X-Titlebout-Arm"] == arm for answer in answers) for arm in ARMS}
+    assert [row[1:] for row in counts] == [
+        (1, "champion", "0", said["champion"]),
+        (2, "challenger", "1", said["challenger"]),
+    ]
+    assert joined == [("challenger", 2, 1.0, said["challenger"]), ("champion", 1, 0.0, said["champion"])]
+    by_pandas, is_kept = examples("python")
+    exec(by_pandas, {})
+    assert str(said["challenger"]) in capsys.readouterr().out
+    names = {"sha256": sha256}
+    exec(is_kept, names)
+    some = rows["prediction_id"].unique()
+    assert all(names["is_kept"](one, 1) for one in some)
+    assert 0 < sum(names["is_kept"](one, 0.3) for one in some) < len(some)
