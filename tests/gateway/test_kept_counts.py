@@ -168,6 +168,9 @@ def test_where_an_arm_fails_the_champion_answers_if_that_is_wanted(world, server
     assert answer.json() == {"predictions": [0]}
     said = {name: answer.headers[f"X-Titlebout-{name}"] for name in ("Version", "Arm", "Fallback-From")}
     assert said == {"Version": "1", "Arm": "champion", "Fallback-From": "challenger"}
+    # Neither arm can be told to have been right by it.
+    label = {"prediction_id": answer.headers["X-Titlebout-Prediction-Id"], "label": 0}
+    assert httpx.post(f"{world.url}/feedback", json=label).json()["not_compared"] == 1
     # Who names the arm gets what it says, and what its caller did wrong stays wrong.
     assert ask(world.url, body=BREAKS, X_Titlebout_Arm="challenger").status_code == 500
     assert world.ask([unit], ASKS_WRONGLY)[0].status_code == 400
