@@ -111,7 +111,7 @@ def _operation(
     operation_id: str, description: str, request: str, answer: str | None = None, error: str = "ShortError"
 ) -> dict[str, Any]:
     answered = {"type": "object"} if answer is None else _ref(answer)
-    who = {name: {"schema": {"type": "string"}} for name in ("Model", "Version", "Arm", "Epoch")}
+    who = {name: {"schema": {"type": "string"}} for name in ("Model", "Version", "Arm", "Epoch", "Prediction-Id")}
     return {
         "operationId": operation_id,
         "description": description,
