@@ -217,11 +217,14 @@ def join_dark(session: Session, name: str, arm: str, *, author: str, now_ms: int
     Raises:
         EndpointNotFound: if there is no such endpoint.
         ArmWithoutAlias: if the arm isn't an alias of the model.
+        RolloutRunning: if it would have to join, and a rollout decides what the arms are.
     """
     endpoint = _lock_endpoint(session, name)
     aliases = _aliases(session, endpoint.model)
     if arm not in aliases:
         raise ArmWithoutAlias(endpoint.model, arm, list(aliases))
+    if arm not in _newest_split(session, endpoint.id).shares_bp:
+        ensure_none_running(session, endpoint.model)
     _join_dark(session, endpoint, arm, author=author, now_ms=now_ms, reason=f"arm {arm} joined")
     return to_endpoint(endpoint)
 

@@ -64,6 +64,7 @@ def set_shadow(session: Session, name: str, shadow: Shadow, *, author: str, now_
         EndpointNotFound: if there is no such endpoint.
         ChampionIsNoShadow, ArmWithoutAlias: if the arm can't be one.
         InvalidParameter: if a figure is out of its range.
+        RolloutRunning: if the arm would have to join, and a rollout decides what the arms are.
     """
     if shadow.arm == CHAMPION:
         raise ChampionIsNoShadow(name)

@@ -145,8 +145,10 @@ def test_a_bad_champion_gives_way_to_the_one_before_warm_or_not(session, is_warm
 
 def test_while_one_runs_nobody_else_changes_what_answers(session):
     start(session)
+    set_alias(session, "spare", 3)
     for change in (
         lambda: set_alias(session, "champion", 3),
+        lambda: endpoints.join_dark(session, "iris", "spare", author="ann", now_ms=NOW),
         lambda: set_alias(session, "challenger", 3),
         lambda: aliases.delete_alias(session, "iris", "challenger", author="ann", now_ms=NOW),
         lambda: endpoints.change_split(session, "iris", {"champion": 10_000}, author="ann", now_ms=NOW),
