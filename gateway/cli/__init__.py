@@ -23,6 +23,7 @@ _VERBS = {
     "shadow": ("gateway.cli.shadow", "Have an arm answer a copy of the traffic, and see how far it differs."),
     "assign": ("gateway.cli.assign", "Which arm a unit meets, and why; a log worked out again."),
     "feedback": ("gateway.cli.feedback", "Say what predictions should have been, one or a file of them."),
+    "predictions": ("gateway.cli.predictions", "List or fetch what is kept of predictions, as Parquet."),
     "compare": ("gateway.cli.compare", "Whether the challenger is better, and what that rests on."),
     "plan": ("gateway.cli.plan", "How many callers it takes to see a difference."),
     "gate": ("gateway.cli.gate", "What must hold before an alias moves or an arm takes more."),

@@ -243,6 +243,15 @@ class Client:
     def rotate_prediction_keys(self, *, forget_old: bool) -> dict[str, Any]:
         return self._call("POST", f"{_OURS}/prediction-keys/rotate", json={"forget_old": forget_old})
 
+    def predictions(self, endpoint: str, *, since_ms: int | None) -> dict[str, Any]:
+        """Which files the prediction log of *endpoint* has."""
+        params = {} if since_ms is None else {"since_ms": since_ms}
+        return self._call("GET", f"{_endpoint_path(endpoint)}/predictions", params=params)
+
+    def prediction_file(self, endpoint: str, day: str, name: str) -> bytes:
+        """One of them."""
+        return self._ask("GET", f"{_endpoint_path(endpoint)}/predictions/{day}/{quote(name, safe='')}").content
+
     # --- access
 
     def me(self) -> dict[str, Any]:
@@ -284,13 +293,16 @@ class Client:
         self._call("DELETE", f"{_OURS}/scoring-keys/{quote(name, safe='')}")
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        content: dict[str, Any] = self._ask(method, path, **options).json()
+        return content
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise ServerUnreachable(self._url, str(error) or type(error).__name__) from error
         if answer.is_success:
-            content: dict[str, Any] = answer.json()
-            return content
+            return answer
         try:
             raise (ServerUnavailable if answer.status_code == _UNAVAILABLE else Refused)(answer.json()["message"])
         except (ValueError, KeyError, TypeError):

@@ -148,6 +148,12 @@ READING: dict[str, Reading] = {
     f"{OURS}/endpoints/{{name:str}}/shadow/inputs": by_path(f"{OURS}/endpoints/{{endpoint}}/shadow/inputs"),
     f"{OURS}/endpoints/{{name:str}}/assignment": by_path(f"{OURS}/endpoints/{{endpoint}}/assignment"),
     f"{OURS}/endpoints/{{name:str}}/feedback": by_path(f"{OURS}/endpoints/{{endpoint}}/feedback"),
+    f"{OURS}/endpoints/{{name:str}}/predictions": by_path(f"{OURS}/endpoints/{{endpoint}}/predictions"),
+    f"{OURS}/endpoints/{{name:str}}/predictions/{{day:str}}/{{file_name:str}}": by_path(
+        # A name that no file can have, which is told to whoever may know of the endpoint.
+        f"{OURS}/endpoints/{{endpoint}}/predictions/2026-11-23/%5C",
+        status=400,
+    ),
     f"{OURS}/prediction-keys": Reading(of_all=[Ask(f"{OURS}/prediction-keys")], for_all=True),
     f"{OURS}/endpoints/{{name:str}}/comparison": by_path(f"{OURS}/endpoints/{{endpoint}}/comparison"),
     f"{OURS}/endpoints/{{name:str}}/versions/{{version:int}}/example": by_path(
