@@ -21,6 +21,8 @@ from registry.rollout_entities import ARM, Objective, Rollout, RolloutSpec, Roll
 _REQUESTS, _FAILURES = SERVING.index(Column.REQUESTS), SERVING.index(Column.FAILURES)
 
 
+_NOTED_EVERY_MS = 5_000
+"""What is only told to people; each note is a transaction under the locks of all routing writes."""
 _NOTHING = Decision(move=Move.NOTHING)
 _MOVE_OF = {Ruling.GO: Move.ADVANCE, Ruling.STOP: Move.STOP, Ruling.WAIT: Move.WAIT, Ruling.NOT_YET: Move.NOTE}
 
@@ -34,8 +36,8 @@ def decide(session: Session, rollout: Rollout, *, now_ms: int, warm_ms: int) -> 
         return Decision(move=Move.NOTE, served_ms=now_ms)
     seen = see(session, endpoint, rollout, now_ms=now_ms)
     if rollout.state is RolloutState.RUNNING:
-        return _as_decision(rollout, judge_step(rollout.spec, rollout.step, seen), seen)
-    return _as_decision(rollout, judge_paused(seen), seen)
+        return _as_decision(rollout, judge_step(rollout.spec, rollout.step, seen), seen, now_ms)
+    return _as_decision(rollout, judge_paused(seen), seen, now_ms)
 
 
 def see(session: Session, endpoint: Endpoint, rollout: Rollout, *, now_ms: int) -> Seen:
@@ -81,9 +83,10 @@ def found_in(evidence: Evidence, spec: RolloutSpec) -> tuple[Finding, ...]:
     return findings(evidence, [parse_guard(guard) for guard in spec.guards], spec.metric, margin=spec.margin)
 
 
-def _as_decision(rollout: Rollout, judged: Judged, seen: Seen) -> Decision:
+def _as_decision(rollout: Rollout, judged: Judged, seen: Seen, now_ms: int) -> Decision:
     move = _MOVE_OF[judged.ruling]
-    if move is Move.NOTE and judged.reason in {"", rollout.reason}:
+    is_news = judged.reason not in {"", rollout.reason} and now_ms - rollout.updated_ms >= _NOTED_EVERY_MS
+    if move is Move.NOTE and not is_news:
         return _NOTHING
     return Decision(move=move, reason=judged.reason, evidence=_told(seen))
 
