@@ -49,9 +49,7 @@ def set_alias(
     lock_model(session, name)
     ensure_version(session, name, version)
     before = session.connection().execute(_POINTED_AT, {"name": name, "alias": alias}).scalar()
-    if expected is not None and before != expected.version:
-        mover = history.last_mover(session, name, alias)
-        raise AliasMoved(name, alias, means=before, expected=expected.version, mover=mover)
+    _ensure_means(session, name, alias, before, expected)
     if before != version and is_gated:
         gates.ensure_alias_may_mean(session, name, alias, version, now_ms=now_ms, override=override)
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
@@ -76,17 +74,26 @@ def set_alias(
 
 
 def delete_alias(
-    session: Session, name: str, alias: str, *, author: str, now_ms: int, rollout: str | None = None
+    session: Session,
+    name: str,
+    alias: str,
+    *,
+    author: str,
+    now_ms: int,
+    expected: Meaning | None = None,
+    rollout: str | None = None,
 ) -> None:
     """Take *alias* away, as *rollout* does if it is one; an alias that isn't there is no error, as with MLflow.
 
     Raises:
         RegisteredModelNotFound: if there is no model *name*.
+        AliasMoved: if it doesn't mean what was *expected*.
         Conflict: if something that runs on the model's endpoint rules it out.
     """
     check_alias(alias)
     get_model_row(session, name, lock=True)
     row = session.get(AliasRow, (name, alias), populate_existing=True)
+    _ensure_means(session, name, alias, None if row is None else row.version, expected)
     if row is not None:
         _delete(session, row, author=author, now_ms=now_ms, rollout=rollout)
 
@@ -126,6 +133,12 @@ _MEANT = (
     .join(AliasRow, (AliasRow.name == ModelVersionRow.name) & (AliasRow.version == ModelVersionRow.version))
     .where(AliasRow.name == bindparam("name"), AliasRow.alias == bindparam("alias"))
 )
+
+
+def _ensure_means(session: Session, name: str, alias: str, means: int | None, expected: Meaning | None) -> None:
+    if expected is not None and means != expected.version:
+        mover = history.last_mover(session, name, alias)
+        raise AliasMoved(name, alias, means=means, expected=expected.version, mover=mover)
 
 
 def _highest_version(session: Session, name: str) -> ModelVersion:

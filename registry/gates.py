@@ -165,7 +165,11 @@ def ensure_may_be_called(session: Session, model: str, name: str, *, now_ms: int
     meanings |= {(arm, version) for arm, versions in reach.arms.items() for version in versions}
     questions = []
     for alias, version in sorted(meanings):
-        asked = tuple(gate for gate in gates if alias in gate.aliases or _is_beyond(gate, version, reach))
+        asked = tuple(
+            gate
+            for gate in gates
+            if alias in gate.aliases or any(_is_beyond(gate, version, each) for each in (reach, reach.in_force))
+        )
         questions.append(_Question(alias, version, asked))
     # As of a first champion of that name, if there never was another.
     unmet = _find_unmet(session, model, questions, nobody, now_ms, called=name)

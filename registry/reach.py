@@ -55,12 +55,17 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
         arms = [arm for arm, versions in self.arms.items() if version in versions]
         if CHAMPION in arms:
             return BUCKETS
-        return sum(max(self.shares_bp.get(arm, 0), self.served_bp.get(arm, 0)) for arm in arms)
+        return sum(self.shares_bp.get(arm, 0) for arm in arms)
 
     def arms_of(self, version: int) -> list[str]:
         """The arms for which *version* may answer, the largest first."""
         arms = [arm for arm, versions in self.arms.items() if version in versions]
         return sorted(arms, key=lambda arm: -self.shares_bp.get(arm, 0))
+
+    @property
+    def in_force(self) -> "Reach":
+        """The same by the shares of the newest table, which trails the newest period."""
+        return self.with_shares(self.served_bp)
 
     def with_alias(self, alias: str, version: int) -> "Reach":
         return msgspec.structs.replace(self, desired={**self.desired, alias: version})

@@ -218,3 +218,15 @@ def test_what_the_command_line_cannot_read_it_says(titlebout, iris):
     for needs in ("luck", "accuracy > ", "accuracy >= 1e", "0.9 <= accuracy?"):
         assert "expected one like 'accuracy >= 0.9'" in titlebout("boss", "gate", "set", "iris", "g", needs, status=2)
     assert "has no gate" in titlebout("eve", "gate", "list", "iris")
+
+
+def test_of_two_who_move_an_alias_the_second_is_told_who_was_first(iris, by):
+    iris.set_registered_model_alias("iris", "champion", "1")
+    assert by("bob").post(ALIAS, json=alias("2", expected_version="1")).status_code == 200
+    gone = {"name": "iris", "alias": "champion", "expected_version": "1"}
+    for late in (
+        by("ann").post(ALIAS, json=alias("1", expected_version="1")),
+        by("ann").request("DELETE", ALIAS, json=gone),
+    ):
+        assert (late.status_code, late.json()["error_code"]) == (409, "RESOURCE_CONFLICT")
+        assert "means version 2 and not version 1; bob was the last to move it" in late.json()["message"]

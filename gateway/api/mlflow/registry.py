@@ -242,8 +242,10 @@ def delete_alias(
     database: NamedDependency[Database],
     clock: NamedDependency[Clock],
 ) -> Empty:
+    expected = _expected(data.expected_version)
     with database.writing() as session:
-        aliases.delete_alias(session, data.name, data.alias, author=caller_of(session).name, now_ms=_now_ms(clock))
+        author = caller_of(session).name
+        aliases.delete_alias(session, data.name, data.alias, author=author, now_ms=_now_ms(clock), expected=expected)
         announcements.alias_was_deleted(session, data.name, data.alias)
     return Empty()
 

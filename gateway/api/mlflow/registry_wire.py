@@ -76,6 +76,8 @@ class SetAlias(msgspec.Struct):
 class DeleteAlias(msgspec.Struct):
     name: str
     alias: str
+    expected_version: str | None = None
+    """Ours, as above."""
 
 
 # --- model versions
