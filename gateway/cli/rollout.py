@@ -25,6 +25,9 @@ class _Verbs(click.Group):
             args = ["start", *args]
         return super().parse_args(ctx, args)
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or self.commands["start"]
+
 
 @click.group(cls=_Verbs)
 def command() -> None:
