@@ -1,6 +1,9 @@
 """The prediction log of a running server: asked by several rows, read by pandas and by DuckDB as its page says."""
 
+import json
 import re
+import subprocess
+import sys
 import textwrap
 from hashlib import sha256
 
@@ -9,15 +12,25 @@ import pytest
 
 from gateway.cli import main
 from gateway.cli.server_process import free_port, server_process
+from gateway.comparison import kept_sums
+from gateway.comparison.sums import REWARDS, Column
+from gateway.settings import Settings
+from registry import endpoints
 from tests.deployment.tools import ROOT
 from tests.gateway.test_serving import wait_until, wait_until_served
 from tests.training import ROW, constant_classifier, register, set_alias
 from tracking.artifact_paths import PREDICTIONS
+from tracking.database import Database
 
 pytestmark = pytest.mark.e2e
 
 ID = "X-Titlebout-Prediction-Id"
 PAGE = (ROOT / "docs/prediction-log.md").read_text()
+BY_DUCKDB = """
+import duckdb, json, sys
+found = duckdb.sql(sys.argv[1])
+print(json.dumps(found.fetchall() if found else [], default=str))
+"""
 ARMS = {"champion": (1, "0"), "challenger": (2, "1")}
 """The version of each, and what it answers."""
 
@@ -91,20 +104,20 @@ def test_every_row_of_every_answer_is_kept_under_its_id_with_who_gave_it_and_wha
 
 
 def test_what_the_page_says_to_read_it_by_works(kept, rows, tmp_path, monkeypatch, capsys):
-    import duckdb
-
     server, answers, _ = kept
-    (tmp_path / "data").symlink_to(server.data)
-    labels = "".join(f"{answer.headers[ID]},{row},1\n" for answer in answers for row in range(3))
-    (tmp_path / "labels.csv").write_text("prediction_id,row,truth\n" + labels)
     monkeypatch.chdir(tmp_path)
-    counts, joined = (duckdb.sql(query).fetchall() for query in examples("sql"))
+    (tmp_path / "data").symlink_to(server.data)
+    label_all(answers, tmp_path / "labels.csv")
+    counts, joined = (by_duckdb(query) for query in examples("sql")[:2])
     said = {arm: 3 * sum(answer.headers["X-Titlebout-Arm"] == arm for answer in answers) for arm in ARMS}
-    assert [row[1:] for row in counts] == [
+    assert [tuple(row[1:]) for row in counts] == [
         (1, "champion", "0", said["champion"]),
         (2, "challenger", "1", said["challenger"]),
     ]
-    assert joined == [("challenger", 2, 1.0, said["challenger"]), ("champion", 1, 0.0, said["champion"])]
+    assert [tuple(row) for row in joined] == [
+        ("challenger", 2, pytest.approx(2 / 3), said["challenger"]),
+        ("champion", 1, pytest.approx(1 / 3), said["champion"]),
+    ]
     by_pandas, is_kept = examples("python")
     exec(by_pandas, {})
     assert str(said["challenger"]) in capsys.readouterr().out
@@ -113,6 +126,36 @@ def test_what_the_page_says_to_read_it_by_works(kept, rows, tmp_path, monkeypatc
     some = rows["prediction_id"].unique()
     assert all(names["is_kept"](one, 1) for one in some)
     assert 0 < sum(names["is_kept"](one, 0.3) for one in some) < len(some)
+
+
+def test_labels_of_several_rows_come_back_as_rewards_of_the_arms_that_answered(kept, rows, tmp_path, monkeypatch):
+    server, answers, period = kept
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(server.data)
+    label_all(answers, tmp_path / "labels.csv")
+    by_duckdb(examples("sql")[2])
+    for _ in range(2):  # What was given before counts once.
+        titlebout("feedback", "--file", "rewards.csv", "--server", server.url)
+    database = Database(Settings(data=str(server.data)).database)
+    with database.reading() as session:
+        sums = kept_sums.read(session, endpoints.get_endpoint(session, "iris").id).tally(REWARDS).cells
+    database.dispose()
+    by_arm = {
+        (cell.period, cell.arm): (one.row(Column.LABELS).sum(), one.row(Column.REWARDS).sum())
+        for cell, one in sums.items()
+    }
+    asked = {arm: sum(answer.headers["X-Titlebout-Arm"] == arm for answer in answers) for arm in ARMS}
+    # Two of each answer's rows are labelled as the challenger answers all, and one as the champion does.
+    assert by_arm == {
+        (period, "champion"): (asked["champion"], pytest.approx(asked["champion"] / 3)),
+        (period, "challenger"): (asked["challenger"], pytest.approx(asked["challenger"] * 2 / 3)),
+    }
+
+
+def label_all(answers, path):
+    """Say of each answer's rows that they should have been 1, 0 and 1."""
+    labels = "".join(f"{answer.headers[ID]},{row},{truth}\n" for answer in answers for row, truth in enumerate("101"))
+    path.write_text("prediction_id,row,truth\n" + labels)
 
 
 def test_the_files_are_listed_and_fetched_by_whoever_asks_for_the_endpoint(kept, rows, tmp_path, capsys):
@@ -137,6 +180,14 @@ def test_the_files_are_listed_and_fetched_by_whoever_asks_for_the_endpoint(kept,
 
 def in_order(rows):
     return rows.drop(columns="date").sort_values(["prediction_id", "row"], ignore_index=True)
+
+
+def by_duckdb(query):
+    """The rows of its answer. In a process of its own, as it ends with pages of complaints beside other libraries."""
+    said = subprocess.run(
+        [sys.executable, "-c", BY_DUCKDB, query], capture_output=True, text=True, check=True, timeout=60
+    )
+    return json.loads(said.stdout)
 
 
 def titlebout(*arguments):

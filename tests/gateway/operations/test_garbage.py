@@ -21,7 +21,7 @@ from registry import models, versions
 from registry.sources import Claim, SourcePolicy
 from tests.gateway.operations.conftest import path_of, upload
 from tracking import artifact_records, experiments, logged_models, runs
-from tracking.artifact_paths import ArtifactPath
+from tracking.artifact_paths import PREDICTIONS, ArtifactPath
 from tracking.artifact_uris import ProxiedUri
 from tracking.artifacts import StoredArtifact
 from tracking.entities import ViewType
@@ -132,7 +132,8 @@ def test_a_deleted_run_goes_with_its_artifacts_and_nothing_else_does(old):
 
 def test_what_another_server_left_in_the_same_store_stays_unless_it_is_asked_for(old):
     theirs, of_ours = "7/their-run/artifacts/model.pkl", path_of(old.run_uri, "direct.bin")
-    for path in (theirs, of_ours):
+    kept = f"{PREDICTIONS}/an-endpoint/date=2020-01-01/some.parquet"
+    for path in (theirs, of_ours, kept):
         with old.store.upload(ArtifactPath.parse(path)) as past_us:
             past_us.write(b"seven")
             past_us.finish()
@@ -145,6 +146,7 @@ def test_what_another_server_left_in_the_same_store_stays_unless_it_is_asked_for
     assert of_ours not in stored(old)
     found = find_garbage(old.database, old.store, age_ms=30 * DAY_MS, progress=Silent(), strangers_too=True)
     assert [str(file.path) for file in found.files] == [theirs]
+    assert kept in stored(old)
 
 
 def test_what_was_deleted_yesterday_and_what_came_back_stay(old):
