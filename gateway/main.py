@@ -21,8 +21,7 @@ from gateway.access.oidc.configuration import ensure_oidc_usable
 from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.comparison.judge import Judge
-from gateway.comparison.rollout_actor import RolloutActor
-from gateway.comparison.signing import SigningFollower
+from gateway.feedback.signing import SigningFollower
 from gateway.kept_predictions.shipping import ensure_can_write, shipping
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
@@ -32,6 +31,7 @@ from gateway.pool.hosts import warm_parents
 from gateway.pool.model_slots import ModelSlots
 from gateway.pool.reconciler import Reconciler
 from gateway.pool.verification import verify_apart
+from gateway.rollouts.actor import RolloutActor
 from gateway.run_folder import run_folder
 from gateway.settings import Settings
 from gateway.signals import Signals

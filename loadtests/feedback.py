@@ -19,7 +19,7 @@ import httpx
 import msgspec
 
 from gateway.cli.server_process import ServerProcess, free_port, server_process
-from gateway.comparison.prediction_ids import Answered, IdMaker
+from gateway.feedback.prediction_ids import Answered, IdMaker
 from gateway.settings import Settings
 from loadtests.processes import processor_s
 from registry import aliases, endpoints, models, prediction_keys, versions

@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.comparison.burn import burnt, kept, objectives_of, sample
 from gateway.comparison.calibration import BINS, CalibrationSums
 from gateway.comparison.distribution import Distribution
 from gateway.comparison.evidence import Evidence
-from gateway.comparison.guard_findings import ALPHA, look, look_at_metric
-from gateway.comparison.guards import parse_guard
 from gateway.comparison.latency import quantile_s
 from gateway.comparison.latency_counts import BOUNDS_S, Counts, no_requests
-from gateway.comparison.rollout_decision import Finding, Standing
 from gateway.comparison.sums import CLASSES, CLUSTERS, NUMBERS, REWARDS, SERVING, Column, Floats
+from gateway.rollouts.burn import burnt, kept, objectives_of, sample
+from gateway.rollouts.decision import Finding, Standing
+from gateway.rollouts.guard_findings import ALPHA, look, look_at_metric
+from gateway.rollouts.guards import parse_guard
 from registry.rollout_entities import Sample
 
 SEED = 20_261_123

@@ -20,8 +20,8 @@ import msgspec
 from gateway.cli.client import Client
 from gateway.cli.example import training_environment
 from gateway.cli.server_process import free_port, server_process
-from gateway.comparison.slowdown import WORTH_CATCHING
 from gateway.load_testing.report import Report
+from gateway.load_testing.slowdown import WORTH_CATCHING
 
 _MODEL = "steady"
 _STEPS = 100_000

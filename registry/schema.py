@@ -259,7 +259,7 @@ class FeedbackCountRow(Base):
     __tablename__ = "feedback_counts"
 
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
-    # `gateway.comparison.feedback.Outcome` by value.
+    # `gateway.feedback.judging.Outcome` by value.
     outcome: Mapped[str] = mapped_column(String(20), primary_key=True)
     count: Mapped[int] = mapped_column(BigInteger)
 

@@ -14,9 +14,9 @@ from litestar.status_codes import HTTP_200_OK
 from gateway.access.identity import current_identity
 from gateway.api.feedback_wire import FeedbackOperation, Given, read_feedback
 from gateway.auth import needs
-from gateway.comparison.feedback import Item, Outcome, judge
-from gateway.comparison.feedback_times import DAY_MS
-from gateway.comparison.kept_feedback import Kept, keep, refused
+from gateway.feedback.judging import Item, Outcome, judge
+from gateway.feedback.keeping import Kept, keep, refused
+from gateway.feedback.times import DAY_MS
 from gateway.observability.feedback_metrics import FeedbackMetrics
 from gateway.settings import Settings
 from registry import endpoints, labels, prediction_keys

@@ -8,7 +8,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.openapi.spec.enums import OpenAPIType
 
 from gateway.api.json_request import check_unique_keys
-from gateway.comparison.feedback import Item
+from gateway.feedback.judging import Item
 from tracking.errors import BadRequest, ErrorCode, InvalidParameter, ServingError, TooLarge
 
 ITEMS_MAX = 10_000

@@ -1,4 +1,4 @@
-"""Rollouts: begun, followed and steered by people. Who carries them on is `gateway.comparison.rollout_actor`."""
+"""Rollouts: begun, followed and steered by people. Who carries them on is `gateway.rollouts.actor`."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from gateway.access.identity import NotPermitted, current_identity
 from gateway.api.gates import override_of
 from gateway.auth import needs
-from gateway.comparison.guards import parse_guard
 from gateway.comparison.metrics import metric_named
-from gateway.comparison.rollout_decision import Finding, Ruling
-from gateway.comparison.rollout_looks import judge_beforehand
+from gateway.rollouts.decision import Finding, Ruling
+from gateway.rollouts.guards import parse_guard
+from gateway.rollouts.looks import judge_beforehand
 from gateway.settings import Settings
 from gateway.version_interfaces import learn_interfaces
 from registry import endpoints, rollouts

@@ -57,7 +57,7 @@ class EndpointStatus(msgspec.Struct, kw_only=True):
     serving: dict[str, int]
     """Arm to the version that answers on every live replica."""
     serving_period: int | None
-    """The period whose split is in force; it lags `period` until the next epoch. None until each arm is what it should be."""
+    """The period whose split is in force; it lags `period` until the next epoch. None until all arms are right."""
     problems: list[str]
     """Why the two differ, if a load failed."""
     former_champion: int | None

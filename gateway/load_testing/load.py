@@ -22,11 +22,11 @@ import httpx
 import msgspec
 from gevent.event import Event
 
-from gateway.comparison.slowdown import Slower, by_latency, by_processor, conclude
 from gateway.load_testing.figures import Observations, percentile
 from gateway.load_testing.pairing import latency_pairs, processor_pairs, turns_of_pair
 from gateway.load_testing.plan import PAIRS_PLANNED, FromLoad, Impossible, Moment, Plan, Seen, Turn
 from gateway.load_testing.report import Machine
+from gateway.load_testing.slowdown import Slower, by_latency, by_processor, conclude
 
 _TOLD_EVERY_S = 0.25
 _WARM_UP_S = 0.5

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from gateway.comparison.slowdown import Pair
 from gateway.load_testing.plan import Turn
+from gateway.load_testing.slowdown import Pair
 
 
 def turns_of_pair(number: int, version: int, against: int) -> tuple[int, int]:

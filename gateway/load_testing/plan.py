@@ -2,9 +2,9 @@
 
 import msgspec
 
-from gateway.comparison.slowdown import Slowdown, Slower
 from gateway.load_testing.figures import Figures, Point
 from gateway.load_testing.report import Machine
+from gateway.load_testing.slowdown import Slowdown, Slower
 
 USERS_MAX = 1_000
 FOR_S_MAX = 900.0

@@ -4,9 +4,9 @@ from enum import StrEnum
 
 import msgspec
 
-from gateway.comparison.slowdown import Slowdown, Slower
 from gateway.load_testing.figures import Figures, Point
 from gateway.load_testing.slo import Outcome
+from gateway.load_testing.slowdown import Slowdown, Slower
 
 _FAILURES_SHOWN = 10
 

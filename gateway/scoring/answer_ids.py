@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Callable
 from itertools import count
 
-from gateway.comparison.prediction_ids import NONCE_PREFIX_BYTES, Answered, IdMaker, can_be_carried
 from gateway.comparison.single_predictions import Value
+from gateway.feedback.prediction_ids import NONCE_PREFIX_BYTES, Answered, IdMaker, can_be_carried
 from gateway.routing_table import Choice
 from registry.entities import NO_PERIOD, PredictionKey
 

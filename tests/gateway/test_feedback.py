@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from gateway.access.gatekeeper import Gatekeeper
 from gateway.api.feedback_wire import ITEMS_MAX
 from gateway.cli import cli
-from gateway.comparison.prediction_ids import Answered, IdMaker
+from gateway.feedback.prediction_ids import Answered, IdMaker
 from gateway.settings import Settings
 from registry import aliases, endpoints, models, prediction_keys, versions
 from registry.entities import CHAMPION

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from gateway.access.gatekeeper import Gatekeeper
-from gateway.comparison.slowdown import Slower
+from gateway.load_testing.slowdown import Slower
 from gateway.settings import Settings
 from registry.load_tests import REPORT_LENGTH_MAX
 from registry.schema import ModelVersionRow

@@ -21,9 +21,9 @@ from gateway.access.identity import NOBODY, Identity
 from gateway.api.browser_headers import NOSNIFF
 from gateway.api.request_body import read_body
 from gateway.comparison.counting import ArmCounter, Counting
-from gateway.comparison.prediction_ids import IdMaker
 from gateway.comparison.single_predictions import Value, find_single
 from gateway.errors import INTERNAL_MESSAGE, STATUS, error_body, headers_of, status_of
+from gateway.feedback.prediction_ids import IdMaker
 from gateway.kept_predictions.keeping import PredictionKeeper
 from gateway.observability.logs import REQUEST_ID
 from gateway.observability.metrics import Metrics

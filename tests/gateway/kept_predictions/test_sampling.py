@@ -1,4 +1,4 @@
-from gateway.comparison.prediction_ids import Answered, IdMaker, read_id
+from gateway.feedback.prediction_ids import Answered, IdMaker, read_id
 from gateway.kept_predictions.sampling import is_sampled, threshold_of
 from registry.entities import PredictionKey
 

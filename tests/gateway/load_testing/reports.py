@@ -2,10 +2,10 @@
 
 import msgspec
 
-from gateway.comparison.slowdown import Slowdown, Slower
 from gateway.load_testing.figures import Figures, Point
 from gateway.load_testing.report import Asked, Comparison, Input, Machine, Report
 from gateway.load_testing.slo import judge, parse_slo
+from gateway.load_testing.slowdown import Slowdown, Slower
 
 MACHINE = Machine(name="here", processors=2)
 FIGURES = Figures(

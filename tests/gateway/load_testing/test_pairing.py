@@ -1,8 +1,8 @@
 """Turns side by side: by turns first, and of one process or nothing."""
 
-from gateway.comparison.slowdown import Pair
 from gateway.load_testing.pairing import latency_pairs, processor_pairs, turns_of_pair
 from gateway.load_testing.plan import Turn
+from gateway.load_testing.slowdown import Pair
 
 
 def turn(version, processor_s=1.0, requests=100, process="here:1", p50_ms=2.0):

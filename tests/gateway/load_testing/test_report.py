@@ -5,11 +5,11 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
-from gateway.comparison.slowdown import Slower
 from gateway.load_testing.figures import Point
 from gateway.load_testing.picture import draw
 from gateway.load_testing.report import Report, said_of_comparison
 from gateway.load_testing.slo import judge, parse_slo
+from gateway.load_testing.slowdown import Slower
 from tests.gateway.load_testing.reports import FIGURES, REPORT, compared
 
 BROKEN = msgspec.structs.replace(REPORT, slos=[*REPORT.slos, judge(parse_slo("p99=1ms"), FIGURES)])

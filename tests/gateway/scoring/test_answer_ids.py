@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.comparison.prediction_ids import by_tag, read_id
+from gateway.feedback.prediction_ids import by_tag, read_id
 from gateway.routing_table import Choice
 from gateway.scoring.answer_ids import AnswerIds
 from registry.entities import NO_PERIOD, PredictionKey

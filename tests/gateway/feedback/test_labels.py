@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.comparison.kept_sums import LAYOUTS
-from gateway.comparison.labels import NUMBER_MAX, RewardTooLarge, WrongLabel, compare, reward
-from gateway.comparison.prediction_ids import long_class
 from gateway.comparison.sums import Column
+from gateway.feedback.labels import NUMBER_MAX, RewardTooLarge, WrongLabel, compare, reward
+from gateway.feedback.prediction_ids import long_class
 from registry.tallies import Kind
 
 LONG = "a class with a name too long for an id"

@@ -6,11 +6,11 @@ import pytest
 from gateway.comparison.calibration import BINS, CalibrationSums
 from gateway.comparison.distribution import Distribution
 from gateway.comparison.evidence import Evidence
-from gateway.comparison.guard_findings import findings, look
-from gateway.comparison.guards import Guard, GuardKind, GuardUnknown, parse_guard
 from gateway.comparison.latency_counts import counts_of
-from gateway.comparison.rollout_decision import NOTHING_COUNTED, Standing
 from gateway.comparison.sums import CLASSES, CLUSTERS, NUMBERS, REWARDS, SERVING, ClusterSums, Column
+from gateway.rollouts.decision import NOTHING_COUNTED, Standing
+from gateway.rollouts.guard_findings import findings, look
+from gateway.rollouts.guards import Guard, GuardKind, GuardUnknown, parse_guard
 
 BROKEN, KEPT, OPEN = Standing.BROKEN, Standing.KEPT, Standing.OPEN
 RATIO, QUANTILE, SECONDS = GuardKind.FAILURES_RATIO, GuardKind.QUANTILE_RATIO, GuardKind.QUANTILE_S

@@ -6,11 +6,11 @@ from itertools import count
 import pytest
 
 from gateway.comparison import kept_sums
-from gateway.comparison.feedback import Item, Outcome, judge
-from gateway.comparison.feedback_times import DAY_MS, ROTATION_MS, SKEW_MS
-from gateway.comparison.kept_feedback import keep
-from gateway.comparison.prediction_ids import Answered, IdMaker
 from gateway.comparison.sums import CLASSES, NUMBERS, REWARDS
+from gateway.feedback.judging import Item, Outcome, judge
+from gateway.feedback.keeping import keep
+from gateway.feedback.prediction_ids import Answered, IdMaker
+from gateway.feedback.times import DAY_MS, ROTATION_MS, SKEW_MS
 from registry import endpoints, labels, prediction_keys
 from registry.entities import CHALLENGER, CHAMPION, Cell
 

@@ -6,14 +6,15 @@ from typing import Any
 import msgspec
 from sqlalchemy.orm import Session
 
-from gateway.comparison import burn, kept_sums
+from gateway.comparison import kept_sums
 from gateway.comparison.evidence import Evidence, assignment_ratio, gather
-from gateway.comparison.guard_findings import findings
-from gateway.comparison.guards import parse_guard
 from gateway.comparison.latency_counts import no_requests
-from gateway.comparison.rollout import Seen, judge_paused, judge_step
-from gateway.comparison.rollout_decision import Decision, Finding, Judged, Move, Ruling
 from gateway.comparison.sums import SERVING, Column
+from gateway.rollouts import burn
+from gateway.rollouts.decision import Decision, Finding, Judged, Move, Ruling
+from gateway.rollouts.guard_findings import findings
+from gateway.rollouts.guards import parse_guard
+from gateway.rollouts.judging import Seen, judge_paused, judge_step
 from registry import endpoints, serving
 from registry.entities import CHAMPION, Cell, Endpoint
 from registry.rollout_entities import ARM, Objective, Rollout, RolloutSpec, RolloutState, Sample, Watch

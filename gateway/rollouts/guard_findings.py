@@ -20,13 +20,13 @@ from gateway.comparison.evidence import (
     latency_ratio,
     slowness_effect,
 )
-from gateway.comparison.guards import Guard, GuardKind
 from gateway.comparison.latency import quantile_sequence
 from gateway.comparison.metrics import FAILURE_RATE, SLOW_RATE, metric_named
-from gateway.comparison.rollout_decision import NOTHING_COUNTED, Finding, Standing
 from gateway.comparison.statistics import estimate, likeness_bound, pool
 from gateway.comparison.sums import Column
 from gateway.comparison.verdict import Verdict, judge
+from gateway.rollouts.decision import NOTHING_COUNTED, Finding, Standing
+from gateway.rollouts.guards import Guard, GuardKind
 
 ALPHA = 0.001
 """How often a rollout of a version that is no worse may be stopped at all, by any of its guards or its metric."""

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.comparison import kept_sums
 from gateway.comparison.latency_counts import counts_of
-from gateway.comparison.rollout_actor import LEASE_MS, RolloutActor
 from gateway.comparison.sums import CLUSTERS, SERVING, ClusterSums, Column
+from gateway.rollouts.actor import LEASE_MS, RolloutActor
 from registry import aliases, endpoints, epochs, gates, history, models, rollouts, serving, versions
 from registry.entities import ApprovalNeeded, Cell, Gate, SlotStatus
 from registry.rollout_entities import RolloutSpec, RolloutState

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.comparison.feedback_times import DAY_MS, ROTATION_MS
+from gateway.feedback.times import DAY_MS, ROTATION_MS
 from registry import labels, prediction_keys
 from registry.entities import PredictionKey
 from tracking.database import Database

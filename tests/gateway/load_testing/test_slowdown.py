@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gateway.comparison import slowdown
-from gateway.comparison.slowdown import PAIRS_MIN, Pair, Slower, by_latency, by_processor, conclude
+from gateway.load_testing import slowdown
+from gateway.load_testing.slowdown import PAIRS_MIN, Pair, Slower, by_latency, by_processor, conclude
 
 RUNS = 400
 PLANNED, MOST = 12, 24

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.comparison.rollout import LOAD_LONGEST_S, Seen, judge_paused, judge_step
-from gateway.comparison.rollout_decision import NOTHING_COUNTED, Finding, Ruling, Standing
+from gateway.rollouts.decision import NOTHING_COUNTED, Finding, Ruling, Standing
+from gateway.rollouts.judging import LOAD_LONGEST_S, Seen, judge_paused, judge_step
 from registry.rollout_entities import RolloutSpec
 
 SPEC = RolloutSpec(steps_bp=(100, 10_000), every_s=60.0, requests_min=50)

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from gateway.comparison import kept_sums
 from gateway.comparison.calibration import CalibrationSums, calibration_sums
-from gateway.comparison.feedback import EndpointGone, Joined, Judged, Outcome, Refused
 from gateway.comparison.kept_sums import LAYOUTS
 from gateway.comparison.sums import ClusterSums
+from gateway.feedback.judging import EndpointGone, Joined, Judged, Outcome, Refused
 from registry import labels
 from registry.entities import Cell
 from registry.tallies import Kind

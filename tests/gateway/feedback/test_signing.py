@@ -2,8 +2,8 @@
 
 import asyncio
 
-from gateway.comparison.feedback_times import DAY_MS, ROTATION_MS
-from gateway.comparison.signing import SigningFollower
+from gateway.feedback.signing import SigningFollower
+from gateway.feedback.times import DAY_MS, ROTATION_MS
 from registry import labels, prediction_keys
 from registry.labels import Given
 from tracking.database import Database

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gateway.comparison.burn import SAMPLES_PER_WATCH, burnt, kept, sample
 from gateway.comparison.latency_counts import counts_of, no_requests
+from gateway.rollouts.burn import SAMPLES_PER_WATCH, burnt, kept, sample
 from registry.rollout_entities import Objective, Sample
 
 HOUR_S = 3_600.0

@@ -8,8 +8,8 @@ it is a probability, and the label says whether that came true. A reward says by
 import math
 from typing import NamedTuple
 
-from gateway.comparison.prediction_ids import LongClass, long_class
 from gateway.comparison.single_predictions import Value
+from gateway.feedback.prediction_ids import LongClass, long_class
 from registry.tallies import Kind
 from tracking.errors import InvalidParameter
 

@@ -1,6 +1,6 @@
 """Feedback: what became of predictions, joined by their ids to the arm and version that answered.
 
-`judge` says what each item comes to and changes nothing; `gateway.comparison.kept_feedback` then counts what hadn't
+`judge` says what each item comes to and changes nothing; `gateway.feedback.keeping` then counts what hadn't
 been counted before.
 """
 
@@ -11,10 +11,10 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy.orm import Session
 
-from gateway.comparison.feedback_times import DAY_MS, ROTATION_MS, SKEW_MS
-from gateway.comparison.labels import Label, RewardTooLarge, Said, WrongLabel, compare, reward
-from gateway.comparison.prediction_ids import ForgedId, PredictionId, by_tag, read_id
 from gateway.comparison.sums import cluster_of
+from gateway.feedback.labels import Label, RewardTooLarge, Said, WrongLabel, compare, reward
+from gateway.feedback.prediction_ids import ForgedId, PredictionId, by_tag, read_id
+from gateway.feedback.times import DAY_MS, ROTATION_MS, SKEW_MS
 from registry import labels, prediction_keys
 from registry.entities import Cell, PredictionKey
 from registry.labels import Given, Period

@@ -12,8 +12,8 @@ from typing import assert_never
 
 from sqlalchemy.orm import Session
 
-from gateway.comparison.rollout_decision import Decision, Move
-from gateway.comparison.rollout_looks import decide
+from gateway.rollouts.decision import Decision, Move
+from gateway.rollouts.looks import decide
 from registry import rollouts
 from registry.errors import GatesNotMet
 from registry.rollout_entities import Rollout

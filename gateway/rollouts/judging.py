@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.comparison.rollout_decision import NOTHING_COUNTED, Finding, Judged, Ruling, Standing
+from gateway.rollouts.decision import NOTHING_COUNTED, Finding, Judged, Ruling, Standing
 from registry.rollout_entities import RolloutSpec
 
 LOAD_LONGEST_S = 900.0

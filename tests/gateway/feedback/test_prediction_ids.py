@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.comparison.prediction_ids import (
+from gateway.feedback.prediction_ids import (
     LENGTH_MAX,
     Answered,
     ForgedId,
