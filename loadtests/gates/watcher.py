@@ -79,11 +79,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     def id_of(self, endpoint: str) -> str:
         return next((id_ for id_, name in self.endpoints.values() if name == endpoint), "")
 
-    def former_champions(self, name: str) -> list[str]:
-        """The champions before of whoever goes by *name*, as a model or an endpoint."""
+    def ways_back(self, name: str) -> set[str]:
+        """What a rollback may go to of whoever goes by *name*: the champion before, and the one that still serves."""
         models = {model for model, (_, called) in self.endpoints.items() if name in (model, called)}
-        known = [(model, self.former[model]) for model in models if model in self.former]
-        return [self.sources[key] for key in known if key in self.sources]
+        known = {(model, self.former[model]) for model in models if model in self.former}
+        for model in models:
+            route = self._route(model)
+            known |= set() if route is None else {(model, route.arms[CHAMPION])}
+        return {self.sources[key] for key in known if key in self.sources}
 
     def exposures(self) -> frozenset[Exposure]:
         return frozenset(self._exposures())
@@ -247,7 +250,7 @@ class Watcher:
         match call.what, call.given:
             case "set gate", (name, gate):
                 # The way back to who was champion is nobody's to close.
-                for source in self._now.former_champions(name):
+                for source in self._now.ways_back(name):
                     self._ever |= {Exposure(name, gate, source, how) for how in (f"alias {CHAMPION}", "share")}
             case "approve", (name, version):
                 self._approvals[self._now.sources[name, version]].add(call.by)

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.kept_predictions.files import list_files, path_of, remove_old
 from gateway.kept_predictions.records import KeptPrediction, pack, to_record
-from gateway.kept_predictions.shipping import PredictionShipper, shipping
+from gateway.kept_predictions.shipping import ArrowNotInstalled, PredictionShipper, ensure_can_write, shipping
 from gateway.kept_predictions.spool import SpoolWriter, spools_in
 from loaders.base import Batch, Form
 from tracking.artifact_paths import PREDICTIONS, ArtifactPath
@@ -131,6 +131,13 @@ def test_what_workers_write_at_their_end_is_shipped_before_the_end_of_all(spools
 
     asyncio.run(serve())
     assert read_back(store, ENDPOINTS[0]) == both_rows(0)
+
+
+def test_a_start_that_could_not_write_what_it_keeps_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    ensure_can_write(0.0)
+    with pytest.raises(ArrowNotInstalled, match=r"titlebout\[arrow\]"):
+        ensure_can_write(0.1)
 
 
 def test_only_days_that_are_older_than_is_kept_are_removed(store):

@@ -13,7 +13,7 @@ from tracking.access.grants import Grant, Scope, scope_of
 from tracking.access.narrowing import NotGranted
 from tracking.access.permissions import Permission
 from tracking.artifact_owners import may_change, may_read, shown_in
-from tracking.artifact_paths import ArtifactPath
+from tracking.artifact_paths import PREDICTIONS, ArtifactPath
 from tracking.artifact_stores import open_store
 from tracking.entities import Metric, ModelOutput
 from tracking.experiments import (
@@ -151,6 +151,19 @@ def test_a_place_of_several_experiments_takes_a_grant_for_all_of_them(session, t
     assert not may_read(session, store, path)
     set_caller(session, caller("publisher:experiment:one", "publisher:experiment:two"))
     assert may_read(session, store, path)
+
+
+@pytest.mark.parametrize("place", [PREDICTIONS, f"{PREDICTIONS}/an-endpoint"])
+def test_what_is_kept_of_predictions_is_no_experiments_whatever_one_says_its_place_is(session, tmp_path, place):
+    store, path = (
+        open_store(str(tmp_path)),
+        ArtifactPath.parse(f"{PREDICTIONS}/an-endpoint/date=2026-11-23/some.parquet"),
+    )
+    create_experiment(session, "sly", now_ms=1, artifact_location=f"mlflow-artifacts:/{place}")
+    set_caller(session, caller("publisher:experiment:sly"))
+    assert not may_read(session, store, path)
+    assert not may_change(session, store, path)
+    assert not shown_in(session, store, ArtifactPath.parse(f"{PREDICTIONS}/an-endpoint"))("date=2026-11-23")
 
 
 def test_a_number_is_a_place_only_as_it_is_written(session, tmp_path):
