@@ -42,13 +42,47 @@ def draw_sequence(seed: str) -> tuple[Call, ...]:
     random = Random(seed)
     gates = [Call(ADMIN, "set gate", ("a", draw_gate(random))) for _ in range(random.randint(1, 3))]
     count = random.randint(CALLS_MAX // 2, CALLS_MAX)
-    return (*gates, *(draw_call(random) for _ in range(count - len(gates))))
+    calls = list(gates)
+    while len(calls) < count:
+        calls += _draw_motif(random) if random.random() < 0.1 else [draw_call(random)]
+    return tuple(calls)
 
 
 def draw_call(random: Random) -> Call:
     what = random.choices(tuple(_KINDS), _WEIGHTS)[0]
     _, people, draw = _KINDS[what]
     return Call(random.choice(people), what, draw(random))
+
+
+def _draw_motif(random: Random) -> list[Call]:
+    """What takes several calls in a row about one model, which chance alone seldom makes."""
+    name, by, version = _name(random), random.choice(PROMOTERS), random.choice(VERSIONS)
+    other = random.choice([each for each in NAMES if each != name])
+    commit = Call(PROGRAM, "commit")
+
+    def to(alias: str, to_version: int) -> Call:
+        return Call(by, "set alias", (name, alias, to_version, None))
+
+    return random.choice(
+        (
+            [to(CHALLENGER, version), to("canary", version), Call(by, "split", (name, _shares(random), False, None))],
+            [
+                Call(by, "stop", (name,)),
+                commit,
+                Call(by, "delete model", (name,)),
+                Call(by, "create model", (name, _kinds_of_versions(random))),
+                to(CHAMPION, 1),
+            ],
+            [Call("ann", "approve", (name, version)), to(random.choice(ALIASES), version)],
+            [
+                to(CHALLENGER, version),
+                commit,
+                to(CHALLENGER, 4),
+                Call(by, "split", (name, _shares(random), False, None)),
+            ],
+            [to(CHAMPION, version), commit, Call(by, "rename model", (name, other)), Call(by, "roll back", (name,))],
+        )
+    )
 
 
 def draw_gate(random: Random) -> Gate:
