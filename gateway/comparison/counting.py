@@ -1,11 +1,11 @@
 """What a worker has counted of each arm's answers and not yet written to the database.
 
-On a prediction's way a tuple is appended to a list, and nothing else; whoever writes makes sums of the list. Only what
-the split gave to an arm is counted: who named an arm or a version chose for themselves.
+On a prediction's way its figures are appended to arrays, and nothing else; whoever writes makes sums of them. Only
+what the split gave to an arm is counted: who named an arm or a version chose for themselves.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -21,8 +21,35 @@ NOTED_MAX = 16_384
 
 Place = tuple[str, Cell]
 """An endpoint's id, and whose sums they are."""
-Noted = tuple[int, bool, int, float, Value | None]
-"""One answer: bucket, whether there was no unit, status, seconds, and what was predicted."""
+# Bits of a mark: 14 of the bucket, one of whether there was no unit, and the status above them.
+_UNITLESS_BIT, _STATUS_BIT = 14, 15
+_BUCKET = (1 << _UNITLESS_BIT) - 1
+
+
+class Noted:
+    """Answers of one arm, one by one.
+
+    Flat, as a tuple for each would have the garbage collector walk through all of them again and again: that cost a
+    prediction more than the noting.
+    """
+
+    __slots__ = ("marks", "predictions", "took_s")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.marks = array("I")
+        """Bucket, unitless and status of each."""
+        self.took_s = array("d")
+        self.predictions: list[Value] = []
+        """Of those that were one class or one number."""
+
+    def extend(self, other: "Noted") -> None:
+        """Have the answers of *other* as well."""
+        self.marks += other.marks
+        self.took_s += other.took_s
+        self.predictions += other.predictions
 
 
 class ArmSums:
@@ -36,30 +63,38 @@ class ArmSums:
         self.latency = no_requests()
         self.predictions = Distribution()
 
-    def add(self, noted: Sequence[Noted]) -> None:
+    def add(self, noted: Noted) -> None:
         """Count answers, of which there must be one.
 
         A request that was refused for what its caller did was asked of the arm and is no failure; how soon it was
         refused says nothing of the arm.
         """
-        buckets, unitless, statuses, took_s, predictions = zip(*noted, strict=True)
-        status, took = np.array(statuses), np.array(took_s)
+        marks, took = np.frombuffer(noted.marks, dtype=np.uint32), np.frombuffer(noted.took_s)
+        status = marks >> _STATUS_BIT
         answered = (status < 400) | (status >= 500)
         is_slow = answered & (took > self.slow_s) if self.slow_s else np.zeros(len(took))
         self.serving.add_many(
-            np.array(buckets) % CLUSTERS,
+            (marks & _BUCKET) % CLUSTERS,
             {
                 Column.REQUESTS: np.ones(len(took)),
-                Column.UNITLESS: np.array(unitless, dtype=np.float64),
+                Column.UNITLESS: (marks >> _UNITLESS_BIT & 1).astype(np.float64),
                 Column.FAILURES: (status >= 500).astype(np.float64),
                 Column.SLOW: is_slow.astype(np.float64),
             },
         )
         self.latency += counts_of(took[answered])
-        self.predictions.add_numbers(np.array([each for each in predictions if type(each) is float]))
-        self.predictions.add_classes(
-            Counter(str(each) for each in predictions if each is not None and type(each) is not float)
-        )
+        self._add_predictions(noted.predictions)
+
+    def _add_predictions(self, predictions: list[Value]) -> None:
+        numbers = [each for each in predictions if type(each) is float]
+        self.predictions.add_numbers(np.array(numbers))
+        if len(numbers) < len(predictions):
+            # By type as well: True is 1, and another class.
+            classes = Counter((type(each), each) for each in predictions if type(each) is not float)
+            named: Counter[str] = Counter()
+            for (_, each), count in classes.items():
+                named[str(each)] += count
+            self.predictions.add_classes(named)
 
     def merge(self, other: "ArmSums") -> None:
         """Count what *other* has counted as well."""
@@ -92,7 +127,7 @@ class Counting:
         """Have the next `take` ask *counter*."""
         self._busy.append(counter)
 
-    def add(self, place: Place, noted: list[Noted]) -> None:
+    def add(self, place: Place, noted: Noted) -> None:
         """Add up now what would grow too long."""
         sums = self._sums.get(place) or self._sums.setdefault(place, ArmSums(self._slow_s))
         sums.add(noted)
@@ -103,11 +138,11 @@ class Taken(msgspec.Struct, frozen=True, eq=False):
 
     sums: ArmSums
     """Of a part of it, or of none."""
-    noted: list[Noted] = []
+    noted: Noted = msgspec.field(default_factory=Noted)
 
     def added_up(self) -> ArmSums:
         """The sums of all of it. Takes a millisecond for a few thousand answers, so not on an event loop."""
-        if self.noted:
+        if self.noted.marks:
             self.sums.add(self.noted)
             self.noted.clear()
         return self.sums
@@ -121,18 +156,21 @@ class ArmCounter:
     def __init__(self, place: Place, counting: Counting) -> None:
         self.place = place
         self._counting = counting
-        self._noted: list[Noted] = []
+        self._noted = Noted()
 
-    def note(self, answer: Noted) -> None:
-        """Count one answer."""
+    def note(self, bucket: int, status: int, took_s: float, prediction: Value | None, *, unitless: bool) -> None:
+        """Count one answer: what gave it to the arm, how it ended and when, and what was predicted."""
         noted = self._noted
-        if not noted:
+        if not noted.marks:
             self._counting.will_be_asked(self)
-        noted.append(answer)
-        if len(noted) >= NOTED_MAX:
+        noted.marks.append(status << _STATUS_BIT | unitless << _UNITLESS_BIT | bucket)
+        noted.took_s.append(took_s)
+        if prediction is not None:
+            noted.predictions.append(prediction)
+        if len(noted.marks) >= NOTED_MAX:
             self._counting.add(self.place, self.take())
 
-    def take(self) -> list[Noted]:
+    def take(self) -> Noted:
         """The answers that were counted since this was called last."""
-        noted, self._noted = self._noted, []
+        noted, self._noted = self._noted, Noted()
         return noted

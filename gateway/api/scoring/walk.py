@@ -385,7 +385,8 @@ class Scoring:
             known = self._known.get(walk.failed.choice) or self._get_to_know(walk.failed.choice)
         if known.counter is not None:
             status = HTTP_200_OK if failure is None else STATUS[failure]
-            known.counter.note((walk.bucket, walk.unitless, status, took_s, walk.single if failure is None else None))
+            single = walk.single if failure is None else None
+            known.counter.note(walk.bucket, status, took_s, single, unitless=walk.unitless)
 
 
 class Walk(msgspec.Struct, eq=False):
