@@ -22,6 +22,7 @@ from gateway.access.openness import is_open
 from gateway.artifact_access import open_artifact_store, root_of_new_artifacts
 from gateway.comparison.judge import Judge
 from gateway.feedback.signing import SigningFollower
+from gateway.kept_predictions.joining import LabelJoiner
 from gateway.kept_predictions.shipping import ensure_can_write, shipping
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
@@ -241,6 +242,7 @@ async def serve(
         await life.enter_async_context(_running(metrics.run()))
         judge = Judge(database, interval_s=settings.comparison_interval_s, judged=metrics.judged)
         await life.enter_async_context(_running(judge.run()))
+        await life.enter_async_context(_running(_joiner(settings, database, store, run_dir).run()))
         rollouts = RolloutActor(
             database,
             name=replica_id,
@@ -251,9 +253,7 @@ async def serve(
         await life.enter_async_context(_running(rollouts.run()))
         await life.enter_async_context(_running(_sweep_uploads(store)))
         await life.enter_async_context(_running(WebhookDeliverer(settings, database, clock=time.time).run()))
-        host, port = listener.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        await life.enter_async_context(_running(_announce_start(workers, started, url)))
+        await life.enter_async_context(_running(_announce_start(workers, started, _url_of(listener))))
         await life.enter_async_context(_running(_replace_workers(workers, signals.replace)))
         await signals.stop.wait()
         _log.info("stopping")
@@ -270,6 +270,15 @@ def _signature_check(settings: Settings, database: Database) -> FindsObjections 
     from gateway.pool.signature_check import SignatureCheck  # noqa: PLC0415
 
     return SignatureCheck(database, settings.trusted_keys, settings.data_dir / "state" / "signatures", clock=time.time)
+
+
+def _joiner(settings: Settings, database: Database, store: ArtifactStore, scratch: Path) -> LabelJoiner:
+    return LabelJoiner(database, store, scratch, file_s=settings.prediction_log_file_s, clock=time.time)
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def _announce_start(workers: WorkerGroup, started: Callable[[str], None], url: str) -> None:

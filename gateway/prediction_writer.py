@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from gateway.api.scoring.json_answers import plain
-from gateway.kept_predictions.files import day_of, path_of
+from gateway.feedback.times import day_of
+from gateway.kept_predictions.files import path_of
 from gateway.kept_predictions.records import KeptPrediction, read_records
 from gateway.kept_predictions.tables import table_of
 

@@ -24,7 +24,10 @@ _LABELS = cast("Table", LabelRow.__table__)
 
 
 class Given(NamedTuple):
-    """That a prediction was given a label or a reward; by the nonce of its id."""
+    """That a prediction was given a label or a reward; by the nonce of its id.
+
+    What has several rows may be given a label for each, and has the row behind the nonce (`nonce_of_row`).
+    """
 
     nonce: bytes
     is_reward: bool
@@ -46,6 +49,17 @@ def add_new(session: Session, given: Collection[Given]) -> set[tuple[bytes, bool
     values = [one._asdict() for one in sorted(given)]
     statement = _insert_new(session.get_bind().dialect.name)
     return {(bytes(nonce), is_reward) for nonce, is_reward in session.execute(statement, values)}
+
+
+def nonce_of_row(nonce: bytes, row: int) -> bytes:
+    """What one row of an answer is known by."""
+    return nonce + row.to_bytes(4, "big")
+
+
+def forget(session: Session, given: Collection[Given]) -> None:
+    """Have what was *given* be new again, as nothing has come of it."""
+    key = tuple_(_LABELS.c.nonce, _LABELS.c.is_reward)
+    session.execute(delete(_LABELS).where(key.in_([one[:2] for one in given])))
 
 
 def endpoints_of(session: Session, ids: Collection[str]) -> dict[str, Asked]:

@@ -246,11 +246,35 @@ class LabelRow(Base):
 
     __tablename__ = "labels"
 
-    # Of the prediction's id.
+    # Of the prediction's id; with the row behind it where that says nothing of what was predicted.
     nonce: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     is_reward: Mapped[bool] = mapped_column(Boolean, primary_key=True)
     # Too old, the id is refused, and this row has nothing left to keep from happening.
     predicted_ms: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class WaitingLabelRow(Base):
+    """A label of a prediction that its id says nothing of, until the prediction log has been looked through for it."""
+
+    __tablename__ = "waiting_labels"
+
+    # As in `labels`, which has a row for it from now on.
+    nonce: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    # Of the prediction, by UTC, as its file is called.
+    day: Mapped[str] = mapped_column(String(10))
+    prediction_id: Mapped[str] = mapped_column(String(119))
+    # NULL if nothing was said of rows.
+    row: Mapped[int | None] = mapped_column(Integer)
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+    # As JSON.
+    label: Mapped[str] = mapped_column(Text)
+    # Whose sums it goes to: all three, or none where no comparison counts it.
+    period: Mapped[int | None] = mapped_column(Integer)
+    arm: Mapped[str | None] = mapped_column(String(256))
+    version: Mapped[int | None] = mapped_column(Integer)
+    cluster: Mapped[int] = mapped_column(Integer)
+    since_ms: Mapped[int] = mapped_column(BigInteger)
 
 
 class FeedbackCountRow(Base):

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.auth import needs
 from gateway.feedback.judging import Item, Outcome, judge
 from gateway.feedback.keeping import Kept, keep, refused
 from gateway.feedback.times import DAY_MS
+from gateway.kept_predictions.sampling import why_not_kept
 from gateway.observability.feedback_metrics import FeedbackMetrics
 from gateway.settings import Settings
 from registry import endpoints, labels, prediction_keys
@@ -44,9 +46,11 @@ class FeedbackError(msgspec.Struct, kw_only=True):
 
 
 class FeedbackAnswer(msgspec.Struct, kw_only=True):
-    """What became of the items; each is one of the first five."""
+    """What became of the items; each is one of the first six."""
 
     accepted: int
+    waiting: int
+    """Until the prediction log is looked through for what was predicted; then they count, too."""
     repeated: int
     """Given before, and counted once."""
     unmatched: int
@@ -56,7 +60,7 @@ class FeedbackAnswer(msgspec.Struct, kw_only=True):
     not_compared: int
     """Of those accepted, how many no comparison counts: the split didn't choose who answered."""
     errors: list[FeedbackError]
-    """The first hundred of those that are neither accepted nor repeated."""
+    """The first hundred of those that are neither accepted nor waiting nor repeated."""
 
 
 class EndpointFeedback(msgspec.Struct, kw_only=True):
@@ -103,7 +107,14 @@ def give_feedback(
     given, identity = read_feedback(body, request.headers.get("content-type", "")), current_identity()
     now_ms, kept_ms = int(clock() * 1000), settings.feedback_days * DAY_MS
     with database.reading() as session:
-        judged, names = judge(session, given.items, may_ask=identity.may_ask, now_ms=now_ms, kept_ms=kept_ms)
+        judged, names = judge(
+            session,
+            given.items,
+            may_ask=identity.may_ask,
+            now_ms=now_ms,
+            kept_ms=kept_ms,
+            why_not_kept=partial(why_not_kept, share=settings.prediction_log_share),
+        )
     if names:
         with database.writing() as session:
             kept = keep(session, judged)
@@ -160,7 +171,7 @@ def _shown(key: PredictionKey) -> PredictionKeyAnswer:
 
 def _answer(given: Given, kept: Sequence[Kept]) -> FeedbackAnswer:
     counts = Counter(one.outcome for one in kept)
-    named = (Outcome.ACCEPTED, Outcome.REPEATED, Outcome.UNMATCHED, Outcome.FORGED)
+    named = (Outcome.ACCEPTED, Outcome.WAITING, Outcome.REPEATED, Outcome.UNMATCHED, Outcome.FORGED)
     return FeedbackAnswer(
         **{outcome.value: counts[outcome] for outcome in named},
         refused=sum(count for outcome, count in counts.items() if outcome not in named),

@@ -143,9 +143,14 @@ _LABEL = Schema(
     type=[OpenAPIType.STRING, OpenAPIType.NUMBER, OpenAPIType.BOOLEAN],
 )
 _REWARD = Schema(type=OpenAPIType.NUMBER, description="How good the answer was, in place of a label.")
+_ROW = Schema(
+    type=OpenAPIType.INTEGER,
+    minimum=0,
+    description="Which row of the answer the label is of, from 0; needn't be said where there is one.",
+)
 _ITEM_SCHEMA = Schema(
     type=OpenAPIType.OBJECT,
-    properties={"prediction_id": _ID, "label": _LABEL, "reward": _REWARD},
+    properties={"prediction_id": _ID, "label": _LABEL, "row": _ROW, "reward": _REWARD},
     required=["prediction_id"],
 )
 _BULK_SCHEMA = Schema(

@@ -18,8 +18,8 @@ from gateway.cli.progress import shown_progress
 _AT_ONCE = 5_000
 _ERRORS_SHOWN = 20
 _NOT_ALL_COUNTED = 1
-_ID, _LABEL, _REWARD = "prediction_id", "label", "reward"
-_COUNTS = ("accepted", "repeated", "unmatched", "forged", "refused")
+_ID, _LABEL, _REWARD, _ROW = "prediction_id", "label", "reward", "row"
+_COUNTS = ("accepted", "waiting", "repeated", "unmatched", "forged", "refused")
 
 
 class Line(NamedTuple):
@@ -38,11 +38,18 @@ class Line(NamedTuple):
     "path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Many: CSV with the columns prediction_id and label or reward, or else JSON, an item a line.",
+    help="Many: CSV with the columns prediction_id, row and label, or reward; or else JSON, an item a line.",
 )
+@click.option("--row", type=click.IntRange(0), help="Which of the answer's rows the label is of, from 0.")
 @server_option
 def command(
-    *, prediction_id: str | None, label: str | None, reward: float | None, path: Path | None, server: str
+    *,
+    prediction_id: str | None,
+    label: str | None,
+    reward: float | None,
+    path: Path | None,
+    row: int | None,
+    server: str,
 ) -> None:
     """Say what a prediction should have been: PREDICTION_ID is the answer's header X-Titlebout-Prediction-Id.
 
@@ -51,20 +58,23 @@ def command(
     """
     client = Client(server)
     if path is not None:
-        if prediction_id or reward is not None:
-            raise click.UsageError("--file has the ids, labels and rewards in it.")
+        if prediction_id or reward is not None or row is not None:
+            raise click.UsageError("--file has the ids, rows, labels and rewards in it.")
         _give_file(client, path)
     elif prediction_id is None or (label is None) == (reward is None):
         raise click.UsageError("Say PREDICTION_ID and LABEL, PREDICTION_ID and --reward, or --file FILE.")
     else:
         said = {_LABEL: _value(label)} if label is not None else {_REWARD: reward}
-        answer = client.give_feedback({_ID: prediction_id, **said})
+        which = {} if row is None else {_ROW: row}
+        answer = client.give_feedback({_ID: prediction_id, **which, **said})
         click.echo(_said_of_one(answer))
 
 
 def _said_of_one(answer: dict[str, Any]) -> str:
     if answer["repeated"]:
         return "It was given before, and counts once."
+    if answer["waiting"]:
+        return "Taken; it counts once the prediction log has been looked through for what was predicted."
     if answer["not_compared"]:
         return "Taken; no comparison counts it, since the split didn't choose who answered."
     return "Counted."
@@ -84,7 +94,7 @@ def _give_file(client: Client, path: Path) -> None:
                 shown += 1
             progress.advance(len(some))
     click.echo(", ".join(f"{totals[name]:,} {name}" for name in _COUNTS) + ".")
-    if totals["accepted"] + totals["repeated"] < totals.total():
+    if totals["accepted"] + totals["waiting"] + totals["repeated"] < totals.total():
         click.get_current_context().exit(_NOT_ALL_COUNTED)
 
 
@@ -98,7 +108,7 @@ def _from_csv(file: TextIO) -> Iterator[Line]:
     if _ID not in columns or not columns & {_LABEL, _REWARD}:
         raise click.UsageError(f"The first line of the file names its columns: {_ID}, and {_LABEL} or {_REWARD}.")
     for row in reader:
-        said = {name: _value(row[name]) for name in (_LABEL, _REWARD) if row.get(name)}
+        said = {name: _value(row[name]) for name in (_ROW, _LABEL, _REWARD) if row.get(name)}
         yield Line(reader.line_num, json.dumps({_ID: row[_ID] or "", **said}))
 
 

@@ -11,9 +11,10 @@ from gateway.comparison import kept_sums
 from gateway.comparison.calibration import CalibrationSums, calibration_sums
 from gateway.comparison.kept_sums import LAYOUTS
 from gateway.comparison.sums import ClusterSums
-from gateway.feedback.judging import EndpointGone, Joined, Judged, Outcome, Refused
-from registry import labels
+from gateway.feedback.judging import EndpointGone, Joined, Judged, Outcome, Refused, TooManyWait, Waiting
+from registry import labels, waiting_labels
 from registry.entities import Cell
+from registry.labels import Given
 from registry.tallies import Kind
 from tracking.errors import ServingError
 
@@ -31,26 +32,61 @@ class Kept(NamedTuple):
 def keep(session: Session, judged: Sequence[Judged]) -> list[Kept]:
     """Count what is new of *judged*, and say what became of each."""
     held = labels.hold(session, {one.endpoint_id for one in judged if one.endpoint_id is not None})
-    joined = [one for one in judged if isinstance(one, Joined) and one.endpoint_id in held]
-    new = labels.add_new(session, list({one.given[:2]: one.given for one in joined}.values()))
+    judged = _with_room(session, judged)
+    given = [one.given for one in judged if not isinstance(one, Refused) and one.endpoint_id in held]
+    new = labels.add_new(session, list({one[:2]: one for one in given}.values()))
     kept = []
     for one in judged:
-        if isinstance(one, Joined) and one.given[:2] in new:
+        if not isinstance(one, Refused) and one.given[:2] in new:
             # The first of those that are the same; the others are repetitions of it.
             new.remove(one.given[:2])
-            kept.append(Kept(Outcome.ACCEPTED, one.endpoint_id, is_compared=one.cell is not None))
+            kept.append(_new(one))
         else:
             kept.append(_uncounted(one, held))
-    _add_sums(session, [one for one, what in zip(judged, kept, strict=True) if what.outcome is Outcome.ACCEPTED])
+    both = list(zip(judged, kept, strict=True))
+    waiting = [one.label for one, what in both if isinstance(one, Waiting) and what.outcome is Outcome.WAITING]
+    waiting_labels.add(session, waiting)
+    _add_sums(session, [one for one, what in both if isinstance(one, Joined) and what.outcome is Outcome.ACCEPTED])
     for endpoint_id in sorted(held):
         counts = Counter(one.outcome.value for one in kept if one.endpoint_id == endpoint_id)
         labels.count(session, endpoint_id, counts)
     return kept
 
 
+def settle(
+    session: Session, endpoint_id: str, joined: Sequence[Joined], unjoined: Sequence[tuple[Given, Outcome]]
+) -> None:
+    """Count what labels that waited have come to; what none can be joined to may be given once more."""
+    labels.forget(session, [given for given, _ in unjoined])
+    _add_sums(session, joined)
+    counts = Counter({Outcome.ACCEPTED.value: len(joined)})
+    counts.update(outcome.value for _, outcome in unjoined)
+    labels.count(session, endpoint_id, counts)
+
+
 def refused(judged: Iterable[Judged]) -> list[Kept]:
     """What became of items of which none can be counted, nor is any of an endpoint that is known."""
     return [_uncounted(one, set()) for one in judged]
+
+
+def _with_room(session: Session, judged: Sequence[Judged]) -> Sequence[Judged]:
+    """*judged*, those that there is no more room for refused."""
+    if not any(isinstance(one, Waiting) for one in judged):
+        return judged
+    room = waiting_labels.room(session)
+    allowed: list[Judged] = []
+    for one in judged:
+        if isinstance(one, Waiting) and (room := room - 1) < 0:
+            allowed.append(Refused(TooManyWait(), one.endpoint_id))
+        else:
+            allowed.append(one)
+    return allowed
+
+
+def _new(one: Joined | Waiting) -> Kept:
+    if isinstance(one, Waiting):
+        return Kept(Outcome.WAITING, one.endpoint_id)
+    return Kept(Outcome.ACCEPTED, one.endpoint_id, is_compared=one.cell is not None)
 
 
 def _uncounted(one: Judged, held: set[str]) -> Kept:
@@ -64,11 +100,11 @@ def _uncounted(one: Judged, held: set[str]) -> Kept:
 # --- sums
 
 
-def _add_sums(session: Session, accepted: Iterable[Judged]) -> None:
+def _add_sums(session: Session, accepted: Iterable[Joined]) -> None:
     """Add to the sums of each endpoint, kind and cell, in the one order in which all take them."""
     by_place: dict[str, dict[Kind, dict[Cell, list[Joined]]]] = {}
     for one in accepted:
-        if isinstance(one, Joined) and one.cell is not None:
+        if one.cell is not None:
             kinds = by_place.setdefault(one.endpoint_id, {})
             kinds.setdefault(one.said.kind, {}).setdefault(one.cell, []).append(one)
             if one.said.calibrated is not None:

@@ -6,12 +6,13 @@ it is a probability, and the label says whether that came true. A reward says by
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.comparison.single_predictions import Value
 from gateway.feedback.prediction_ids import LongClass, long_class
 from registry.tallies import Kind
-from tracking.errors import InvalidParameter
+from tracking.errors import InvalidParameter, NotFound
 
 Label = bool | int | float | str
 
@@ -19,6 +20,9 @@ NUMBER_MAX = 1e60
 """Of rewards, and of how far a number may be off: its fourth power is summed."""
 _CLIP = 1e-7
 """As close as probabilities come to 0 and 1 before a loss is taken of them; about as close as a 32-bit float comes."""
+_SUM_TOLERANCE = 1e-3
+"""How far from 1 probabilities may add up to: models that answer in 16 bits are off by as much."""
+_BINARY = 2
 _POSITIVE = frozenset({"1", "true", "yes", "positive"})
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -28,6 +32,13 @@ class WrongLabel(InvalidParameter):
 
     def __init__(self, expected: str, label: Label) -> None:
         super().__init__(f"The label {str(label)[:100]!r} can't be compared with what was predicted: {expected}.")
+
+
+class NoProbabilities(NotFound):
+    """Several numbers that aren't those of classes: no label says anything of them."""
+
+    def __init__(self) -> None:
+        super().__init__("The answer was several numbers that aren't the probabilities of classes.")
 
 
 class RewardTooLarge(InvalidParameter):
@@ -62,6 +73,31 @@ def compare(prediction: Value | LongClass, label: Label) -> Said:
     if isinstance(label, bool):
         return _of_probability(prediction, came_true=label)
     return _of_number(prediction, label)
+
+
+def compare_probabilities(probabilities: Sequence[float | None], label: Label) -> Said:
+    """What *label*, the place of a class from 0, says of the *probabilities* of all classes.
+
+    Raises:
+        NoProbabilities: if these are none.
+        WrongLabel: if the label is no place among them.
+    """
+    shares = [share for share in probabilities if share is not None and 0 <= share <= 1]
+    if len(shares) < len(probabilities) or abs(sum(shares) - 1) > _SUM_TOLERANCE:
+        raise NoProbabilities
+    place = int(_like(0, label))
+    if not 0 <= place < len(shares):
+        raise WrongLabel(f"it was the probabilities of {len(shares)} classes, which are counted from 0", label)
+    predicted = shares.index(max(shares))
+    is_binary = len(shares) == _BINARY
+    return _classes(
+        is_correct=predicted == place,
+        predicted=_is_positive(predicted),
+        actual=_is_positive(place),
+        log_loss=-math.log(min(max(shares[place], _CLIP), 1 - _CLIP)),
+        brier=sum((share - (at == place)) ** 2 for at, share in enumerate(shares)),
+        calibrated=Calibrated(shares[1], bool(place)) if is_binary else None,
+    )
 
 
 def reward(value: float) -> Said:

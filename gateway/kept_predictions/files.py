@@ -28,13 +28,18 @@ def folder_of(endpoint_id: str) -> ArtifactPath:
 
 
 def path_of(endpoint_id: str, day: str, name: str) -> ArtifactPath:
-    """The path of a file of one *day*, as `day_of` writes it."""
+    """The path of a file of one *day*, as `gateway.feedback.times.day_of` writes it."""
     return folder_of(endpoint_id) / ArtifactPath((f"{_DATE}{day}", f"{name}{SUFFIX}"))
 
 
-def day_of(at_ms: int) -> str:
-    """The day of an instant, by UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).date().isoformat()
+def list_files_of(store: ArtifactStore, endpoint_id: str, day: str) -> list[ArtifactPath]:
+    """The files of one *day*, in any order."""
+    below = folder_of(endpoint_id) / ArtifactPath((f"{_DATE}{day}",))
+    return [
+        below / ArtifactPath((entry.name,))
+        for entry in list_all(store, below)
+        if entry.size is not None and entry.name.endswith(SUFFIX)
+    ]
 
 
 def list_files(store: ArtifactStore, endpoint_id: str, *, since: date | None = None) -> Iterator[PredictionFile]:

@@ -16,6 +16,15 @@ def threshold_of(share: float) -> int:
     return int(share * _DRAWS)
 
 
+def why_not_kept(prediction_id: str, share: float) -> str | None:
+    """Why a log of *share* of all predictions doesn't keep the one with this id, in words; None if it does."""
+    if not share:
+        return "the prediction log is off"
+    if is_sampled(prediction_id.encode(), threshold_of(share)):
+        return None
+    return f"the prediction log, which keeps a share of {share:g} of all answers, hasn't kept this one"
+
+
 def is_sampled(prediction_id: bytes, threshold: int) -> bool:
     """Whether the prediction with this id is one of those that are kept."""
     return int.from_bytes(sha256(prediction_id[_NONCE]).digest()[:8], "big") < threshold

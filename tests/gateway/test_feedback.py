@@ -73,7 +73,8 @@ def predicted(makers):
 def test_one_item_is_answered_by_what_became_of_it(client, predicted):
     item = {"prediction_id": predicted(), "label": "a"}
     assert client.post("/feedback", json=item).json() == {
-        "accepted": 1, "repeated": 0, "unmatched": 0, "forged": 0, "refused": 0, "not_compared": 0, "errors": [],
+        "accepted": 1, "waiting": 0, "repeated": 0, "unmatched": 0, "forged": 0, "refused": 0, "not_compared": 0,
+        "errors": [],
     }  # fmt: skip
     again = client.post("/feedback", json=item)
     assert (again.status_code, again.json()["repeated"]) == (200, 1)
@@ -94,8 +95,11 @@ def test_one_item_is_answered_by_what_became_of_it(client, predicted):
         ("a", {"reward": "1"}, 400, "reward"),
         ("a", {"reward": True}, 400, "reward"),
         ("a", {"label": []}, 400, "label"),
+        ("a", {"label": "a", "row": -1}, 400, "row"),
+        ("a", {"label": "a", "row": 1}, 404, "The answer had 1 row, counted from 0"),
+        ("a", {"reward": 1, "row": 0}, 400, "A reward is of the whole answer"),
         ("a", {"label": 1, "lable": 1}, 400, "lable"),
-        (None, {"label": 1}, 404, "more than one class"),
+        (None, {"label": 1}, 404, "the prediction log is off"),
     ],
 )
 def test_one_item_that_does_not_count_is_refused_in_words(client, predicted, prediction, given, status, said):
@@ -240,9 +244,9 @@ def test_the_verb_gives_a_file_of_them_and_says_which_lines_were_none(client, pr
             file.writelines(json.dumps({"prediction_id": one, "label": label}) + "\n" for one, label in rows)
     said = titlebout(client, "feedback", "--file", tmp_path / name)
     assert said.exit_code == 1
-    assert "4 accepted, 0 repeated, 0 unmatched, 1 forged, 0 refused." in said.output
+    assert "4 accepted, 0 waiting, 0 repeated, 0 unmatched, 1 forged, 0 refused." in said.output
     assert f"line {6 if name.endswith('csv') else 5}: This prediction id was not made here" in said.output
-    assert "0 accepted, 4 repeated" in titlebout(client, "feedback", "--file", tmp_path / name).output
+    assert "0 accepted, 0 waiting, 4 repeated" in titlebout(client, "feedback", "--file", tmp_path / name).output
 
 
 def test_a_file_of_labels_has_columns_with_their_names(client, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from gateway.cli import main
 from gateway.cli.server_process import free_port, server_process
 from gateway.comparison import kept_sums
-from gateway.comparison.sums import REWARDS, Column
+from gateway.comparison.sums import CLASSES, Column
 from gateway.settings import Settings
 from registry import endpoints
 from tests.deployment.tools import ROOT
@@ -108,7 +108,7 @@ def test_what_the_page_says_to_read_it_by_works(kept, rows, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(server.data)
     label_all(answers, tmp_path / "labels.csv")
-    counts, joined = (by_duckdb(query) for query in examples("sql")[:2])
+    counts, joined = (by_duckdb(query) for query in examples("sql"))
     said = {arm: 3 * sum(answer.headers["X-Titlebout-Arm"] == arm for answer in answers) for arm in ARMS}
     assert [tuple(row[1:]) for row in counts] == [
         (1, "champion", "0", said["champion"]),
@@ -128,34 +128,35 @@ def test_what_the_page_says_to_read_it_by_works(kept, rows, tmp_path, monkeypatc
     assert 0 < sum(names["is_kept"](one, 0.3) for one in some) < len(some)
 
 
-def test_labels_of_several_rows_come_back_as_rewards_of_the_arms_that_answered(kept, rows, tmp_path, monkeypatch):
+def test_labels_of_rows_count_once_for_the_arms_that_answered(kept, rows, tmp_path, capsys):
     server, answers, period = kept
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").symlink_to(server.data)
-    label_all(answers, tmp_path / "labels.csv")
-    by_duckdb(examples("sql")[2])
-    for _ in range(2):  # What was given before counts once.
-        titlebout("feedback", "--file", "rewards.csv", "--server", server.url)
+    label_all(answers, tmp_path / "labels.csv", name="label")
+    for said in ("0 accepted, 300 waiting, 0 repeated", "0 accepted, 0 waiting, 300 repeated"):
+        titlebout("feedback", "--file", str(tmp_path / "labels.csv"), "--server", server.url)
+        assert said in capsys.readouterr().out
+    url = f"{server.url}/api/1.0/titlebout/endpoints/iris/feedback"
+    wait_until(lambda: httpx.get(url, timeout=30).json()["counts"].get("accepted") == 300)
+    assert httpx.get(url, timeout=30).json()["counts"] == {"waiting": 300, "repeated": 300, "accepted": 300}
     database = Database(Settings(data=str(server.data)).database)
     with database.reading() as session:
-        sums = kept_sums.read(session, endpoints.get_endpoint(session, "iris").id).tally(REWARDS).cells
+        sums = kept_sums.read(session, endpoints.get_endpoint(session, "iris").id).tally(CLASSES).cells
     database.dispose()
     by_arm = {
-        (cell.period, cell.arm): (one.row(Column.LABELS).sum(), one.row(Column.REWARDS).sum())
+        (cell.period, cell.arm): (one.row(Column.LABELS).sum(), one.row(Column.CORRECT).sum())
         for cell, one in sums.items()
     }
     asked = {arm: sum(answer.headers["X-Titlebout-Arm"] == arm for answer in answers) for arm in ARMS}
     # Two of each answer's rows are labelled as the challenger answers all, and one as the champion does.
     assert by_arm == {
-        (period, "champion"): (asked["champion"], pytest.approx(asked["champion"] / 3)),
-        (period, "challenger"): (asked["challenger"], pytest.approx(asked["challenger"] * 2 / 3)),
+        (period, "champion"): (3 * asked["champion"], asked["champion"]),
+        (period, "challenger"): (3 * asked["challenger"], 2 * asked["challenger"]),
     }
 
 
-def label_all(answers, path):
+def label_all(answers, path, name="truth"):
     """Say of each answer's rows that they should have been 1, 0 and 1."""
     labels = "".join(f"{answer.headers[ID]},{row},{truth}\n" for answer in answers for row, truth in enumerate("101"))
-    path.write_text("prediction_id,row,truth\n" + labels)
+    path.write_text(f"prediction_id,row,{name}\n{labels}")
 
 
 def test_the_files_are_listed_and_fetched_by_whoever_asks_for_the_endpoint(kept, rows, tmp_path, capsys):

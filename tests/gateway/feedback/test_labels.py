@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from gateway.comparison.kept_sums import LAYOUTS
 from gateway.comparison.sums import Column
-from gateway.feedback.labels import NUMBER_MAX, RewardTooLarge, WrongLabel, compare, reward
+from gateway.feedback.labels import (
+    NUMBER_MAX,
+    NoProbabilities,
+    RewardTooLarge,
+    WrongLabel,
+    compare,
+    compare_probabilities,
+    reward,
+)
 from gateway.feedback.prediction_ids import long_class
 from registry.tallies import Kind
 
@@ -124,3 +132,38 @@ def test_whatever_is_said_is_refused_or_can_be_summed_many_times(prediction, lab
         return
     assert len(said.amounts) == len(LAYOUTS[said.kind])
     assert all(math.isfinite(amount * 1e12) for amount in said.amounts)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "label", "expected"),
+    [
+        ((0.2, 0.7, 0.1), 1, {Column.LABELS: 1, Column.CORRECT: 1, Column.TRUE_POSITIVES: 1}),
+        ((0.2, 0.7, 0.1), "2", {Column.LABELS: 1, Column.FALSE_POSITIVES: 1}),
+        ((0.5, 0.4999), 0.0, {Column.LABELS: 1, Column.CORRECT: 1}),
+    ],
+)
+def test_a_label_of_probabilities_is_the_place_of_a_class(probabilities, label, expected):
+    said = compare_probabilities(probabilities, label)
+    losses = {Column.LOG_LOSS, Column.LOG_LOSS_SQUARES, Column.BRIER, Column.BRIER_SQUARES}
+    assert {column: amount for column, amount in amounts(said).items() if column not in losses} == expected
+    assert amounts(said)[Column.LOG_LOSS] == pytest.approx(-math.log(probabilities[int(label)]))
+    truth = [place == int(label) for place in range(len(probabilities))]
+    brier = sum((share - true) ** 2 for share, true in zip(probabilities, truth, strict=True))
+    assert amounts(said)[Column.BRIER] == pytest.approx(brier)
+
+
+def test_two_probabilities_are_calibrated_as_one_is():
+    assert compare_probabilities((0.25, 0.75), 1).calibrated == compare(0.75, label=True).calibrated
+    assert compare_probabilities((0.2, 0.7, 0.1), 1).calibrated is None
+
+
+@pytest.mark.parametrize("numbers", [(3.0, -1.0), (0.5, 0.4), (0.5, None), (1.5, -0.5)])
+def test_other_numbers_are_no_probabilities(numbers):
+    with pytest.raises(NoProbabilities):
+        compare_probabilities(numbers, 0)
+
+
+@pytest.mark.parametrize("label", [-1, 3, "a", 0.5])
+def test_what_is_no_place_of_a_class_is_wrong(label):
+    with pytest.raises(WrongLabel):
+        compare_probabilities((0.2, 0.7, 0.1), label)

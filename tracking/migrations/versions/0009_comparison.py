@@ -21,6 +21,7 @@ def upgrade() -> None:
     _make_verdicts()
     _make_interfaces()
     _make_rollouts()
+    _make_waiting_labels()
 
 
 def _make_tallies() -> None:
@@ -185,6 +186,28 @@ def _make_rollouts() -> None:
         sa.UniqueConstraint("running_on", name=op.f("uq_rollouts_running_on")),
     )
     op.create_index(op.f("ix_rollouts_endpoint_id"), "rollouts", ["endpoint_id"], unique=False)
+
+
+def _make_waiting_labels() -> None:
+    op.create_table(
+        "waiting_labels",
+        sa.Column("nonce", sa.LargeBinary(), nullable=False),
+        sa.Column("endpoint_id", sa.String(length=32), nullable=False),
+        sa.Column("day", sa.String(length=10), nullable=False),
+        sa.Column("prediction_id", sa.String(length=119), nullable=False),
+        sa.Column("row", sa.Integer(), nullable=True),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("period", sa.Integer(), nullable=True),
+        sa.Column("arm", sa.String(length=256), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("cluster", sa.Integer(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoints.id"], name=op.f("fk_waiting_labels_endpoint_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("nonce", name=op.f("pk_waiting_labels")),
+    )
 
 
 def downgrade() -> None:
