@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from gateway.comparison.calibration import BINS, CalibrationSums
 from gateway.comparison.distribution import Distribution
 from gateway.comparison.evidence import Evidence
-from gateway.comparison.latency import quantile_s
-from gateway.comparison.latency_counts import BOUNDS_S, Counts, no_requests
+from gateway.comparison.latency_counts import BOUNDS_S, Counts, no_requests, quantile_s
 from gateway.comparison.sums import CLASSES, CLUSTERS, NUMBERS, REWARDS, SERVING, Column, Floats
 from gateway.rollouts.burn import burnt, kept, objectives_of, sample
 from gateway.rollouts.decision import Finding, Standing

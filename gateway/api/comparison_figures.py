@@ -24,8 +24,7 @@ from gateway.comparison.conclusions import Conclusion, conclude, finite, look_at
 from gateway.comparison.confidence_sequences import bernoulli_sequence
 from gateway.comparison.distribution import Distribution
 from gateway.comparison.evidence import Evidence, failure_ratio, latency_ratio, metrics_counted
-from gateway.comparison.latency import quantile_s
-from gateway.comparison.latency_counts import BOUNDS_S, Counts
+from gateway.comparison.latency_counts import BOUNDS_S, Counts, quantile_s
 from gateway.comparison.metrics import FAILURE_RATE, REWARD, Metric, metric_named, reward_within
 from gateway.comparison.statistics import ALPHA
 from gateway.comparison.sums import REWARDS, Column

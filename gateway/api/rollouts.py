@@ -15,7 +15,6 @@ from gateway.auth import needs
 from gateway.comparison.metrics import metric_named
 from gateway.rollouts.decision import Finding, Ruling
 from gateway.rollouts.guards import parse_guard
-from gateway.rollouts.looks import judge_beforehand
 from gateway.settings import Settings
 from gateway.version_interfaces import learn_interfaces
 from registry import endpoints, rollouts
@@ -110,6 +109,9 @@ def start_rollout(
 @post(f"{_ROLLOUT}/dry-run", sync_to_thread=True, status_code=HTTP_200_OK, opt=needs(Permission.ALIAS_WRITE))
 def try_rollout(name: FromPath[str], data: JSONBody[TryRollout], database: NamedDependency[Database]) -> Tried:
     """What a rollout would do now: the same refusals, and what is known of the two versions already."""
+    # With scipy, 26 MiB and a quarter of a second, which most workers have no use for.
+    from gateway.rollouts.looks import judge_beforehand  # noqa: PLC0415
+
     _ensure_known(data.spec)
     with database.writing() as session:
         act, override = _asked(session, database, name, "", data.override)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from gateway.auth import needs
 from gateway.comparison.disagreement import OutputSums, PairSums, ShadowSums, latency_counts
-from gateway.comparison.latency import quantile_s
+from gateway.comparison.latency_counts import quantile_s
 from gateway.comparison.sums import Answerer
 from registry import endpoints, models, serving, shadows, tallies
 from registry.entities import Endpoint, Shadow

@@ -7,17 +7,6 @@ from gateway.comparison.confidence_sequences import bernoulli_sequence
 from gateway.comparison.latency_counts import BOUNDS_S, Counts
 
 
-def quantile_s(counts: Counts, share: float) -> float:
-    """The time within which *share* of the requests were answered, to 9 %: the upper bound of its bucket.
-
-    NaN if there were none, infinite if it lies above the last bound.
-    """
-    if not counts.sum():
-        return float("nan")
-    bucket = int(np.searchsorted(counts.cumsum(), share * counts.sum()))
-    return float(BOUNDS_S[bucket]) if bucket < BOUNDS_S.size else float("inf")
-
-
 class Quantile(msgspec.Struct, frozen=True):
     """Between which times a quantile lies, whenever one looks."""
 

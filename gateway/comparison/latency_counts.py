@@ -1,4 +1,4 @@
-"""Histograms of latency, which merge. Workers count in them, so this stands on numpy alone.
+"""Histograms of latency, which merge, and their quantiles. Workers count in them, so this stands on numpy alone.
 
 The bounds lie 9 % apart, so that a limit of 1.2 times the champion's can be told from one of 1.1 times.
 """
@@ -32,3 +32,14 @@ def bucket_of(seconds: float) -> int:
 def counts_of(seconds: Floats) -> Counts:
     """Of many requests at once; shape (requests,) in."""
     return np.bincount(np.searchsorted(BOUNDS_S, seconds), minlength=len(_BOUNDS) + 1)
+
+
+def quantile_s(counts: Counts, share: float) -> float:
+    """The time within which *share* of the requests were answered, to 9 %: the upper bound of its bucket.
+
+    NaN if there were none, infinite if it lies above the last bound.
+    """
+    if not counts.sum():
+        return float("nan")
+    bucket = int(np.searchsorted(counts.cumsum(), share * counts.sum()))
+    return float(BOUNDS_S[bucket]) if bucket < BOUNDS_S.size else float("inf")

@@ -13,7 +13,6 @@ from typing import assert_never
 from sqlalchemy.orm import Session
 
 from gateway.rollouts.decision import Decision, Move
-from gateway.rollouts.looks import decide
 from registry import rollouts
 from registry.errors import GatesNotMet
 from registry.rollout_entities import Rollout
@@ -81,6 +80,9 @@ class RolloutActor:
     def _carry_on(self, seen: Rollout) -> None:
         if not self._may_act(seen):
             return
+        # With scipy, half a second to import, which a replica without a rollout has no use for.
+        from gateway.rollouts.looks import decide  # noqa: PLC0415
+
         with self._database.reading() as session:
             decision = decide(session, seen, now_ms=self._now_ms(session), warm_ms=self._warm_ms)
         try:

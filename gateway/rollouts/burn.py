@@ -13,8 +13,7 @@ import numpy as np
 
 from gateway.comparison.confidence_sequences import bernoulli_sequence
 from gateway.comparison.evidence import Evidence
-from gateway.comparison.latency import quantile_s
-from gateway.comparison.latency_counts import BOUNDS_S, Counts
+from gateway.comparison.latency_counts import BOUNDS_S, Counts, quantile_s
 from gateway.comparison.sums import Column
 from gateway.rollouts.guard_findings import ALPHA
 from gateway.rollouts.guards import Guard, GuardKind

@@ -92,6 +92,9 @@ def rows_of(settings: Settings) -> dict[str, list[Any]]:
 
 def what_is_wrong(answer: httpx.Response) -> str | None:
     """With *answer*, as one to a bad request; None if it is right."""
+    if answer.status_code == 503 and "No routing table is in force" in answer.text:
+        # True of a server without a supervisor, whatever it is asked of what is served.
+        return None
     if not (400 <= answer.status_code < 500 or answer.status_code == 501):
         return f"{answer.status_code} {answer.text[:200]}"
     try:

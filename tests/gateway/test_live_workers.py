@@ -181,7 +181,9 @@ def test_models_libraries_are_in_hosts_alone_and_so_is_all_unpickling(watched):
         assert "posix.getpid" in watch.done_by({pid}, "unpickles")
 
     assert {"sklearn", "torch", "mlflow"} <= watch.done_by(warm_parents, "imports")
-    assert watch.done_by({server.process.pid, *workers}, "imports") & LIBRARIES == set()
+    assert watch.done_by(workers, "imports") & LIBRARIES == set()
+    # The supervisor judges challengers, once there are some.
+    assert watch.done_by({server.process.pid}, "imports") & LIBRARIES <= {"scipy"}
     for worker in workers:
         mapped = {part for region in psutil.Process(worker).memory_maps() for part in Path(region.path).parts}
         assert "numpy" in mapped

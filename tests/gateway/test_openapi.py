@@ -26,6 +26,8 @@ OF_THE_TABLE = (
     "/v1/models/{path}",
     "/endpoints/{name}/openapi.json",
     "/endpoints/{name}/docs",
+    "/endpoints/{name}/versions/{version}/example",
+    "/endpoints/{name}/versions/{version}/processor-time",
 )
 
 

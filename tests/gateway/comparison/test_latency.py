@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from gateway.comparison.latency import quantile_ratio, quantile_s, quantile_sequence
-from gateway.comparison.latency_counts import BOUNDS_S, counts_of, no_requests
+from gateway.comparison.latency import quantile_ratio, quantile_sequence
+from gateway.comparison.latency_counts import BOUNDS_S, counts_of, no_requests, quantile_s
 
 
 def latencies(median_s, n, seed=5):
