@@ -405,7 +405,8 @@ def _advance(session: Session, row: RolloutRow, now: Rollout, act: Act) -> Rollo
     if now.state not in _STEPPING:
         raise RolloutMoved(now.id)
     step = now.step + 1
-    _record(session, Action.ROLLOUT_STEPPED, now, act, step=step, share_bp=now.spec.share_bp(step))
+    steps = len(now.spec.steps_bp)
+    _record(session, Action.ROLLOUT_STEPPED, now, act, step=step, steps=steps, share_bp=now.spec.share_bp(step))
     override = None if now.override is None else Override(row.author, now.override, act.now_ms)
     if now.spec.share_bp(step) == BUCKETS:
         return _promote(session, row, now, act, override)
@@ -426,7 +427,9 @@ def _advance(session: Session, row: RolloutRow, now: Rollout, act: Act) -> Rollo
 def _give_share(session: Session, now: Rollout, act: Act, override: Override | None) -> int:
     """Give the version what it has at the next step; the number of the period that begins."""
     step = now.step + 1
-    said = msgspec.structs.replace(act, reason=f"rollout of version {now.version}, step {step}")
+    said = msgspec.structs.replace(
+        act, reason=f"rollout of version {now.version}, step {step} of {len(now.spec.steps_bp)}"
+    )
     return _split(session, now, now.spec.share_bp(step), said, override)
 
 
@@ -438,7 +441,8 @@ def _promote(session: Session, row: RolloutRow, now: Rollout, act: Act, override
     watched = _change(session, row, act, state=RolloutState.WATCHING, **changes)
     if now.spec.watch_s > 0:
         return watched
-    _record(session, Action.ROLLOUT_ENDED, watched, act)
+    # Why it was promoted is said by its last step's entry.
+    _record(session, Action.ROLLOUT_ENDED, watched, Act(author=act.author, now_ms=act.now_ms, reason="not watched"))
     return _end(session, row, RolloutState.SUCCEEDED, act)
 
 

@@ -65,6 +65,8 @@ def words(entry: dict[str, Any]) -> str:
             return f"{alias} is version {version}{before}{_judged(details.get('verdicts', {}))}"
         case Action.ALIAS_DELETED:
             return f"{alias} deleted (was version {details['before']})"
+        case action if "rollout" in details and (said := _of_rollout(action, version, details)):
+            return said
         case action if "endpoint" in details and (said := _of_endpoint(action, details)):
             return said
         case Action.GATE_SET | Action.GATE_REMOVED as action:
@@ -98,10 +100,36 @@ def _of_endpoint(action: str, details: dict[str, Any]) -> str:
             return f"endpoint {details['from']} renamed to {details['endpoint']}"
         case Action.ENDPOINT_STOPPED | Action.ENDPOINT_STARTED:
             return f"endpoint {details['endpoint']} {action.removeprefix('endpoint_')}"
+        case _:
+            return ""
+
+
+_ROLLOUT_WAS = {
+    Action.ROLLOUT_WAITING: "waits for a person",
+    Action.ROLLOUT_PAUSED: "paused",
+    Action.ROLLOUT_RESUMED: "resumed",
+    Action.ROLLOUT_PROMOTED: "promoted",
+    Action.ROLLOUT_STOPPED: "stopped",
+    Action.ROLLOUT_ABORTED: "aborted",
+    Action.ROLLOUT_ROLLED_BACK: "rolled back",
+    Action.ROLLOUT_ENDED: "ended well",
+}
+
+
+def _of_rollout(action: str, version: int | None, details: dict[str, Any]) -> str:
+    """What a rollout did, or was told to; empty if that is said in other words."""
+    whose = f"rollout of version {version}"
+    match action:
+        case Action.ROLLOUT_STARTED:
+            shares = ", ".join(f"{share / 100:g}" for share in details["asked"]["steps_bp"])
+            return f"{whose} started: {shares} %"
         case Action.ROLLOUT_STEPPED:
-            return f"rollout: step {details['step']}, {details['share_bp'] / 100:g} %"
-        case action if "rollout" in details:
-            return action.replace("_", " ")
+            step, share = details["step"], f"{details['share_bp'] / 100:g} %"
+            return (
+                f"{whose}: step {step} of {details['steps']} ({share})" if "steps" in details else f"{whose}: {share}"
+            )
+        case action if action in _ROLLOUT_WAS:
+            return f"{whose} {_ROLLOUT_WAS[Action(action)]}"
         case _:
             return ""
 

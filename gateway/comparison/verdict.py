@@ -46,9 +46,8 @@ def judge(better: Better, interval: Interval, ratio: SampleRatio, *, minimal_eff
 
 def _said(interval: Interval) -> str:
     share = f"{100 * (1 - interval.alpha):.4g}%"
-    return (
-        f"the difference is within {float(interval.lower):+.4g} and {float(interval.upper):+.4g} ({share}, at any time)"
-    )
+    lower, upper = float(interval.lower), float(interval.upper)
+    return f"the difference is between {lower:+.4g} and {upper:+.4g} ({share}, at any time)"
 
 
 def _undecided(interval: Interval, minimal_effect: float, *, alike: bool) -> str:
@@ -56,9 +55,8 @@ def _undecided(interval: Interval, minimal_effect: float, *, alike: bool) -> str
         return "too few clusters of units have been seen in one of the arms"
     if alike:
         return f"{_said(interval)}: no difference of {minimal_effect:g} is left to be found"
-    return (
-        f"{_said(interval)}, which doesn't leave out {'a difference too small to matter' if minimal_effect else 'none'}"
-    )
+    what = f"whether there is a difference of {minimal_effect:g}" if minimal_effect else "better from worse"
+    return f"too early to tell {what}: {_said(interval)}"
 
 
 def _mismatch(ratio: SampleRatio) -> str:

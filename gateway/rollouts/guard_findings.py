@@ -20,6 +20,7 @@ from gateway.comparison.evidence import (
     latency_ratio,
     slowness_effect,
 )
+from gateway.comparison.interval_words import spoken
 from gateway.comparison.latency import quantile_sequence
 from gateway.comparison.metrics import FAILURE_RATE, SLOW_RATE, metric_named
 from gateway.comparison.statistics import estimate, likeness_bound, pool
@@ -52,22 +53,29 @@ def look(guard: Guard, evidence: Evidence, *, alpha: float) -> Finding:
             return _failures_ratio(guard, evidence, alpha)
         case GuardKind.FAILURES_RATE:
             ends = _failure_rate(evidence, alpha)
-            return _finding(guard, ends, f"{_between(ends, '.2%')} of the requests fail")
+            known = spoken(ends[0], ends[1] if ends[1] < 1 else None, ".2%", floor=0.0)
+            return _finding(guard, ends, f"{known} of the requests fail" if known else "too few requests to tell yet")
         case GuardKind.QUANTILE_RATIO:
             ends = latency_ratio(evidence, guard.share, alpha=alpha)
-            said = f"p{guard.share * 100:g} is {_between(ends, '.2f')} times the champion's"
+            name, known = f"p{guard.share * 100:g}", spoken(*ends, ".2f", floor=0.0)
+            said = f"its {name} is {known} times the champion's" if known else f"nothing is known of its {name} yet"
             return _finding(guard, ends, said, blind=not _is_quantile_known(guard, evidence, alpha))
         case GuardKind.QUANTILE_S:
             found = quantile_sequence(
                 evidence.latency[1], guard.share, alpha=alpha, design_effect=slowness_effect(evidence)
             )
             ends = (found.lower_s, found.upper_s)
-            said = f"p{guard.share * 100:g} is {_between((ends[0] * 1000, ends[1] * 1000), '.1f')} ms"
+            name, known = f"p{guard.share * 100:g}", spoken(ends[0] * 1000, ends[1] * 1000, ".1f", floor=0.0)
+            said = f"its {name} is {known} ms" if known else f"nothing is known of its {name} yet"
             return _finding(guard, ends, said)
         case GuardKind.SLOW:
             compared = compare_metric(evidence, SLOW_RATE, alpha=alpha)
             ends = (float(compared.interval.lower), float(compared.interval.upper))
-            return _finding(guard, ends, f"{_between(ends, '+.2%')} of the requests more are slow")
+            known = spoken(*ends, "+.2%")
+            said = (
+                f"the part that is slow is larger by {known}" if known else "nothing is known of how many are slow yet"
+            )
+            return _finding(guard, ends, said)
 
 
 def _is_quantile_known(guard: Guard, evidence: Evidence, alpha: float) -> bool:
@@ -86,20 +94,12 @@ def _finding(guard: Guard, ends: tuple[float, float], said: str, *, blind: bool 
     return Finding(name=guard.text, standing=standing, said=said, blind=blind)
 
 
-def _between(ends: tuple[float, float], form: str) -> str:
-    """Two ends of an interval, in so far as there are any."""
-    lower, upper = ends
-    if math.isfinite(upper) and lower:
-        return f"{lower:{form}} to {upper:{form}}"
-    if math.isfinite(upper):
-        return f"at most {upper:{form}}"
-    return f"at least {lower:{form}}" if lower > 0 else "an unknown number of"
-
-
 def _failures_ratio(guard: Guard, evidence: Evidence, alpha: float) -> Finding:
     ends = failure_ratio(evidence, alpha=alpha)
     asked, failed = evidence.total(1, Column.REQUESTS), evidence.total(1, Column.FAILURES)
-    said = f"{failed:.0f} of {asked:.0f} requests failed, {_between(ends, '.2f')} times as often as the champion's"
+    known = spoken(*ends, ".2f", floor=0.0)
+    compared = f"{known} times as often as the champion's" if known else "too few to compare with the champion's yet"
+    said = f"{failed:.0f} of {asked:.0f} requests failed, {compared}"
     found = _finding(guard, ends, said)
     if found.standing is Standing.BROKEN and failed < FAILURE_RATE_MIN * asked:
         return msgspec.structs.replace(found, standing=Standing.OPEN)

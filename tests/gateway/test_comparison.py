@@ -183,7 +183,7 @@ def titlebout(api_server):
 def test_the_command_line_says_the_conclusion_first(challenged, titlebout):
     lines = titlebout("compare", "iris").splitlines()
     assert lines[0] == "Better: challenger (version 2) than champion (version 1), by accuracy."
-    assert lines[1].startswith("The difference is within +0.")
+    assert lines[1].startswith("The difference is between +0.")
     said = "\n".join(lines)
     assert "challenger  2        50 %   3,000" in said
     assert "cat 50%, dog 50%" in said

@@ -118,7 +118,8 @@ def test_a_rollout_is_tried_started_steered_and_aborted(api, titlebout):
     )
     log = titlebout("log", "iris")
     assert "two points better" in log
-    assert "rollout aborted" in log
+    assert "rollout of version 2 started: 1, 5.5, 100 %" in log
+    assert "rollout of version 2 aborted" in log
     served = api.get(f"{OURS}/endpoints/iris").json()
     assert (served["desired"], served["shares_bp"]) == ({"champion": 1}, {"champion": 10_000})
 
