@@ -78,7 +78,7 @@ def test_the_champion_is_tested_alone_and_its_page_shows_the_newest(iris):
     assert "Passed, " in page
     assert "Number 2 of version 1" in page
     assert "<svg" in page
-    assert "gateway_host_cpu_seconds" in httpx.get(f"{iris}/metrics").text
+    wait_until(lambda: "gateway_host_cpu_seconds" in httpx.get(f"{iris}/metrics").text)
 
 
 @pytest.mark.parametrize(
