@@ -7,33 +7,16 @@ model that it was a part of, and makes the bound on memory exact.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 from gateway.kept_predictions.records import KeptPrediction, pack, to_record
 from gateway.kept_predictions.sampling import is_sampled, threshold_of
 from gateway.kept_predictions.spool import SpoolWriter
 from gateway.observability.metrics import Metrics
 from gateway.observability.prediction_metrics import KEPT_PREDICTIONS, LOST_PREDICTIONS
+from gateway.routing_table import Choice
 from loaders.base import Answer, Rows
 
 _INTERVAL_S = 0.2
-
-
-class Answered(Protocol):
-    """Who answered a request; `gateway.routing_table.Choice` by name."""
-
-    @property
-    def endpoint_id(self) -> str: ...
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def arm(self) -> str: ...
-    @property
-    def period(self) -> int: ...
 
 
 class PredictionKeeper:
@@ -65,7 +48,7 @@ class PredictionKeeper:
         self._writing: tuple[list[bytes], Future[int]] | None = None
 
     def keep(
-        self, prediction_id: bytes, choice: Answered, bucket: int | None, rows: int, asked: Rows, answer: Answer
+        self, prediction_id: bytes, choice: Choice, bucket: int | None, rows: int, asked: Rows, answer: Answer
     ) -> None:
         """Keep one prediction, if it is one of those that are kept and there is room."""
         if not is_sampled(prediction_id, self._threshold):

@@ -10,12 +10,12 @@ import os
 import select
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.observability.metrics import Number
+from gateway.routing_table import Choice
 
 PREDICTED, REFUSED = "predicted", "prediction_refused"
 _INTERVAL_S = 0.2
@@ -49,21 +49,6 @@ class PredictionLine(msgspec.Struct):
     """The arm whose bucket it is, where that failed and the champion answered."""
 
 
-class Answered(Protocol):
-    """Who answered a request, from which epoch."""
-
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def arm(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def epoch(self) -> int: ...
-
-
 class PredictionLog:
     """Lines on their way to the file descriptor *output*. Used on one event loop."""
 
@@ -82,7 +67,7 @@ class PredictionLog:
 
     def predicted(
         self,
-        choice: Answered | None,
+        choice: Choice | None,
         bucket: int | None = None,
         fallback_from: str | None = None,
         *,

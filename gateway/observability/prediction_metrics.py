@@ -1,8 +1,7 @@
 """What a worker counts of predictions, by who answered them."""
 
-from typing import Protocol
-
 from gateway.observability.metrics import Distribution, Family, Kind, Metrics, Number
+from gateway.routing_table import Choice
 
 _ARM = ("model", "version", "arm")
 _ENDPOINT_ARM = ("endpoint", *_ARM)
@@ -51,25 +50,12 @@ LOST_PREDICTIONS = Family(
 DROPPED_LINES = Family("gateway_log_lines_dropped", "Log lines of predictions that nobody took.", Kind.COUNTER)
 
 
-class Answered(Protocol):
-    """Who answered a request."""
-
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def arm(self) -> str: ...
-
-
 class ArmMetrics:
     """The series of one arm, looked up once. *choice* is None for requests that never got as far as an endpoint."""
 
     __slots__ = ("_labels", "_metrics", "_requests", "compute", "decode", "encode", "queue", "seconds")
 
-    def __init__(self, metrics: Metrics, choice: Answered | None) -> None:
+    def __init__(self, metrics: Metrics, choice: Choice | None) -> None:
         self._metrics = metrics
         who = ("", "", "") if choice is None else (choice.model, str(choice.version), choice.arm)
         self._labels = ("" if choice is None else choice.endpoint, *who)

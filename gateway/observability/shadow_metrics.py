@@ -1,7 +1,7 @@
 """What a worker counts of the copies that shadows are asked."""
 
 from gateway.observability.metrics import Family, Kind, Metrics
-from gateway.observability.prediction_metrics import Answered
+from gateway.routing_table import Choice
 
 SHADOW_REQUESTS = Family(
     "gateway_shadow_requests",
@@ -11,7 +11,7 @@ SHADOW_REQUESTS = Family(
 )
 
 
-def count_copies(metrics: Metrics, shadow: Answered, outcome: str, count: int = 1) -> None:
+def count_copies(metrics: Metrics, shadow: Choice, outcome: str, count: int = 1) -> None:
     """Count so many copies that came to *outcome*."""
     labels = (shadow.endpoint, shadow.model, str(shadow.version), shadow.arm, outcome)
     metrics.number(SHADOW_REQUESTS, *labels).add(count)
