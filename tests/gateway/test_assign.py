@@ -121,8 +121,27 @@ def test_a_servers_own_log_agrees_with_it_over_a_change_of_split(serve):
         for number in range(25):
             met[f"user-{number}"] = ask(server.url, X_Titlebout_Unit=f"user-{number}").headers["X-Titlebout-Arm"]
         ask(server.url, X_Titlebout_Arm="challenger")
-    wait_until(lambda: len(events(server, "predicted")) == 52)
+    # A third arm, at the challenger's expense: the champion's units stay where they are.
+    set_alias(server.url, "iris", "canary", 1)
+    shares = {"champion": 4_000, "challenger": 2_000, "canary": 4_000}
+    period = client.change_split("iris", shares)["period"]
+    wait_until(lambda: client.endpoint("iris")["serving_period"] == period)
+    before = dict(met)
+    for unit in before:
+        met[unit] = ask(server.url, X_Titlebout_Unit=unit).headers["X-Titlebout-Arm"]
+    assert {(before[unit], met[unit]) for unit in met if before[unit] != met[unit]} == {("challenger", "canary")}
+    assert set(met.values()) == set(shares)
+    wait_until(lambda: len(events(server, "predicted")) == 77)
     for unit in ("user-3", "user-4", "user-5"):
         assert assign(server.url, "iris", unit).startswith(f"arm     {met[unit]},")
     said = assign(server.url, "--replay", str(server.data / "serve.log"))
-    assert said.startswith("50 agree, 0 don't; 2 passed over")
+    assert said.startswith("75 agree, 0 don't; 2 passed over")
+    # A gate that bounds a share closes the way past it: the challenger is asked by nobody who names it.
+    gate = {"needs": {"kind": "approval", "count": 1}, "aliases": [], "share_over_bp": 2_000}
+    client.set_gate("iris", "tried", gate)
+    refused = wait_until(lambda: (one := ask(server.url, X_Titlebout_Arm="challenger")).status_code == 403 and one)
+    assert refused.json()["error_code"] == "PERMISSION_DENIED"
+    assert "before a gate is met" in refused.json()["message"]
+    assert ask(server.url, "iris/versions/2").status_code == 403
+    of_challenger = next(unit for unit, arm in met.items() if arm == "challenger")
+    assert ask(server.url, X_Titlebout_Unit=of_challenger).json() == {"predictions": [1]}

@@ -77,10 +77,12 @@ def test_labels_of_answers_by_two_protocols_count_for_the_arms_that_gave_them_an
     assert labelled(served) == expected
     assert give(served, prediction_id=ids[0], reward=2.5).json()["accepted"] == 1
     assert labelled(served, REWARDS) == {arms[0]: (1, 2)}
+    forged = ids[0][:-1] + ("A" if ids[0][-1] != "A" else "B")
+    assert give(served, prediction_id=forged, label=1).status_code == 400
     # What the other worker counted is up to a second old.
     counted = {
-        f'gateway_feedback_total{{endpoint="iris",outcome="{of}"}} {n}.0'
-        for of, n in [("repeated", 21), ("accepted", 22)]
+        f'gateway_feedback_total{{endpoint="{whose}",outcome="{of}"}} {n}.0'
+        for whose, of, n in [("iris", "repeated", 21), ("iris", "accepted", 22), ("", "forged", 1)]
     }
     wait_until(lambda: counted <= set(httpx.get(f"{served.url}/metrics", timeout=30).text.splitlines()))
 
@@ -97,6 +99,8 @@ def test_a_forced_answer_is_taken_and_compared_with_nothing_and_a_wide_one_is_un
     refused = give(served, prediction_id=wide, label=1)
     assert refused.status_code == 404
     assert "more than one class" in refused.json()["message"]
+    unmatched = 'gateway_feedback_total{endpoint="iris",outcome="unmatched"} 1.0'
+    wait_until(lambda: unmatched in httpx.get(f"{served.url}/metrics", timeout=30).text)
     assert give(served, prediction_id=wide, reward=1).json()["accepted"] == 1
 
 

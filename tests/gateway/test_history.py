@@ -1,7 +1,9 @@
 """The history over HTTP, by the stock client and by `titlebout log`."""
 
 import re
+import sqlite3
 import time
+from contextlib import closing
 
 import httpx
 import pytest
@@ -109,3 +111,15 @@ def test_the_chain_is_followed_and_what_was_noted_is_compared(iris, api_server, 
     assert "Say a MODEL" in titlebout("log", status=2)
     check = httpx.get(f"{api_server}/api/1.0/titlebout/history/check", params={"after_seq": -1}).json()
     assert check["broken_seq"] == -1
+
+
+def test_the_first_entry_that_was_altered_is_named(iris, shared_api, titlebout):
+    for version in (1, 2, 3):
+        iris.set_registered_model_alias("iris", "staging", version)
+    # As somebody does who may do anything with the database, and puts the lock back.
+    with closing(sqlite3.connect(shared_api.data / "titlebout.db")) as connection, connection:
+        [(trigger,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'history_no_update'")
+        connection.execute("DROP TRIGGER history_no_update")
+        connection.execute("UPDATE history SET author = 'eve' WHERE seq >= 2")
+        connection.execute(trigger)
+    assert "Entry 2 " in titlebout("log", "--verify", status=1)

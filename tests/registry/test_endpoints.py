@@ -1,11 +1,15 @@
 """What alias writes and split changes do to routing, to the letter of the route semantics."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from registry import endpoints, epochs, models, serving
 from registry.entities import SlotStatus
 from registry.schema import AliasRow, ModelVersionRow, RegisteredModelRow
-from registry.splits import SharesDoNotAddUp
+from registry.splits import BUCKETS, SharesDoNotAddUp, expand
+from tests.registry.test_splits import ARMS
+from tests.registry.test_splits import shares as shares_of_arms
 from tracking.errors import InvalidParameter
 
 NOW = 1_700_000_000_000
@@ -213,3 +217,66 @@ def test_a_reason_is_bounded_and_storable(session):
     for reason in ("a\0b", "x" * 1_001):
         with pytest.raises(InvalidParameter, match="'reason'"):
             endpoints.change_split(session, "iris", {"champion": 10_000}, author="ann", now_ms=NOW, reason=reason)
+
+
+CALLS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), st.sampled_from(ARMS), st.integers(1, 3)),
+        st.tuples(st.just("delete"), st.sampled_from(ARMS), st.none()),
+        st.tuples(st.just("split"), st.none(), shares_of_arms()),
+        st.tuples(st.just("split"), st.none(), shares_of_arms()),
+    ),
+    min_size=4,
+    max_size=8,
+)
+
+
+def call(session, what, arm, given):
+    match what:
+        case "set":
+            set_alias(session, arm, given)
+        case "delete" if session.get(AliasRow, ("iris", arm)) is not None:
+            delete_alias(session, arm)
+        case "split":
+            there = {arm for arm in ARMS[1:] if session.get(AliasRow, ("iris", arm)) is not None}
+            wanted = {arm: share for arm, share in given.items() if arm in there}
+            wanted["champion"] = BUCKETS - sum(wanted.values())
+            endpoints.change_split(session, "iris", wanted, author="ann", now_ms=NOW)
+            session.flush()
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=CALLS)
+def test_aliases_and_splits_move_the_fewest_buckets_and_only_from_arms_that_shrink_to_arms_that_grow(session, calls):
+    beginning = session.begin_nested()
+    set_alias(session, "champion", 1)
+    endpoint = endpoints.get_endpoint(session, "iris")
+    before = endpoints.get_split(session, endpoint.id)
+    for each in calls:
+        call(session, *each)
+        after = endpoints.get_split(session, endpoint.id)
+        grown = {arm: after.shares_bp.get(arm, 0) - before.shares_bp.get(arm, 0) for arm in ARMS}
+        moved = [
+            (giver, taker)
+            for giver, taker in zip(expand(before.owners), expand(after.owners), strict=True)
+            if giver != taker
+        ]
+        assert len(moved) == sum(max(0, by) for by in grown.values())
+        assert all(grown[giver] < 0 < grown[taker] for giver, taker in moved)
+        before = after
+    # A unit's bucket never changed.
+    assert endpoints.get_endpoint(session, "iris").salt == endpoint.salt
+    beginning.rollback()
+    session.expunge_all()
+
+
+def test_units_are_assigned_anew_on_request_alone_and_the_shares_stay(session):
+    set_alias(session, "champion", 1)
+    set_alias(session, "challenger", 2)
+    before = endpoints.get_endpoint(session, "iris")
+    shares = {"champion": 8_000, "challenger": 2_000}
+    split = endpoints.change_split(session, "iris", shares, author="ann", now_ms=NOW)
+    anew = endpoints.change_split(session, "iris", shares, author="ann", now_ms=NOW, reshuffle=True)
+    after = endpoints.get_endpoint(session, "iris")
+    assert (after.id, after.salt != before.salt) == (before.id, True)
+    assert (anew.owners, anew.period) == (split.owners, split.period + 1)

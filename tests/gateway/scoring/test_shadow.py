@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from gateway.api.scoring.json_answers import row_of
-from gateway.comparison.disagreement import PairSums
+from gateway.comparison.disagreement import PairSums, latency_counts
+from gateway.comparison.latency_counts import quantile_s
 from gateway.observability.metrics import Metrics
 from gateway.pool.messages import HostAddress, ModelDescription
 from gateway.pool.model_host import _Answering
@@ -164,6 +165,23 @@ def test_copies_that_find_no_room_are_dropped_and_those_that_wait_go_together(tm
 
     pair = run(tmp_path, scenario)
     assert (pair.compared, pair.dropped) == (5, 2)
+
+
+def test_how_much_longer_a_shadow_takes_is_told(tmp_path):
+    async def scenario(it):
+        began_s = time.monotonic()
+        await it.answer(WAITS)
+        await asyncio.to_thread(it.model.started.wait, WITHIN_S)
+        answered_s = time.monotonic()
+        # Longer than the answer can have taken, whatever else the machine does.
+        await asyncio.sleep(1.5 * (answered_s - began_s) + 0.05)
+        held_s = time.monotonic() - answered_s
+        it.model.go_on.set()
+        return held_s, await it.counted(1)
+
+    held_s, pair = run(tmp_path, scenario)
+    given_s, shadows_s = (quantile_s(latency_counts(each), 0.99) for each in (pair.given_latency, pair.shadow_latency))
+    assert given_s < held_s <= shadows_s
 
 
 def test_bodies_that_are_too_large_together_find_no_room(tmp_path):
