@@ -61,7 +61,7 @@ from gateway.routing_table import CurrentTable
 from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from gateway.transfers import Transfers
-from gateway.web import account, comparison_page, model_page, oidc, signin
+from gateway.web import account, comparison_page, endpoints_page, model_page, oidc, rollout_page, signin
 from gateway.web.pages import Pages
 from gateway.webhooks.requests import WebhookSender
 from tracking.access.permissions import Permission
@@ -97,7 +97,9 @@ _PROTOCOLS: tuple[Any, ...] = (
     open_inference_models,
     open_inference_repository,
     v1_models,
+    endpoints_page,
     comparison_page,
+    rollout_page,
     model_page,
     signin,
     oidc,

@@ -1,7 +1,7 @@
 """A rollout as a value: what was asked, how far it is, and what it goes back to."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -139,6 +139,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     watch: Watch | None = None
     override: str | None = None
     """Why its author passes by gates that aren't met."""
+    evidence: dict[str, Any] = {}
+    """What was seen last of this step, as the entries of the history have it; empty until it was looked at."""
     actor: str | None = None
     """Which replica acts on it."""
     lease_until_ms: int = 0

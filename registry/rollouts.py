@@ -107,6 +107,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     served_ms: int | None = None
     watch: Watch | None = None
     override: str | None = None
+    evidence: dict[str, Any] = {}
 
 
 # --- questions
@@ -262,6 +263,7 @@ def note(
     served_ms: int | None = None,
     objectives: tuple[Objective, ...] = (),
     samples: tuple[Sample, ...] = (),
+    evidence: Mapping[str, Any] = {},
 ) -> None:
     """Keep what was seen. It changes nothing that is served, so the history isn't told.
 
@@ -275,7 +277,7 @@ def note(
         watch = msgspec.structs.replace(
             watch, objectives=objectives or watch.objectives, samples=samples or watch.samples
         )
-    act = Act(author="", now_ms=now_ms, reason=said)
+    act = Act(author="", now_ms=now_ms, reason=said, evidence=evidence)
     _change(session, row, act, served_ms=now.served_ms if served_ms is None else served_ms, watch=watch)
 
 
@@ -421,6 +423,8 @@ def _advance(session: Session, row: RolloutRow, now: Rollout, act: Act) -> Rollo
         first_period=now.first_period or period,
         step_ms=act.now_ms,
         served_ms=None,
+        # What the act goes by was seen of the step before.
+        evidence={},
     )
 
 
@@ -437,7 +441,7 @@ def _promote(session: Session, row: RolloutRow, now: Rollout, act: Act, override
     """Champion := the version, with all of the traffic: one change, and so one epoch."""
     period = _give_all(session, now, act, override)
     watch = Watch(began_ms=act.now_ms, period=period)
-    changes = {"step": len(now.spec.steps_bp), "period": period, "step_ms": act.now_ms, "watch": watch}
+    changes = {"step": len(now.spec.steps_bp), "period": period, "step_ms": act.now_ms, "watch": watch, "evidence": {}}
     watched = _change(session, row, act, state=RolloutState.WATCHING, **changes)
     if now.spec.watch_s > 0:
         return watched
@@ -580,6 +584,8 @@ def _change(
 ) -> Rollout:
     if state is not None:
         row.state = state
+    if act.evidence:
+        course = {"evidence": dict(act.evidence), **course}
     row.course = _encoded(msgspec.structs.replace(_course(row), reason=act.reason, **course))
     row.revision += 1
     row.updated_ms = act.now_ms

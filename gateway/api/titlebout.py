@@ -141,16 +141,7 @@ class Resolved(msgspec.Struct, kw_only=True):
 @get(f"{_ROOT}/status", sync_to_thread=True, opt=needs(Permission.OBSERVE))
 def get_status(database: NamedDependency[Database]) -> Status:
     with database.reading() as session:
-        now_ms = database.now_ms(session)
-        replicas = serving.list_replicas(session, now_ms=now_ms)
-        table = serving.table_in_force(session, replicas)
-        slots = [slot for replica in replicas if replica.live for slot in replica.slots]
-        return Status(
-            generation=serving.generation(session),
-            epoch=table.epoch,
-            endpoints=_endpoint_statuses(session, table, slots, now_ms=now_ms),
-            replicas=[ReplicaStatus(id=r.id, live=r.live, epoch=r.epoch, slots=list(r.slots)) for r in replicas],
-        )
+        return read_status(session, now_ms=database.now_ms(session))
 
 
 @get(f"{_ROOT}/endpoints/{{name:str}}", sync_to_thread=True, opt=needs(Permission.OBSERVE))
@@ -319,6 +310,19 @@ def resolve_uri(
         source=version.source,
         digest=version.digest,
         aliases=list(version.aliases),
+    )
+
+
+def read_status(session: Session, *, now_ms: int) -> Status:
+    """Of all that the session's caller may see."""
+    replicas = serving.list_replicas(session, now_ms=now_ms)
+    table = serving.table_in_force(session, replicas)
+    slots = [slot for replica in replicas if replica.live for slot in replica.slots]
+    return Status(
+        generation=serving.generation(session),
+        epoch=table.epoch,
+        endpoints=_endpoint_statuses(session, table, slots, now_ms=now_ms),
+        replicas=[ReplicaStatus(id=r.id, live=r.live, epoch=r.epoch, slots=list(r.slots)) for r in replicas],
     )
 
 

@@ -3,12 +3,13 @@
 import click
 
 from gateway.cli.client import Client
+from gateway.cli.numbers import VersionNumber
 from gateway.cli.options import reason_option, server_option
 
 
 @click.command()
 @click.argument("model")
-@click.argument("version", type=int)
+@click.argument("version", type=VersionNumber())
 @click.option("--withdraw", is_flag=True, help="Take your approval back; what it let through stays.")
 @reason_option
 @server_option

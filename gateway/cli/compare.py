@@ -14,6 +14,8 @@ from rich.text import Text
 
 from gateway.cli.client import Client
 from gateway.cli.options import server_option
+from gateway.cli.tables import table, wide_console
+from gateway.comparison.interval_words import spoken
 
 _WATCH_S = 2.0
 _CLASSES_SHOWN = 3
@@ -71,7 +73,7 @@ def command(
     if as_json:
         click.echo(json.dumps(look(), indent=2))
         return
-    console = Console(highlight=False)
+    console = wide_console()
     if watch:
         watch_conclusion(console, look)
     else:
@@ -130,52 +132,43 @@ def shown(found: dict[str, Any]) -> RenderableType:
 
 
 def _metrics(found: dict[str, Any]) -> Table:
-    columns = ("METRIC", "CHAMPION", "CHALLENGER", "DIFFERENCE", "BETWEEN", "AND", "OF", "VERDICT")
-    table = Table(*columns, box=None, pad_edge=False)
+    shown = table("METRIC", "CHAMPION", "CHALLENGER", "DIFFERENCE", "INTERVAL (95%)", "VERDICT")
     for metric in found["metrics"]:
         verdict = "alike" if metric["alike"] else metric["verdict"].replace("_", " ")
-        table.add_row(
+        shown.add_row(
             metric["metric"],
             _number(metric["champion"]),
             _number(metric["challenger"]),
             _signed(metric["difference"]),
-            _signed(metric["lower"]),
-            _signed(metric["upper"]),
-            f"{metric['champion_n'] + metric['challenger_n']:,.0f}",
+            spoken(metric["lower"], metric["upper"], "+.4g") or "-",
             Text(verdict, style=_COLOURS[metric["verdict"]]),
         )
-    return table
+    return shown
 
 
 def _arms(found: dict[str, Any]) -> Table:
-    columns = ("ARM", "VERSION", "SHARE", "REQUESTS", "FAILED", "P50", "P90", "P99", "PREDICTED")
-    table = Table(*columns, box=None, pad_edge=False)
-    for arm in (found["champion"], found["challenger"]):
+    shown = table("ARM", "VERSION", "SHARE", "REQUESTS", "FAILED", "P50 ms", "P90 ms", "P99 ms")
+    for arm in _both(found):
         latency = arm["latency"]
         failed = "" if arm["failure_rate"] is None else f"{arm['failures']:,} ({arm['failure_rate']:.2%})"
-        table.add_row(
+        shown.add_row(
             Text(arm["arm"]),
             str(arm["version"]),
             f"{arm['share_bp'] / 100:g} %",
             f"{arm['requests']:,}",
             failed,
             *(_ms(latency[name]) for name in ("p50_ms", "p90_ms", "p99_ms")),
-            Text(_predicted(arm["predictions"])),
         )
-    return table
+    return shown
 
 
-def _predicted(predictions: dict[str, Any]) -> str:
-    if numbers := predictions["numbers"]:
-        return f"{_number(numbers['p10'])} … {_number(numbers['p50'])} … {_number(numbers['p90'])}"
-    classes = predictions["classes"]
-    total = sum(classes.values()) + predictions["other_classes"]
-    shares = [f"{name} {count / total:.0%}" for name, count in list(classes.items())[:_CLASSES_SHOWN]]
-    return ", ".join([*shares, "…"] if len(classes) > _CLASSES_SHOWN else shares)
+def _both(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return found["champion"], found["challenger"]
 
 
 def _notes(found: dict[str, Any]) -> Iterator[str]:
     yield ""
+    yield from _counted(found)
     telling = next((metric for metric in found["metrics"] if metric["metric"] == found["metric"]), None)
     needed = telling and telling["needed"]
     if needed and needed["more"]:
@@ -184,11 +177,37 @@ def _notes(found: dict[str, Any]) -> Iterator[str]:
     if telling and telling["design_effect"] > 1.5:
         yield f"Callers come back: {telling['design_effect']:.1f} requests say as much as one of a stranger."
     for name, ratio in (("Failures", found["failure_ratio"]), ("p99", found["p99_ratio"])):
-        if ratio["upper"] is not None:
-            yield f"{name}: {ratio['lower']:.2f} to {ratio['upper']:.2f} times the champion's."
-    calibrations = [arm["calibration"] for arm in (found["champion"], found["challenger"])]
+        if known := spoken(ratio["lower"], ratio["upper"], ".2f", floor=0.0):
+            yield f"{name}: {known} times the champion's."
+    calibrations = [arm["calibration"] for arm in _both(found)]
     if all(calibrations):
         yield "Calibration error (ECE): " + " and ".join(f"{each['ece']:.3f}" for each in calibrations) + "."
+    yield from _chosen(found)
+
+
+def _counted(found: dict[str, Any]) -> Iterator[str]:
+    """What the figures rest on, and what was predicted."""
+    numbers = [
+        f"{metric['metric']} {metric['champion_n'] + metric['challenger_n']:,.0f}" for metric in found["metrics"]
+    ]
+    if numbers:
+        yield f"Counted of both arms: {', '.join(numbers)}."
+    for arm in _both(found):
+        if predicted := _predicted(arm["predictions"]):
+            yield f"Predicted by {arm['arm']}: {predicted}."
+
+
+def _predicted(predictions: dict[str, Any]) -> str:
+    if numbers := predictions["numbers"]:
+        return ", ".join(f"{name} {_number(numbers[name])}" for name in ("p10", "p50", "p90"))
+    classes = predictions["classes"]
+    total = sum(classes.values()) + predictions["other_classes"]
+    shares = [f"{name} {count / total:.0%}" for name, count in list(classes.items())[:_CLASSES_SHOWN]]
+    return ", ".join([*shares, "…"] if len(classes) > _CLASSES_SHOWN else shares)
+
+
+def _chosen(found: dict[str, Any]) -> Iterator[str]:
+    """How the traffic was split, and what isn't compared here."""
     split, periods = found["split"], found["periods"]
     if split["observed"] is not None:
         yield f"The split asked for {split['asked']:.2%} and gave {split['observed']:.2%} (p = {split['p_value']:.2g})."
@@ -208,4 +227,5 @@ def _signed(value: float | None) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g} ms"
+    # Three digits say enough, and 1.23e+03 says it badly.
+    return "-" if value is None else f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from gateway.cli.groups import Group
 from gateway.cli.options import store_options
 from gateway.settings import load_settings
 from tracking.database import Database
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """The database's tables: bring them up to date, or say what they are at."""
 

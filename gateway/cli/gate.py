@@ -5,14 +5,16 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.cli.access_tables import show
 from gateway.cli.client import Client
+from gateway.cli.groups import Group
+from gateway.cli.numbers import Percent
 from gateway.cli.options import server_option
+from gateway.cli.tables import show
 from registry import gate_words
 from registry.entities import CHAMPION, Gate, Need
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """What must hold of a version before an alias means it, or it takes more than some share."""
 
@@ -41,7 +43,7 @@ def list_gates(*, model: str, server: str) -> None:
 )
 @click.option(
     "--share-over",
-    type=click.FloatRange(0, 100, max_open=True),
+    type=Percent(0, 99.99),
     metavar="PERCENT",
     help="Before a version has more than this share, is pinned or asked by name; without --alias, before that alone.",
 )

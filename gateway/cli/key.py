@@ -4,12 +4,13 @@ from typing import Any
 
 import click
 
-from gateway.cli.access_tables import day, show
 from gateway.cli.client import Client
+from gateway.cli.groups import Group
 from gateway.cli.options import server_option
+from gateway.cli.tables import day, show
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Keys with which applications ask endpoints, and can do nothing else."""
 

@@ -2,12 +2,13 @@
 
 import click
 
-from gateway.cli.access_tables import day, show
 from gateway.cli.client import Client
+from gateway.cli.groups import Group
 from gateway.cli.options import server_option
+from gateway.cli.tables import day, show
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Keys that the ids of predictions are signed with. Those with which applications ask are `titlebout key`."""
 

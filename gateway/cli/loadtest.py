@@ -10,14 +10,13 @@ from typing import BinaryIO
 import click
 import msgspec
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
-from rich.text import Text
 
 from gateway.cli.client import Client
 from gateway.cli.durations import Duration
 from gateway.cli.load_target import Inputs, find, in_memory, read_inputs
 from gateway.cli.options import server_option
+from gateway.cli.progress import live_line
 from gateway.load_testing.plan import FOR_S_MAX, USERS_MAX, Moment, Plan, Seen
 from gateway.load_testing.report import Asked, Comparison, Machine, Report, lines_of, said_of_comparison
 from gateway.load_testing.running import CannotRun, run
@@ -125,11 +124,11 @@ def _run(console: Console, plan: Plan) -> Seen:
     """Follow the load on a line that changes, on a terminal; elsewhere without one."""
     beside = f", by turns with version {plan.against}" if plan.against is not None else ""
     console.print(f"Version {plan.version} of {plan.endpoint}{beside}: {plan.users} users for {plan.for_s:g} s")
-    with Live(console=console, transient=True, auto_refresh=False) as live:
+    with live_line(console) as show:
         for said in run(plan):
             if isinstance(said, Seen):
                 return said
-            live.update(Text(_line(said)), refresh=True)
+            show(_line(said))
     raise CannotRun("The load ended before it was seen.")
 
 

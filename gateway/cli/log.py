@@ -7,9 +7,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from gateway.cli.access_tables import show
 from gateway.cli.client import Client
 from gateway.cli.options import server_option
+from gateway.cli.tables import show
 from registry.chain import BEGINNING
 from registry.entities import Action
 from tracking.errors import ErrorCode, ServingError

@@ -3,19 +3,20 @@
 import click
 
 from gateway.cli.client import Client
+from gateway.cli.numbers import Part
 from gateway.cli.options import server_option
 
 
 @click.command()
-@click.option("--rate", type=float, required=True, metavar="NUMBER", help="The champion's, 0 to 1.")
-@click.option("--difference", type=float, required=True, metavar="NUMBER", help="What is to be seen, as 0.02.")
-@click.option("--share", type=float, default=0.5, metavar="NUMBER", help="The challenger's, 0 to 1.  [default: 0.5]")
+@click.option("--rate", type=Part(), required=True, metavar="NUMBER", help="The champion's, 0 to 1.")
+@click.option("--difference", type=Part(), required=True, metavar="NUMBER", help="What is to be seen, as 0.02.")
+@click.option("--share", type=Part(), default=0.5, metavar="NUMBER", help="The challenger's, 0 to 1.  [default: 0.5]")
 @click.option(
     "--requests-per-unit", type=float, default=1.0, metavar="NUMBER", help="How often a caller asks.  [default: 1]"
 )
 @click.option(
     "--likeness",
-    type=float,
+    type=Part(),
     default=0.0,
     metavar="NUMBER",
     help="How alike a caller's requests are: 0 like strangers', 1 all the same.  [default: 0]",

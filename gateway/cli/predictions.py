@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 import click
 from rich.console import Console
 
-from gateway.cli.access_tables import show
 from gateway.cli.client import Client
 from gateway.cli.durations import Duration
 from gateway.cli.options import server_option
+from gateway.cli.tables import show
 
 _LONGEST_S = 3_650 * 86_400
 

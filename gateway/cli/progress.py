@@ -1,11 +1,13 @@
-"""Progress bars for operations that take their time."""
+"""How far an operation is that takes its time: bars, or a line of words."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 
 class _Shown:
@@ -32,3 +34,11 @@ def shown_progress(console: Console) -> Iterator[_Shown]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console) as bars:
         yield _Shown(bars)
+
+
+@contextmanager
+def live_line(console: Console) -> Iterator[Callable[[str], None]]:
+    """A line below what is printed, which changes, on a terminal, and is gone at the end; elsewhere nothing."""
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        # Folded by us, whatever the console does: what the terminal folds isn't wiped away whole.
+        yield lambda line: live.update(Text(line, overflow="fold", no_wrap=False), refresh=True)

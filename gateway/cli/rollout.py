@@ -1,6 +1,5 @@
 """`titlebout rollout`."""
 
-import re
 from typing import Any
 
 import click
@@ -9,15 +8,16 @@ from rich.console import Console
 
 from gateway.cli.client import Client
 from gateway.cli.durations import Duration
+from gateway.cli.groups import Group
+from gateway.cli.numbers import Percent, VersionNumber, read_percent
 from gateway.cli.options import override_option, reason_option, server_option
 from gateway.cli.rollout_following import follow, line_of
 from registry.rollout_entities import Rollout, RolloutSpec
 
-_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?")
 _DAYS_30 = 30 * 86_400.0
 
 
-class _Verbs(click.Group):
+class _Verbs(Group):
     """`rollout MODEL VERSION` starts one; a model that is called like a verb is named after `start`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -36,7 +36,7 @@ def command() -> None:
 
 @command.command("start")
 @click.argument("endpoint", metavar="MODEL")
-@click.argument("version", type=int)
+@click.argument("version", type=VersionNumber())
 @click.option("--steps", default="1,5,25,50,100", show_default=True, metavar="PERCENT,...", help="Shares, up to 100.")
 @click.option(
     "--every", type=Duration(1, _DAYS_30), default="10m", show_default=True, help="How long a step is judged."
@@ -65,7 +65,12 @@ def command() -> None:
     "--watch", type=Duration(0, _DAYS_30), default="1h", show_default=True, help="How long the new champion is watched."
 )
 @click.option(
-    "--budget", default="0.1%", show_default=True, metavar="PERCENT", help="Of its requests that may fail then."
+    "--budget",
+    type=Percent(0.01, 50),
+    default="0.1%",
+    show_default=True,
+    metavar="PERCENT",
+    help="Of its requests that may fail then.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done now, and change nothing.")
 @click.option("--detach", is_flag=True, help="Don't follow it.")
@@ -78,7 +83,7 @@ def start(
     version: int,
     steps: str,
     guards: tuple[str, ...],
-    budget: str,
+    budget: float,
     dry_run: bool,
     detach: bool,
     reason: str | None,
@@ -101,7 +106,7 @@ def start(
         requests_min=how["requests_min"],
         patience_s=how["patience"],
         watch_s=how["watch"],
-        budget=_percent(budget, "--budget") / 100,
+        budget=budget / 100,
     )
     client, console = Client(server), _console()
     asked = {"version": version, "spec": msgspec.to_builtins(spec), "override": override}
@@ -175,14 +180,10 @@ def _show_tried(console: Console, tried: dict[str, Any]) -> None:
 
 
 def _steps(steps: str) -> tuple[int, ...]:
-    return tuple(round(_percent(step, "--steps") * 100) for step in steps.split(","))
-
-
-def _percent(text: str, option: str) -> float:
-    number = text.strip().removesuffix("%").strip()
-    if not _PERCENT.fullmatch(number):
-        raise click.BadParameter(f"{text[:50]!r}: expected percentages, such as 5 or 0.25.", param_hint=option)
-    return float(number)
+    shares = [read_percent(step) for step in steps.split(",")]
+    if None in shares:
+        raise click.BadParameter(f"{steps[:50]!r}: expected percents, as in 1,5,25,50,100.", param_hint="--steps")
+    return tuple(round(share * 100) for share in shares if share is not None)
 
 
 def _console() -> Console:

@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gateway.cli.client import Client
+from gateway.cli.numbers import Percent
 from gateway.cli.options import server_option
+from gateway.cli.tables import table, wide_console
 
 
 @click.command()
@@ -16,7 +18,7 @@ from gateway.cli.options import server_option
 @click.argument("arm", required=False)
 @click.option(
     "--share",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=Percent(0.01),
     metavar="PERCENT",
     help="Of what other arms are asked.  [default: 100]",
 )
@@ -85,7 +87,7 @@ def _show(status: dict[str, Any]) -> None:
             f"{status['endpoint']} has no shadow: `titlebout shadow {status['endpoint']} ARM` makes one of an arm."
         )
         return
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(
         f"{shadow['arm']} (version {status['version']}) is asked {shadow['share_bp'] / 100:g} % of what others answer, "
         f"{shadow['keep_inputs'] or 'no'} inputs kept",
@@ -98,6 +100,8 @@ def _show(status: dict[str, Any]) -> None:
         console.print("Nothing has been compared yet.")
         return
     console.print(_pairs(status["beside"]))
+    console.print()
+    console.print(_latencies(status["beside"]))
     for pair in status["beside"]:
         for output in pair["outputs"]:
             if output["numbers"]:
@@ -105,20 +109,31 @@ def _show(status: dict[str, Any]) -> None:
 
 
 def _pairs(pairs: list[dict[str, Any]]) -> Table:
-    columns = ("BESIDE", "COMPARED", "AGREED", "FAILED", "DROPPED", "P50", "ITS P50", "P99", "ITS P99")
-    table = Table(*columns, box=None, pad_edge=False)
+    shown = table("BESIDE", "COMPARED", "AGREED", "FAILED", "DROPPED")
+    for pair in pairs:
+        shown.add_row(
+            Text(_named(pair)),
+            f"{pair['compared']:,}",
+            "-" if pair["agreement"] is None else f"{pair['agreement']:.2%}",
+            f"{pair['failed']:,}",
+            f"{pair['dropped']:,}",
+        )
+    return shown
+
+
+def _latencies(pairs: list[dict[str, Any]]) -> Table:
+    """Of the answers that were given, and of its own."""
+    shown = table("BESIDE", "P50", "ITS P50", "P99", "ITS P99")
     for pair in pairs:
         latency = pair["latency"]
         times = [latency[f"{who}_p{share}_s"] for share in (50, 99) for who in ("given", "shadow")]
-        table.add_row(
-            f"{pair['arm']}, version {pair['version']}",
-            str(pair["compared"]),
-            "-" if pair["agreement"] is None else f"{pair['agreement']:.2%}",
-            str(pair["failed"]),
-            str(pair["dropped"]),
-            *("-" if seconds is None else f"{seconds * 1000:.3g} ms" for seconds in times),
-        )
-    return table
+        said = ("-" if seconds is None else f"{seconds * 1000:.3g} ms" for seconds in times)
+        shown.add_row(Text(_named(pair)), *said)
+    return shown
+
+
+def _named(pair: dict[str, Any]) -> str:
+    return f"{pair['arm']}, version {pair['version']}"
 
 
 def _differences(pair: dict[str, Any], output: dict[str, Any]) -> str:

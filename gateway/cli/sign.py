@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.client import Client
+from gateway.cli.numbers import VersionNumber
 from gateway.cli.options import server_option
 from gateway.cli.signed_files import files_option, manifest_of
 from registry.signing.bundle import write_bundle
@@ -22,7 +23,7 @@ def _make_key(context: click.Context, _parameter: click.Parameter, path: Path | 
 
 @click.command()
 @click.argument("model")
-@click.argument("version", type=int)
+@click.argument("version", type=VersionNumber())
 @click.option(
     "--key",
     "key_file",

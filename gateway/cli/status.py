@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from gateway.cli.client import Client
 from gateway.cli.options import server_option
+from gateway.cli.tables import table, wide_console
 
 
 @click.command()
@@ -22,7 +22,7 @@ def command(*, server: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(status, indent=2))
         return
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(f"Epoch {status['epoch']}, generation {status['generation']}\n")
     if not status["endpoints"]:
         console.print("No endpoint yet: register a model and set its alias `champion`.")
@@ -32,45 +32,51 @@ def command(*, server: str, as_json: bool) -> None:
         for problem in endpoint["problems"]:
             console.print(f"{endpoint['name']}: {problem}", style="red", markup=False, soft_wrap=True)
     for replica in status["replicas"]:
-        console.print(_replica(replica))
-        for line in _held_to(replica["slots"]):
-            console.print(line, style="dim", soft_wrap=True)
+        _show_replica(console, replica)
+
+
+def _show_replica(console: Console, replica: dict[str, Any]) -> None:
+    state = f"epoch {replica['epoch']}" if replica["live"] else "[red]not heard of lately[/]"
+    console.print(f"\nReplica {replica['id']}: {state}", soft_wrap=True)
+    slots = sorted(replica["slots"], key=lambda slot: (slot["model"], slot["version"]))
+    if slots:
+        console.print(_slots(slots))
+    for slot in slots:
+        if why := _why(slot):
+            console.print(f"{slot['model']} {slot['version']}: {why}", markup=False, soft_wrap=True)
+    for line in _held_to(slots):
+        console.print(line, style="dim", soft_wrap=True)
 
 
 def _endpoints(endpoints: list[dict[str, Any]]) -> Table:
-    table = Table("ENDPOINT", "ARM", "SHARE", "DESIRED", "SERVING", box=None, pad_edge=False)
+    shown = table("ENDPOINT", "ARM", "SHARE", "DESIRED", "SERVING")
     for endpoint in endpoints:
         states = [word for word in ("stopped", "fallback") if endpoint.get(word)]
         name = endpoint["name"] + (f" ({', '.join(states)})" if states else "")
         for arm, share in sorted(endpoint["shares_bp"].items(), key=lambda item: (item[0] != "champion", item[0])):
             desired, serving = endpoint["desired"].get(arm), endpoint["serving"].get(arm)
             said = _version(serving) if desired == serving else f"[yellow]{_version(serving)}[/]"
-            table.add_row(name, _arm(arm, endpoint.get("shadow")), f"{share / 100:g} %", _version(desired), said)
+            shown.add_row(name, _arm(arm, endpoint.get("shadow")), f"{share / 100:g} %", _version(desired), said)
             name = ""
-    return table
+    return shown
 
 
 def _arm(arm: str, shadow: dict[str, Any] | None) -> str:
     return f"{arm} (shadow)" if shadow is not None and shadow["arm"] == arm else arm
 
 
-def _replica(replica: dict[str, Any]) -> Table:
-    state = f"epoch {replica['epoch']}" if replica["live"] else "[red]not heard of lately[/]"
-    table = Table(
-        "MODEL", "VERSION", "STATE", "MEMORY", "PREDICTOR", "WHY", title=f"\nReplica {replica['id']}: {state}", box=None
-    )
-    table.title_justify = "left"
-    for slot in sorted(replica["slots"], key=lambda slot: (slot["model"], slot["version"])):
+def _slots(slots: list[dict[str, Any]]) -> Table:
+    shown = table("MODEL", "VERSION", "STATE", "MEMORY", "PREDICTOR")
+    for slot in slots:
         colour = {"READY": "green", "FAILED": "red"}.get(slot["state"], "yellow")
-        table.add_row(
+        shown.add_row(
             slot["model"],
             str(slot["version"]),
             f"[{colour}]{slot['state']}[/]",
             _mebibytes(slot.get("memory_bytes")),
             slot["predictor"] or "",
-            escape(_why(slot)),
         )
-    return table
+    return shown
 
 
 def _held_to(slots: list[dict[str, Any]]) -> list[str]:
@@ -81,8 +87,8 @@ def _held_to(slots: list[dict[str, Any]]) -> list[str]:
             text = ", ".join(f"{what}: {how}" for what, how in confinement.items())
             alike.setdefault(text, []).append(f"{slot['model']} {slot['version']}")
     if len(alike) == 1:
-        return [f" Held to {text}" for text in alike]
-    return [f" {', '.join(sorted(versions))} held to {text}" for text, versions in alike.items()]
+        return [f"Held to {text}" for text in alike]
+    return [f"{', '.join(sorted(versions))} held to {text}" for text, versions in alike.items()]
 
 
 def _why(slot: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 import click
 
-from gateway.cli.access_tables import day, show
 from gateway.cli.client import Client
+from gateway.cli.groups import Group
 from gateway.cli.options import server_option
+from gateway.cli.tables import day, show
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Tokens: what MLflow's client takes as MLFLOW_TRACKING_TOKEN, and these verbs with it."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.client import Client
+from gateway.cli.numbers import VersionNumber
 from gateway.cli.options import server_option
 from gateway.cli.signed_files import files_option, manifest_of
 from registry.signing.keys import trusted_keys
@@ -14,7 +15,7 @@ from registry.signing.verification import signer_of
 
 @click.command()
 @click.argument("model")
-@click.argument("version", type=int)
+@click.argument("version", type=VersionNumber())
 @click.option(
     "--keys",
     required=True,

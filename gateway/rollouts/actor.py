@@ -136,6 +136,7 @@ class RolloutActor:
                     served_ms=decision.served_ms,
                     objectives=decision.objectives,
                     samples=decision.samples,
+                    evidence=decision.evidence,
                 )
             case Move.NOTHING:
                 pass

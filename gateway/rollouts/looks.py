@@ -153,7 +153,7 @@ def _decide_watch(
     said = f"champion for {(now_ms - watch.began_ms) / 1000:.0f} s, {newest.requests:.0f} requests"
     if is_over:
         return Decision(move=Move.FINISH, reason=f"{said}: no budget was burnt too fast", evidence=evidence)
-    return Decision(move=Move.NOTE, reason=said, samples=samples)
+    return Decision(move=Move.NOTE, reason=said, samples=samples, evidence=evidence)
 
 
 def _decide_objectives(session: Session, endpoint: Endpoint, rollout: Rollout, watch: Watch) -> Decision:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 import msgspec
 from litestar import MediaType, Response, get, post
@@ -17,6 +16,7 @@ from gateway.auth import needs
 from gateway.web.errors import PAGE_ERRORS
 from gateway.web.forms import BODY_BYTES_MAX, Form, proof_for, read_form
 from gateway.web.grant_words import choices_within, in_words
+from gateway.web.instants import minute_of
 from gateway.web.pages import AnyRequest, Pages, keeps_cookies, lead_to, page
 from gateway.web.token_form import EMPTY, FieldWrong, TokenWish, read_wish
 from tracking.access import tokens, users
@@ -195,13 +195,9 @@ def _row(token: Token) -> Row:
         name=token.name,
         beginning=token.beginning,
         may=[] if token.scope is None else sorted(map(str, token.scope)),
-        last_used="never" if token.last_used_ms is None else _instant(token.last_used_ms),
-        expires=_instant(token.expires_ms),
+        last_used="never" if token.last_used_ms is None else minute_of(token.last_used_ms),
+        expires=minute_of(token.expires_ms),
     )
-
-
-def _instant(epoch_ms: int) -> str:
-    return f"{datetime.fromtimestamp(epoch_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 handlers = [show_account, make_token, revoke_token]

@@ -9,6 +9,7 @@ from litestar.params import FromPath, FromQuery
 from gateway.api.comparison import compare_endpoint
 from gateway.api.comparison_wire import ComparisonAnswer
 from gateway.auth import needs
+from gateway.comparison.interval_words import spoken
 from gateway.web.comparison_charts import bar_of, curve_of, histograms_of, shares_of
 from gateway.web.errors import PAGE_ERRORS
 from gateway.web.pages import Pages, page
@@ -23,7 +24,15 @@ def render_comparison(pages: Pages, found: ComparisonAnswer) -> str:
         "comparison.html",
         found=found,
         mood="locked" if found.split.locked else found.verdict,
-        bars=[(metric, bar_of(metric, found.minimal_effect)) for metric in found.metrics],
+        bars=[
+            (metric, bar_of(metric, found.minimal_effect), spoken(metric.lower, metric.upper, "+.4g"))
+            for metric in found.metrics
+        ],
+        ratios=[
+            (name, known)
+            for name, ratio in (("Failures", found.failure_ratio), ("p99", found.p99_ratio))
+            if (known := spoken(ratio.lower, ratio.upper, ".2f", floor=0.0))
+        ],
         histograms=histograms_of(champion, challenger),
         curves=curves if any(curves) else None,
         shares=shares_of(champion, challenger),

@@ -1,13 +1,13 @@
 """The newest load test of a version, as a model's page shows it."""
 
 import logging
-from datetime import UTC, datetime
 
 import msgspec
 
 from gateway.api.load_tests import read_report
 from gateway.load_testing.picture import draw
 from gateway.load_testing.report import Report, said_of_comparison
+from gateway.web.instants import minute_of
 from registry import load_tests
 from tracking.database import Database
 from tracking.errors import ServingError
@@ -38,7 +38,7 @@ def find_load_test(database: Database, model: str, version: int) -> LoadTestShow
     except (ServingError, msgspec.MsgspecError) as error:
         _log.warning("load_test_not_shown", extra={"model": model, "version": version, "reason": str(error)})
         return None
-    when = datetime.fromtimestamp(found.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    when = f"{minute_of(found.at_ms)} UTC"
     return LoadTestShown(found.number, found.passed, when, found.author, found.digest, _said(report), draw(report))
 
 

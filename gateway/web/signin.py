@@ -6,7 +6,6 @@ An identity provider's way ends in the same: `sessions.begin_session`, then `Pag
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from urllib.parse import quote
 
 import msgspec
 from litestar import MediaType, Response, get, post
@@ -21,7 +20,6 @@ from gateway.access.identity import IDENTITY, Identity, current_identity
 from gateway.api.own_pages import CsrfTokenWrong
 from gateway.auth import needs
 from gateway.errors import headers_of, status_of
-from gateway.scoring.served_models import ServedModels
 from gateway.settings import Settings
 from gateway.web.errors import PAGE_ERRORS
 from gateway.web.forms import BODY_BYTES_MAX, Form, proof_for, read_form
@@ -38,6 +36,7 @@ from tracking.errors import Exhausted
 _log = logging.getLogger(__name__)
 
 HOME = "/account"
+_ENDPOINTS = "/endpoints"
 _SIGNIN = "/signin"
 _HOUR_S = 3_600
 _TOO_OLD = "This page had been open for too long, or in too many windows. Please sign in again."
@@ -57,16 +56,10 @@ SignInLinks = Sequence[SignInLink]
 
 
 @get("/", opt=needs(Permission.PUBLIC), media_type=MediaType.HTML, sync_to_thread=False, include_in_schema=False)
-def lead_in(
-    request: AnyRequest, gate: NamedDependency[Gatekeeper], served_models: NamedDependency[ServedModels]
-) -> Response[str]:
+def lead_in(request: AnyRequest, gate: NamedDependency[Gatekeeper]) -> Response[str]:
     """Show a browser where to begin; there is nothing here for programs."""
     if wants_page(request):
-        if not gate.is_open:
-            return lead_to(HOME)
-        names = served_models.names()
-        if len(names) == 1:
-            return lead_to(f"/endpoints/{quote(names[0], safe='')}/docs")
+        return lead_to(_ENDPOINTS if gate.is_open else HOME)
     raise NotFoundException
 
 

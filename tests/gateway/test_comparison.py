@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from gateway.cli import cli
-from gateway.cli.compare import watch_conclusion
+from gateway.cli.compare import shown, watch_conclusion
 from gateway.comparison import kept_sums
 from gateway.settings import Settings
 from registry import endpoints
@@ -186,7 +186,8 @@ def test_the_command_line_says_the_conclusion_first(challenged, titlebout):
     assert lines[1].startswith("The difference is between +0.")
     said = "\n".join(lines)
     assert "challenger  2        50 %   3,000" in said
-    assert "cat 50%, dog 50%" in said
+    assert "Counted of both arms: failure_rate 6,000, accuracy 2,000." in said
+    assert "Predicted by challenger: cat 50%, dog 50%." in said
     assert "Calibration error" in said
     beside = titlebout("compare", "iris", "challenger", "--metric", "failure_rate", "--minimal-effect", "0.001")
     assert beside.startswith("Not yet: failure_rate doesn't tell")
@@ -195,6 +196,19 @@ def test_the_command_line_says_the_conclusion_first(challenged, titlebout):
     assert titlebout("compare", "iris", "--versions", "3:2").startswith("Not yet: nothing was counted of both")
     assert "has one arm" not in titlebout("compare", "iris", "nobody", status=1)
     assert "expected two versions" in titlebout("compare", "iris", "--versions", "3", status=2)
+
+
+def test_eighty_columns_take_all_of_it(challenged, compare):
+    narrow, endless = (Console(file=io.StringIO(), width=width) for width in (80, 10_000))
+    for console in (narrow, endless):
+        console.print(shown(compare()))
+    lines = narrow.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    # Sentences are folded between words; the rows of tables are what they are without an end.
+    assert narrow.file.getvalue().split() == endless.file.getvalue().split()
+    rows = {line.rstrip() for line in endless.file.getvalue().splitlines() if "  " in line.strip()}
+    assert len(rows) == 6
+    assert rows <= {line.rstrip() for line in lines}
 
 
 def test_the_command_line_plans(titlebout):

@@ -1,11 +1,11 @@
-"""The bars of imports, backups and garbage collection, as a terminal gets them."""
+"""Bars of imports, backups and garbage collection, and the line of what is followed, as a terminal gets them."""
 
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from gateway.cli.progress import shown_progress
+from gateway.cli.progress import live_line, shown_progress
 
 
 @pytest.fixture
@@ -37,3 +37,22 @@ def test_what_is_not_a_terminal_gets_no_control_characters():
         progress.advance(2)
     assert "2/2" in written.getvalue()
     assert "\x1b" not in written.getvalue()
+
+
+def test_a_line_changes_below_what_is_printed_and_is_gone_at_the_end(terminal):
+    with live_line(terminal) as show:
+        show("step 1 of 2")
+        terminal.print("10:02  step 2")
+        show("[step] 2 of 2 " + "x" * 100)
+    written = terminal.file.getvalue()
+    assert written.index("step 1 of 2") < written.index("10:02  step 2") < written.index("[step] 2 of 2")
+    # Two lines of a hundred columns, each wiped away.
+    assert written.rpartition("x")[2].count("\x1b[2K") >= 2
+
+
+def test_what_is_not_a_terminal_gets_no_line_that_changes():
+    console = Console(file=(written := StringIO()), width=100)
+    with live_line(console) as show:
+        show("step 1 of 2")
+        console.print("10:02  step 2")
+    assert written.getvalue() == "10:02  step 2\n"

@@ -137,6 +137,25 @@ def test_what_is_mistyped_is_named_before_anything_is_asked(titlebout, arguments
     assert "Invalid value" in titlebout("rollout", *arguments, status=2)
 
 
+def test_a_browser_finds_the_rollout_from_the_first_page_on(api, titlebout):
+    as_browser = {"headers": {"Accept": "text/html"}, "follow_redirects": True}
+    titlebout("rollout", "iris", "2", "--steps", "1,5.5,100", "--detach", "--reason", "<b>")
+    start = api.get("/", **as_browser)
+    assert (start.status_code, start.url.path) == (200, "/endpoints")
+    assert '<a href="/endpoints/iris/rollout">rollout of version 2</a>' in start.text
+    running = api.get("/endpoints/iris/rollout", **as_browser).text
+    assert "Version 2: under way" in running
+    assert "5.5 %" in running
+    assert '<meta http-equiv="refresh"' in running
+    titlebout("rollout", "abort", "iris", "--reason", "<b>")
+    ended = api.get("/endpoints/iris/rollout", **as_browser).text
+    assert "Version 2: aborted and put back" in ended
+    assert "&lt;b&gt;" in ended
+    assert '<meta http-equiv="refresh"' not in ended
+    nobody = api.get("/endpoints/nobody/rollout", **as_browser)
+    assert (nobody.status_code, "There is no endpoint" in nobody.text) == (404, True)
+
+
 def test_a_promotion_by_hand_is_watched_until_somebody_ends_that(api, titlebout):
     titlebout("rollout", "iris", "2", "--detach")
     assert "watching" in titlebout("rollout", "promote", "iris")

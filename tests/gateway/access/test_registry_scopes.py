@@ -165,7 +165,9 @@ READING: dict[str, Reading] = {
     # Here no version is in any memory; `test_registry_scopes_served` asks where they are.
     "/endpoints/{name:str}/openapi.json": by_path("/endpoints/{endpoint}/openapi.json", status=LOADING),
     "/endpoints/{name:str}/docs": by_path("/endpoints/{endpoint}/docs", status=LOADING),
+    "/endpoints": _all("/endpoints"),
     "/endpoints/{name:str}/comparison": by_path("/endpoints/{endpoint}/comparison"),
+    "/endpoints/{name:str}/rollout": by_path("/endpoints/{endpoint}/rollout"),
     "/v1/models": _all("/v1/models", listed="models"),
     "/v1/models/{path:path}": by_path(
         *(f"/v1/models/{{endpoint}}{what}" for what in ("", "/metadata", "/versions/1", "/labels/champion")),

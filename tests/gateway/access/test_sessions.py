@@ -576,4 +576,4 @@ def test_where_nobody_signs_in_the_pages_say_so(api_server):
     account = httpx.get(f"{api_server}/account", headers=PAGE)
     assert "may do everything" in account.text
     assert f"export MLFLOW_TRACKING_URI={api_server}" in account.text
-    assert httpx.get(f"{api_server}/", headers=PAGE).status_code == 404
+    assert httpx.get(f"{api_server}/", headers=PAGE).headers["Location"] == "/endpoints"
