@@ -24,6 +24,7 @@ from gateway.comparison.judge import Judge
 from gateway.feedback.signing import SigningFollower
 from gateway.kept_predictions.joining import LabelJoiner
 from gateway.kept_predictions.shipping import ensure_can_write, shipping
+from gateway.observability.change_metrics import ChangesFollower
 from gateway.observability.metrics import MetricsFolder
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.confinement.restraints import restraints_of
@@ -200,6 +201,7 @@ async def serve(
             MetricsFolder(run_dir / "metrics"),
             statuses=slots.statuses,
             host_pids=slots.host_pids,
+            table=lambda: workers.table,
             epoch=lambda: workers.epoch,
             clock=time.time,
         )
@@ -242,6 +244,7 @@ async def serve(
         await life.enter_async_context(_running(metrics.run()))
         judge = Judge(database, interval_s=settings.comparison_interval_s, judged=metrics.judged)
         await life.enter_async_context(_running(judge.run()))
+        await life.enter_async_context(_running(ChangesFollower(database, counted=metrics.changed).run()))
         await life.enter_async_context(_running(_joiner(settings, database, store, run_dir).run()))
         rollouts = RolloutActor(
             database,

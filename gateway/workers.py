@@ -148,6 +148,13 @@ class WorkerGroup:
         self._tell_all(self._signing)
 
     @property
+    def table(self) -> RoutingTable:
+        """The one in force; an empty one before there is any."""
+        now_s = self._clock()
+        in_force = [switch.table for switch in self._switches if switch.at_s <= now_s]
+        return in_force[-1] if in_force else RoutingTable()
+
+    @property
     def epoch(self) -> int:
         return max(0, min((worker.epoch for worker in self._workers if worker.serving), default=0))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Table, and_, insert, or_, select
+from sqlalchemy import ColumnElement, Row, Table, and_, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from registry import serving
@@ -130,6 +130,13 @@ def list_history(
     if not page.items and page_token is None:
         get_model_row(session, model)
     return Page([_entry(each) for each in page.items], page.next_page_token)
+
+
+def count_actions(session: Session, *, after: int, to: int) -> dict[str, int]:
+    """How often each thing was done between the entries *after*, which isn't counted, and *to*, which is."""
+    row = HistoryRow
+    counted = select(row.action, func.count()).where(row.seq > after, row.seq <= to).group_by(row.action)
+    return dict(iter(session.connection().execute(counted)))
 
 
 def version_at(session: Session, model: str, alias: str, at_ms: int) -> int:

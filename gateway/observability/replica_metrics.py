@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.comparison.judge import Standing
-from gateway.observability import comparison_metrics, rollout_metrics
+from gateway.observability import change_metrics, comparison_metrics, rollout_metrics, split_metrics
 from gateway.observability.metrics import SUPERVISOR, Family, Key, Kind, Labels, Metrics, MetricsFolder, worker_name
 from gateway.pool.processor_time import processor_s
 from gateway.pool.version_policy import SlotState
-from registry.entities import SlotStatus, VersionKey
+from registry.entities import RoutingTable, SlotStatus, VersionKey
 from registry.rollout_entities import Rollout
 
 _INTERVAL_S = 1.0
@@ -46,12 +46,14 @@ class ReplicaMetrics:
         *,
         statuses: Callable[[], Iterable[SlotStatus]],
         host_pids: Callable[[], Mapping[VersionKey, int]],
+        table: Callable[[], RoutingTable],
         epoch: Callable[[], int],
         clock: Callable[[], float],
     ) -> None:
         self._folder = folder
         self._statuses = statuses
         self._host_pids = host_pids
+        self._table = table
         self._epoch = epoch
         self._clock = clock
         self._metrics = Metrics()
@@ -84,6 +86,10 @@ class ReplicaMetrics:
         """Tell how far rollouts are."""
         rollout_metrics.show(self._metrics, rollouts)
 
+    def changed(self, counts: Mapping[str, int]) -> None:
+        """Count what was done to what is served."""
+        change_metrics.add(self._metrics, counts)
+
     async def run(self) -> None:
         """Write what there is to tell, until cancelled."""
         while True:
@@ -100,6 +106,7 @@ class ReplicaMetrics:
             HOST_MEMORY,
             {_labels((one.model, one.version)): float(one.memory_bytes) for one in statuses if one.memory_bytes},
         )
+        split_metrics.show(self._metrics, self._table().routes)
         self._metrics.set_gauges(HOST_CPU, {_labels(key): processor_s(pid) for key, pid in self._host_pids().items()})
         self._metrics.set_gauges(PREDICTOR, {_predictor(one): 1.0 for one in statuses if one.predictor})
         self._metrics.forget_gone((_labels((one.model, one.version)) for one in statuses), self._clock())

@@ -3,13 +3,17 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.observability import change_metrics
+from gateway.observability.change_metrics import ChangesFollower
 from gateway.observability.exposition import AllMetrics
 from gateway.observability.metrics import Family, Kind, Metrics, MetricsFolder, worker_name
 from gateway.observability.prediction_metrics import ArmMetrics, BatchMetrics
 from gateway.observability.replica_metrics import ReplicaMetrics
 from gateway.pool.version_policy import SlotState
 from gateway.routing_table import Choice
-from registry.entities import SlotStatus
+from registry import aliases, approvals, models, versions
+from registry.entities import Route, RoutingTable, SlotStatus
+from registry.sources import Claim, SourcePolicy
 
 REQUESTS = Family("asked", "Requests.", Kind.COUNTER, ("model", "version"))
 SECONDS = Family("seconds", "Times.", Kind.HISTOGRAM, ("model", "version"), (0.1, 1.0))
@@ -22,7 +26,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def replica(folder):
-    return ReplicaMetrics(folder, statuses=list, host_pids=dict, epoch=lambda: 7, clock=lambda: 0.0)
+    return ReplicaMetrics(folder, statuses=list, host_pids=dict, table=RoutingTable, epoch=lambda: 7, clock=lambda: 0.0)
 
 
 def read(folder, name, by="le"):
@@ -85,7 +89,9 @@ def test_a_replica_says_which_versions_it_has_and_what_answers(folder):
         ),
         SlotStatus(model="iris", version=2, state="FAILED"),
     ]
-    replica = ReplicaMetrics(folder, statuses=lambda: statuses, host_pids=dict, epoch=lambda: 7, clock=lambda: 0.0)
+    replica = ReplicaMetrics(
+        folder, statuses=lambda: statuses, host_pids=dict, table=RoutingTable, epoch=lambda: 7, clock=lambda: 0.0
+    )
     for state, now_s in ((SlotState.FETCHING, 10.0), (SlotState.LOADING, 11.0), (SlotState.READY, 10.2)):
         replica.slot_changed(("iris", 1), state, now_s)
     replica._look()
@@ -117,3 +123,51 @@ def test_requests_are_counted_by_who_answered(folder):
     assert read(folder, "gateway_batch_rows_sum", "version") == {"3": 64}
     assert read(folder, "gateway_batch_requests_bucket")["1.0"] == 0
     assert read(folder, "gateway_batch_requests_bucket")["2.0"] == 1
+
+
+def test_the_split_in_force_is_told_with_arms_in_the_dark(folder):
+    route = Route(
+        id="e",
+        name="flowers",
+        model="iris",
+        salt="s",
+        fallback=False,
+        period=1,
+        arms={"champion": 1, "challenger": 2, "canary": 3},
+        owners=(("challenger", 1_500), ("champion", 8_000), ("challenger", 500)),
+    )
+    table = RoutingTable(epoch=7, routes=(route,))
+    replica = ReplicaMetrics(
+        folder, statuses=list, host_pids=dict, table=lambda: table, epoch=lambda: 7, clock=lambda: 0.0
+    )
+    replica._look()
+    replica._write()
+    assert read(folder, "gateway_split_share", "arm") == {"champion": 0.8, "challenger": 0.2, "canary": 0.0}
+    assert set(read(folder, "gateway_split_share", "version")) == {"1", "2", "3"}
+    table = RoutingTable(epoch=8)
+    replica._look()
+    replica._write()
+    assert read(folder, "gateway_split_share", "arm") == {}
+
+
+def test_what_is_done_is_counted_from_the_start_on(folder, database):
+    def set_alias(version):
+        with database.writing() as session:
+            aliases.set_alias(session, "iris", "champion", version, author="ann", now_ms=1)
+
+    policy = SourcePolicy(locate=lambda _: None, prefixes=("s3://models",))
+    with database.writing() as session:
+        models.create_model(session, "iris", now_ms=1)
+        for _ in range(2):
+            versions.create_version(session, "iris", Claim(source="s3://models/iris"), policy=policy, now_ms=1)
+    metrics, follower = Metrics(), ChangesFollower(database, counted=lambda _: None)
+    set_alias(1)
+    assert follower.look() == {}
+    for version in (2, 1):
+        set_alias(version)
+    with database.writing() as session:
+        approvals.approve(session, "iris", 2, author="bob", now_ms=1)
+    change_metrics.add(metrics, follower.look())
+    change_metrics.add(metrics, follower.look())
+    folder.write("supervisor", metrics.snapshot())
+    assert read(folder, "gateway_changes_total", "action") == {"alias_set": 2, "approved": 1}
