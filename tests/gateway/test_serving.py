@@ -150,7 +150,12 @@ def test_a_split_is_observed_and_units_stick_to_their_arm(iris):
     assert found["challenger"]["requests"] == Counter([*arms.values(), *again.values()])["challenger"]
     assert (found["split"]["asked"], found["split"]["locked"]) == (pytest.approx(0.2), False)
     assert found["challenger"]["predictions"]["classes"] == {"1": found["challenger"]["requests"]}
-    wait_until(lambda: "gateway_comparison_verdict{" in httpx.get(f"{iris.url}/metrics").text)
+    told = {
+        "gateway_comparison_verdict{",
+        'gateway_split_share{arm="challenger",endpoint="iris",model="iris",version="2"} 0.2',
+        'gateway_changes_total{action="split_changed"}',
+    }
+    wait_until(lambda: all(each in httpx.get(f"{iris.url}/metrics").text for each in told))
 
 
 def test_flips_under_load_lose_no_request_and_no_connection_sees_an_older_table_again(iris):
