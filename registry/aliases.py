@@ -7,7 +7,7 @@ of them meets an error.
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from registry import endpoints, gates, history, models, shadows, verdicts
+from registry import endpoints, gates, history, models, serving, shadows, verdicts
 from registry.entities import Action, Meaning, ModelVersion
 from registry.errors import AliasMoved, AliasNotFound, ModelVersionNotFound
 from registry.gates import Override
@@ -51,6 +51,8 @@ def set_alias(
     before = session.connection().execute(_POINTED_AT, {"name": name, "alias": alias}).scalar()
     _ensure_means(session, name, alias, before, expected)
     if before != version and is_gated:
+        # First, or what the gates are asked of may change before this is written: a split takes no model's lock.
+        serving.lock_generation(session)
         gates.ensure_alias_may_mean(session, name, alias, version, now_ms=now_ms, override=override)
     upsert(session, AliasRow, [{"name": name, "alias": alias, "version": version}])
     if before != version:

@@ -1,11 +1,12 @@
 """Gates: what they keep out, for whom they open, and that none of the ways that lead round is one."""
 
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from registry import (
     aliases,
@@ -95,6 +96,7 @@ def split(session, **shares):
         (0.95, None),
         (0.9, None),
         (0.87, "needs accuracy >= 0.9, and its run has 0.87"),
+        (0.89999999, "needs accuracy >= 0.9, and its run has 0.89999999"),
         (math.nan, "needs accuracy >= 0.9, and its run has nan"),
         (None, "needs accuracy >= 0.9, and version 1 is of no run"),
     ],
@@ -189,6 +191,7 @@ def test_going_back_to_what_was_served_is_not_gated(database, iris, add_version)
         Gate(name="g", needs=ApprovalNeeded(), share_over_bp=10_000),
         Gate(name="g", needs=MetricNeeded("", ">", 1)),
         Gate(name="g", needs=MetricNeeded("m", ">", math.nan)),
+        Gate(name="g", needs=MetricNeeded("m", "<", math.inf)),
         Gate(name="g", needs=LoadTestNeeded(0)),
         Gate(name="g", needs=VerdictNeeded(" ")),
         Gate(name="g", needs=VerdictNeeded("accuracy", within_hours=0)),
@@ -407,6 +410,38 @@ def test_no_way_back_leads_behind_gates_that_came_with_a_name(session, add_champ
     models.rename_model(session, "iris", "best", author="bob", now_ms=NOW)
     with pytest.raises(NothingToGoBackTo):
         rollbacks.roll_back(session, "iris", author="bob", now_ms=NOW, lead_ms=200)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_an_alias_that_moves_while_the_split_is_changed_is_asked_about_the_new_share(database, iris, add_version):
+    first, second, bad = add_version(accuracy=0.95), add_version(accuracy=0.95), add_version(accuracy=0.5)
+    with database.writing() as session:
+        set_gate(session, Gate(name="tried", needs=ACCURATE.needs, aliases=(), share_over_bp=1_000))
+        set_alias(session, "champion", first)
+        set_alias(session, "challenger", second)
+
+    def point():
+        with database.writing() as session:
+            set_alias(session, "challenger", bad)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as session:
+            split(session, champion=5_000, challenger=5_000)
+            pointing = pool.submit(point)
+            wait_until_somebody_waits(database)
+        with pytest.raises(GatesNotMet, match="tried"):
+            pointing.result(60)
+
+
+def wait_until_somebody_waits(database):
+    """For a lock that another transaction holds."""
+    until_s = time.monotonic() + 60
+    while time.monotonic() < until_s:
+        with database.reading() as session:
+            if session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                return
+        time.sleep(0.01)
+    raise AssertionError("Nobody waits.")
 
 
 def test_of_two_promoters_at_once_one_wins_and_the_other_is_told_who(database, iris, add_version):
