@@ -20,6 +20,7 @@ from registry.entities import (
     SignatureNeeded,
     VerdictNeeded,
 )
+from registry.gate_words import number
 from registry.reach import Reach
 from tracking.metrics import latest_metrics
 
@@ -55,7 +56,7 @@ def why_unmet(session: Session, needs: Need, candidate: Candidate) -> str | None
 
 
 def _why_metric_unmet(session: Session, needed: MetricNeeded, version: ModelVersion) -> str | None:
-    asked = f"needs {needed.metric} {needed.comparator} {needed.value:g}"
+    asked = f"needs {needed.metric} {needed.comparator} {number(needed.value)}"
     if version.run_id is None:
         return f"{asked}, and version {version.version} is of no run"
     latest = {metric.key: metric.value for metric in latest_metrics(session, [version.run_id])[version.run_id]}
@@ -63,7 +64,7 @@ def _why_metric_unmet(session: Session, needed: MetricNeeded, version: ModelVers
         return f"{asked}, and its run {version.run_id} has no such metric"
     value = latest[needed.metric]
     # NaN compares to nothing, and so meets nothing.
-    return None if _HOLDS[needed.comparator](value, needed.value) else f"{asked}, and its run has {value:g}"
+    return None if _HOLDS[needed.comparator](value, needed.value) else f"{asked}, and its run has {number(value)}"
 
 
 def _why_approval_unmet(session: Session, needed: ApprovalNeeded, version: ModelVersion) -> str | None:

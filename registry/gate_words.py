@@ -1,5 +1,6 @@
 """What a gate needs, as people write and read it: `accuracy >= 0.9`, `2 approvals`, `load test within 14d`."""
 
+import math
 import re
 from typing import cast
 
@@ -38,9 +39,11 @@ def read(text: str) -> Need | None:
         return VerdictNeeded(found["metric"], verdict, None if found["hours"] is None else int(found["hours"]))
     if found := _METRIC.fullmatch(text):
         try:
-            return MetricNeeded(found["metric"], cast("Comparator", found["comparator"]), float(found["value"]))
+            value = float(found["value"])
         except ValueError:
             return None
+        if math.isfinite(value):
+            return MetricNeeded(found["metric"], cast("Comparator", found["comparator"]), value)
     return None
 
 
@@ -48,7 +51,7 @@ def words(needs: Need) -> str:
     """*needs* as `read` reads it."""
     match needs:
         case MetricNeeded():
-            return f"{needs.metric} {needs.comparator} {needs.value:g}"
+            return f"{needs.metric} {needs.comparator} {number(needs.value)}"
         case ApprovalNeeded():
             return "1 approval" if needs.count == 1 else f"{needs.count} approvals"
         case SignatureNeeded():
@@ -58,6 +61,11 @@ def words(needs: Need) -> str:
         case VerdictNeeded():
             within = "" if needs.within_hours is None else f" within {needs.within_hours}h"
             return f"{needs.metric} {needs.verdict.replace('_', ' ')}{within}"
+
+
+def number(value: float) -> str:
+    """*value* with all of its digits: one that just isn't enough mustn't read as if it were."""
+    return repr(value).removesuffix(".0")
 
 
 def before(gate: Gate) -> str:

@@ -18,6 +18,8 @@ from registry.entities import (
     [
         ("accuracy >= 0.9", MetricNeeded("accuracy", ">=", 0.9)),
         ("val loss < 1e-05", MetricNeeded("val loss", "<", 1e-5)),
+        ("accuracy >= 0.9123456789", MetricNeeded("accuracy", ">=", 0.9123456789)),
+        ("loss < 1", MetricNeeded("loss", "<", 1)),
         ("1 approval", ApprovalNeeded()),
         ("3 approvals", ApprovalNeeded(3)),
         ("signature", SignatureNeeded()),
@@ -39,7 +41,7 @@ def test_what_is_left_out_has_a_default():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "luck", "accuracy >= ", "accuracy >= 1e", "better", "load test within 14", "no >"]
+    "text", ["", "luck", "accuracy >= ", "accuracy >= 1e", "better", "load test within 14", "no >", "loss < 1e999"]
 )
 def test_what_says_nothing_is_none(text):
     assert gate_words.read(text) is None
