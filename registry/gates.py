@@ -143,9 +143,10 @@ def ensure_may_be_pinned(session: Session, model: str, version: int, *, now_ms: 
     """Keep a *version* from memory, where it could be asked for by its number past every bound on its share.
 
     Raises:
-        GatesNotMet: if a gate with such a bound isn't met.
+        GatesNotMet: if a gate with such a bound isn't met, unless it asks for a load test.
     """
-    gates = _bounds_for(session, model)
+    # A load test has what isn't in memory pinned, and asks for it by number where nobody else may.
+    gates = [gate for gate in _bounds_for(session, model) if not isinstance(gate.needs, LoadTestNeeded)]
     if gates:
         reach = reach_of(session, model)
         _ensure_met(session, model, [_by_name(gates, version, reach)], reach, now_ms, None)
@@ -296,9 +297,8 @@ def _is_beyond(gate: Gate, version: int, reach: Reach) -> bool:
 
 
 def _bounds_for(session: Session, model: str) -> list[Gate]:
-    """The gates that keep a version from being asked by name: not those for a load test, which asks it by name."""
-    bounds = [gate for gate in _gates_for(session, model) if gate.share_over_bp is not None]
-    return [gate for gate in bounds if not isinstance(gate.needs, LoadTestNeeded)]
+    """The gates that keep a version from being asked by name, past the share that it has."""
+    return [gate for gate in _gates_for(session, model) if gate.share_over_bp is not None]
 
 
 def _gates_for(session: Session, model: str) -> list[Gate]:
@@ -348,7 +348,7 @@ def _check_needs(needs: Need) -> None:
     match needs:
         case MetricNeeded():
             _check_metric(needs.metric)
-            if math.isnan(needs.value):
+            if not math.isfinite(needs.value):
                 raise InvalidParameter("A metric is compared with a number.")
         case ApprovalNeeded() if not 1 <= needs.count <= 10:
             raise InvalidParameter("A gate asks for 1 to 10 approvals.")

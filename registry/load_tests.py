@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row, Select, delete, func, select
 from sqlalchemy.orm import Session
 
-from registry import history
+from registry import history, serving
 from registry.entities import Action, LoadTest
 from registry.errors import LoadTestNotFound, ModelVersionNotFound, OtherBytesTested
 from registry.granted import ensure_may_change
@@ -66,6 +66,7 @@ def keep(
     )
     session.flush()
     session.execute(delete(row).where(of_version, row.number <= number - LOAD_TESTS_MAX))
+    serving.raise_generation(session)  # The version may be asked for by name now.
     details = {"number": number, "digest": tested.digest, "passed": passed, "against": against}
     history.record(session, Action.LOAD_TESTED, model, author=author, now_ms=now_ms, version=version, details=details)
     return get(session, model, version, number)

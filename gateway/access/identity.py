@@ -59,13 +59,14 @@ class Identity(msgspec.Struct, eq=False):
     def may_ask(self, endpoint: str, model: str) -> bool:
         """Whether this one may ask *endpoint*, which *model* answers, by the split; else it isn't there for them."""
         if self.key is None:
-            try:
-                return model in self.caller(Permission.SCORE).acting.models
-            except NotPermitted:
-                return False
+            return self._may(Permission.SCORE, model)
         return any(
             endpoint == name or (name[-1:] == "*" and endpoint.startswith(name[:-1])) for name in self.key.endpoints
         )
+
+    def may_load_test(self, model: str) -> bool:
+        """Whether this one's load tests of *model* count, and so ask for its versions by number, whatever gates say."""
+        return self._may(Permission.LOAD_TEST_WRITE, model)
 
     def ensure_may_score(
         self, endpoint: str, model: str, *, arm: str | None, version: int | None, now_s: float
@@ -100,6 +101,12 @@ class Identity(msgspec.Struct, eq=False):
             raise NotForKey(f"The key {key.name!r} may not say which {what} answers.")
         if self.bucket is not None and (wait_s := self.bucket.take(now_s)):
             raise RateExceeded(key.name, self.bucket.rate, wait_s)
+
+    def _may(self, permission: Permission, model: str) -> bool:
+        try:
+            return model in self.caller(permission).acting.models
+        except NotPermitted:
+            return False
 
     def _work_out(self, permission: Permission) -> Caller:
         if permission in _NEEDS_NO_GRANT:

@@ -189,9 +189,9 @@ class Client:
     def example(self, endpoint: str, version: int) -> dict[str, Any]:
         return self._call("GET", f"{_OURS}/endpoints/{quote(endpoint, safe='')}/versions/{version}/example")
 
-    def ask_version(self, endpoint: str, version: int, body: str) -> dict[str, Any]:
+    def ask_version(self, endpoint: str, version: int, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
         path = f"/endpoints/{quote(endpoint, safe='')}/versions/{version}/invocations"
-        return self._call("POST", path, content=body, headers={"Content-Type": "application/json"})
+        return self._call("POST", path, content=body, headers={"Content-Type": "application/json", **headers})
 
     def load_tests(self, model: str, version: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._call("GET", f"{_version_path(model, version)}/load-tests")["load_tests"]

@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 
 from gateway.cli.client import Client, Refused
+from gateway.load_testing.plan import LOAD_TEST
 from gateway.load_testing.report import Input
 from gateway.load_testing.running import CannotRun
 from registry.entities import CHAMPION
@@ -127,7 +128,7 @@ def read_inputs(client: Client, target: Target, given: BinaryIO | None) -> Input
         inputs = Inputs(Input(example["origin"]), [msgspec.json.encode(example["body"]).decode()])
     for version in filter(None, (target.version, target.against)):
         try:
-            client.ask_version(target.endpoint, version, inputs.bodies[0])
+            client.ask_version(target.endpoint, version, inputs.bodies[0], LOAD_TEST)
         except Refused as refused:
             raise CannotRun(f"Version {version} doesn't answer: {refused.message}") from refused
     return inputs

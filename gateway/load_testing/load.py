@@ -24,7 +24,7 @@ from gevent.event import Event
 
 from gateway.load_testing.figures import Observations, percentile
 from gateway.load_testing.pairing import latency_pairs, processor_pairs, turns_of_pair
-from gateway.load_testing.plan import PAIRS_PLANNED, FromLoad, Impossible, Moment, Plan, Seen, Turn
+from gateway.load_testing.plan import LOAD_TEST, PAIRS_PLANNED, FromLoad, Impossible, Moment, Plan, Seen, Turn
 from gateway.load_testing.report import Machine
 from gateway.load_testing.slowdown import Slower, by_latency, by_processor, conclude
 
@@ -227,7 +227,11 @@ class Load:
                 p99_ms=percentile(latest, 99) if latest else None,
                 left_s=max(0.0, self._left_s - in_turn_s),
             )
-            say(moment)
+            try:
+                say(moment)
+            except BrokenPipeError:
+                # Whoever ordered the load is gone, perhaps by a kill -9: it ends with them.
+                sys.exit("Nobody follows the load any more.")
 
     def _seen(self, server: Machine, client_processor_share: float) -> Seen:
         plan = self._plan
@@ -263,7 +267,7 @@ def _user_class(load: Load, plan: Plan) -> type[FastHttpUser]:
     name = quote(plan.endpoint, safe="")
     versions = [plan.version] if plan.against is None else [plan.version, plan.against]
     paths = {version: f"/endpoints/{name}/versions/{version}/invocations" for version in versions}
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **LOAD_TEST}
     if plan.authorization is not None:
         headers["Authorization"] = plan.authorization
 

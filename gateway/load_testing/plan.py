@@ -9,6 +9,8 @@ from gateway.load_testing.slowdown import Slowdown, Slower
 USERS_MAX = 1_000
 FOR_S_MAX = 900.0
 """What is seen of each request is kept until the end, and twice as long may be taken."""
+LOAD_TEST = {"X-Titlebout-Load-Test": "1"}
+"""The header by which a request says that it is nobody's traffic, so that gates on a share don't keep it out."""
 PAIRS_PLANNED = 12
 """Of turns, of the version and of the one that it is compared with. While it is unsure it goes on to twice as many."""
 

@@ -77,7 +77,7 @@ class KeptBehindGates(PermissionDenied):
     def __init__(self, route: LiveRoute, version: int) -> None:
         super().__init__(
             f"Version {version} of {route.model!r} may take no more than a share of the traffic before a gate is met, "
-            f"so nobody asks for it by name; `titlebout gate list {route.model}` shows the gates."
+            f"so only a load test asks for it by name; `titlebout gate list {route.model}` shows the gates."
         )
 
 
@@ -95,6 +95,8 @@ class Target(msgspec.Struct, frozen=True):
     version: int | None = None
     unit: str | None = None
     """What is assigned to an arm; None for the request itself."""
+    is_load_test: bool = False
+    """Whether the caller says that it is one, and no traffic of anybody's."""
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -143,7 +145,7 @@ class Inference:
             EndpointNotServed, EndpointNotNamed: if the table has no such endpoint, or several and none is named.
             NoSuchArm: if it has, but not the arm that was asked for.
             VersionNotInMemory: if a version was asked for by number and isn't held.
-            KeptBehindGates: if an arm or a version was named that may take no more than its share.
+            KeptBehindGates: if an arm or a version was named that may take no more than its share, and by no load test.
         """
         if not self._current.received:
             raise NoTableYet
@@ -166,7 +168,8 @@ class Inference:
             # By number, whatever the split says; only what is in memory answers.
             if self._pool.find((route.model, version)) is None and version not in route.arms.values():
                 raise VersionNotInMemory(route, version)
-            _ensure_open_by_name(route, version)
+            if not (target.is_load_test and identity.may_load_test(route.model)):
+                _ensure_open_by_name(route, version)
             return Choice(route.name, route.model, version, "", live.epoch, route.id, route.period), None
         bucket = None
         if arm is None:

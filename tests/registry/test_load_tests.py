@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry import aliases, endpoints, gates, history, load_tests, models, pins, versions
+from registry import aliases, endpoints, gates, history, load_tests, models, pins, serving, versions
 from registry.entities import Action, Gate, LoadTest, LoadTestNeeded
 from registry.errors import GatesNotMet, LoadTestNotFound, ModelVersionNotFound, OtherBytesTested
 from registry.load_tests import LOAD_TESTS_MAX, REPORT_LENGTH_MAX
@@ -91,11 +91,19 @@ def test_a_gate_that_asks_for_a_load_test_lets_it_be_run(database, tested, add_v
         aliases.set_alias(session, "iris", "champion", 1, author="ann", now_ms=7)
         gates.set_gate(session, "iris", gate, author="boss", now_ms=7)
         pins.pin(session, "iris", challenger, author="ann", now_ms=7)
-        assert gates.open_by_name(session, "iris", now_ms=7) is None
+        # To all but the load test itself.
+        assert gates.open_by_name(session, "iris", now_ms=7) == (1,)
         aliases.set_alias(session, "iris", "challenger", challenger, author="ann", now_ms=7)
         shares = {"champion": 9_000, "challenger": 1_000}
         with pytest.raises(GatesNotMet, match="titlebout loadtest iris 2"):
             endpoints.change_split(session, "iris", shares, author="ann", now_ms=7, reason="try it")
+        session.get_one(ModelVersionRow, ("iris", challenger)).digest = DIGEST
+        before = serving.generation(session)
+        load_tests.keep(session, "iris", challenger, digest=DIGEST, passed=True, report="{}", author="ann", now_ms=8)
+        # The next table has it among those that may be asked.
+        assert serving.generation(session) > before
+        assert gates.open_by_name(session, "iris", now_ms=8) == (1, challenger)
+        endpoints.change_split(session, "iris", shares, author="ann", now_ms=8, reason="try it")
 
 
 def test_load_tests_follow_a_rename_and_go_with_the_version(database, tested):

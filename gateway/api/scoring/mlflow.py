@@ -10,6 +10,8 @@ from gateway.scoring.inference import Target
 from registry.entities import CHAMPION
 from registry.uri import parse_model_uri
 
+_LOAD_TEST = b"x-titlebout-load-test"
+
 
 class MlflowScoring(Dialect):
     """What `mlflow models serve` answers, for many models."""
@@ -30,7 +32,9 @@ class MlflowScoring(Dialect):
             target = Target(default.endpoint, arm or default.arm, default.version, unit)
         else:
             # Decoded once, and only here: a name may hold a quoted slash or an @.
-            target = Target(unquote(path["endpoint"]), arm, version_number(path["version"]), unit)
+            version = version_number(path["version"])
+            is_load_test = version is not None and _LOAD_TEST in headers
+            target = Target(unquote(path["endpoint"]), arm, version, unit, is_load_test)
         return Invocation(target, headers, self._bodies)
 
 

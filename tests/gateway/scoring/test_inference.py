@@ -72,6 +72,19 @@ def test_a_version_behind_a_gates_bound_is_asked_by_no_name_and_goes_on_taking_i
     assert {inference.choose(Target("iris")).arm for _ in range(200)} == {"champion", "challenger"}
 
 
+def test_a_load_test_of_somebody_who_may_bring_one_asks_for_a_version_behind_a_gates_bound(inference):
+    behind = msgspec.structs.replace(route(), by_name=(3,))
+    inference._current.switch(LiveTable(RoutingTable(epoch=8, routes=(behind,))))
+    load_test = Target("iris", version=4, is_load_test=True)
+    assert inference.choose(load_test).version == 4
+    assert inference.choose(load_test, identity("scorer", "promoter")).version == 4
+    for of_another in ("scorer", "load_test:write:model:rose"):
+        with pytest.raises(KeptBehindGates):
+            inference.choose(load_test, identity("scorer", "score:forced", of_another))
+    with pytest.raises(KeptBehindGates):
+        inference.choose(Target("iris", arm="challenger", is_load_test=True))
+
+
 def test_champion_in_a_name_is_the_endpoint_split_and_all(inference):
     chosen = Counter(inference.choose(Target("iris@champion", unit=f"u{n}")).arm for n in range(2_000))
     assert 300 < chosen["challenger"] < 500
