@@ -173,16 +173,30 @@ def _from_version(session: Session, claim: Claim) -> Origin:
 
 
 def _from_folder(session: Session, folder: ArtifactUri, claim: Claim, policy: SourcePolicy) -> Origin:
-    run_id = claim.run_id
-    if claim.model_id and not run_id:
-        run_id = _logged_model(session, claim).source_run_id
     return Origin(
         source=claim.source,
         artifact_uri=_admitted(folder, claim, policy),
-        run_id=run_id or None,
+        run_id=(_run_of(session, claim, claim.model_id) if claim.model_id else claim.run_id) or None,
         model_id=claim.model_id or None,
         proxied=isinstance(folder, ProxiedUri),
     )
+
+
+def _run_of(session: Session, claim: Claim, model_id: str) -> str | None:
+    """The run that made the claim's logged model; another one only if it names that among what it made.
+
+    Gates go by what the run measured, so nobody may claim the better run of somebody else.
+    """
+    made_by = logged_models.source_run_of(session, model_id)
+    if not claim.run_id or claim.run_id == made_by:
+        return made_by
+    try:
+        outputs = runs.get_run(session, claim.run_id).model_outputs
+    except NotFound as error:
+        raise SourceNotOwned(claim.source, "run_id") from error
+    if model_id not in {output.model_id for output in outputs}:
+        raise SourceNotOwned(claim.source, "run_id")
+    return claim.run_id
 
 
 def _ensure_owned(session: Session, uri: ArtifactUri, claim: Claim, policy: SourcePolicy) -> None:

@@ -148,6 +148,11 @@ def get_logged_model(session: Session, model_id: str, *, allow_deleted: bool = F
     return _load(session, [row])[0]
 
 
+def source_run_of(session: Session, model_id: str) -> str | None:
+    """The run that made a logged model, of which it is known already that the caller sees it."""
+    return session.scalar(select(_COLUMNS.source_run_id).where(_COLUMNS.model_id == model_id))
+
+
 def require_changeable_model(session: Session, model_id: str) -> LoggedModel:
     """The logged model, if the caller may change it.
 

@@ -18,6 +18,7 @@ from registry.sources import Claim
 from tracking import artifact_records, experiments, logged_models, runs
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_records import ArtifactFrozen
+from tracking.entities import ModelOutput
 from tracking.errors import InvalidParameter
 from tracking.manifest import FileDigest, Manifest
 
@@ -236,6 +237,20 @@ def test_a_source_that_isnt_proven_to_be_the_requests_own_is_refused(register, r
     ]:
         with pytest.raises(SourceNotOwned):
             register(source, **claimed)
+
+
+def test_a_logged_model_comes_with_no_better_run_than_those_that_made_it(database, register, run, logged):
+    with database.writing() as session:
+        better, later = (
+            runs.create_run(session, run.experiment_id, start_time_ms=NOW_MS).info.run_id for _ in range(2)
+        )
+        runs.log_outputs(session, later, [ModelOutput(model_id=logged.model_id)])
+    for source in (f"models:/{logged.model_id}", logged.artifact_uri, f"{logged.artifact_uri}/more"):
+        for claimed in (better, "0" * 32):
+            with pytest.raises(SourceNotOwned, match="run_id"):
+                register(source, model_id=logged.model_id, run_id=claimed)
+    for claimed in (run.run_id, later):
+        assert register(f"models:/{logged.model_id}", model_id=logged.model_id, run_id=claimed).run_id == claimed
 
 
 def test_a_source_outside_of_the_store_is_refused_naming_the_setting(register, tmp_path):
