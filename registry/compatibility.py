@@ -28,7 +28,9 @@ def _input_faults(new: Sequence[Field], old: Sequence[Field]) -> Iterator[str]:
     if not new or not old:
         return
     if _by_position(new) or _by_position(old):
-        yield from _faults_by_position("input", new, old, _takes)
+        yield from _faults_by_position(
+            "input", new, old, lambda one, other: _takes(one, other) and _may_lack(one, other)
+        )
         # Rows of a champion with names may come without them, and those of one without names always do.
         return
     known = {field.name: field for field in old}
@@ -37,7 +39,7 @@ def _input_faults(new: Sequence[Field], old: Sequence[Field]) -> Iterator[str]:
         if before is None:
             if field.required:
                 yield f"input {field.name!r} is required and new"
-        elif field.required and not before.required:
+        elif not _may_lack(field, before):
             yield f"input {field.name!r} was optional"
         elif not _takes(field, before):
             yield f"input {field.name!r} takes {_type(field)} and took {_type(before)}"
@@ -91,6 +93,11 @@ def _by_position(fields: Sequence[Field]) -> bool:
 def _takes(new: Field, old: Field) -> bool:
     """Whether each value of *old* is one of *new*."""
     return _is_wider(new.type, old.type) and _has_shape_of(new, old)
+
+
+def _may_lack(new: Field, old: Field) -> bool:
+    """Whether *new* is optional if *old* was."""
+    return not new.required or old.required
 
 
 def _gives(new: Field, old: Field) -> bool:

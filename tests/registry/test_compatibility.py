@@ -38,6 +38,8 @@ def tensor(dtype="float32", shape=(-1, 4), name=None):
         (takes(), takes(X), None),
         (takes(X), takes(), None),
         (takes(Field(None, "double")), takes(X), None),
+        (takes(Field(None, "double"), Field(None, "long")), takes(X, Y), None),
+        (takes(X, Field(None, "long")), takes(X, OPTIONAL_Y), "input 2 is long and was optional long"),
         (takes(Field(None, "double")), takes(X, Y), "it has 1 input(s) and had 2"),
         (takes(tensor()), takes(tensor()), None),
         (takes(tensor("float64")), takes(tensor()), None),
