@@ -63,6 +63,8 @@ def follow(entries: Iterable[HistoryEntry], after: Link = FIRST) -> Link | Break
     """The last of *entries*, which come in order, if each follows from the one before; else the first that doesn't."""
     link = after
     for entry in entries:
+        if entry.seq <= link.seq:
+            return Break(entry.seq, "was never written")
         if entry.seq != link.seq + 1:
             return Break(link.seq + 1, "is missing")
         if link_hash(link.hash, entry) != entry.hash:

@@ -160,7 +160,7 @@ def version_at(session: Session, model: str, alias: str, at_ms: int) -> int:
             continue
         if found.action == Action.ALIAS_SET and found.version is not None:
             return found.version
-        if found.action == Action.MODEL_RENAMED and _FROM in msgspec.json.decode(found.details):
+        if found.action == Action.MODEL_RENAMED and _FROM in _details(found.details):
             # Nothing was said of the alias under this name by then; what it meant, it meant already under the former.
             continue
         break
@@ -171,7 +171,9 @@ def verify(session: Session, *, after: Link = FIRST, limit: int) -> Link | Break
     """Look at *limit* entries after *after*: the last of them, if the chain holds, else where it doesn't."""
     if after != FIRST and session.scalar(select(HistoryRow.hash).where(HistoryRow.seq == after.seq)) != after.hash:
         return Break(after.seq, "isn't what was noted")
-    query = select(_TABLE).where(HistoryRow.seq > after.seq).order_by(HistoryRow.seq).limit(limit)
+    # From the very first row on, whatever number somebody has given it.
+    asked = [] if after == FIRST else [HistoryRow.seq > after.seq]
+    query = select(_TABLE).where(*asked).order_by(HistoryRow.seq).limit(limit)
     return follow(map(_entry, session.connection().execute(query).all()), after)
 
 
@@ -199,7 +201,7 @@ def _spans(session: Session, model: str) -> Iterator[_Span]:
             .order_by(row.seq.desc())
         )
         # Other models may have had this name and left it: those entries say to where, and not from where.
-        taken = ((each.seq, msgspec.json.decode(each.details)) for each in session.execute(renamed))
+        taken = ((each.seq, _details(each.details)) for each in session.execute(renamed))
         begun = next(((seq, details[_FROM]) for seq, details in taken if _FROM in details), None)
         if begun is None or not may_see(session, begun[1]):
             return
@@ -216,6 +218,14 @@ def _entry(row: Row[Any]) -> HistoryEntry:
         alias=row.alias,
         version=row.version,
         reason=row.reason,
-        details=msgspec.json.decode(row.details),
+        details=_details(row.details),
         hash=row.hash,
     )
+
+
+def _details(text: str) -> dict[str, Any]:
+    """What an entry says besides. What somebody has made unreadable stays so, for `verify` to name the entry."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {"unreadable": text}

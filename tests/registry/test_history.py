@@ -163,6 +163,10 @@ def unprotect(session, database):
         session.execute(text(f"DROP TRIGGER {name}" + ("" if database.is_sqlite else " ON history")))
 
 
+SAID = "at_ms, author, action, model, alias, version, reason, details, hash FROM history"
+COPIED = f"INSERT INTO history (seq, {SAID.removesuffix(' FROM history')})"
+
+
 @pytest.mark.parametrize(
     ("statement", "broken"),
     [
@@ -172,6 +176,12 @@ def unprotect(session, database):
         ("UPDATE history SET reason = 'none' WHERE seq = 4", 4),
         ("DELETE FROM history WHERE seq = 2", 2),
         ("UPDATE history SET seq = 50 WHERE seq = 4", 4),
+        ("UPDATE history SET details = 'no JSON' WHERE seq = 3", 3),
+        ("UPDATE history SET details = '[]' WHERE seq = 3", 3),
+        ("UPDATE history SET details = '{\"more\": 1}' WHERE seq = 3", 3),
+        (f"{COPIED} SELECT 5, {SAID} WHERE seq = 4", 5),
+        (f"{COPIED} SELECT 0, {SAID} WHERE seq = 4", 0),
+        (f"{COPIED} SELECT -7, {SAID} WHERE seq = 4", -7),
     ],
 )
 def test_the_first_entry_that_was_altered_is_named(database, session, statement, broken):
@@ -184,6 +194,7 @@ def test_the_first_entry_that_was_altered_is_named(database, session, statement,
     found = history.verify(session, limit=100)
     assert isinstance(found, Break)
     assert found.seq == broken
+    assert history.list_history(session, "iris").items
     session.rollback()
 
 
