@@ -14,12 +14,14 @@ from gateway.version_interfaces import learn_interfaces
 from registry import approvals, gates
 from registry.entities import CHAMPION, Approval, Gate, Need
 from registry.gates import Override
+from registry.history import REASON_LENGTH_MAX
 from registry.rows import ensure_model_seen, get_version_row
 from tracking.access.caller import caller_of
 from tracking.access.permissions import Permission
 from tracking.artifacts import ArtifactStore
 from tracking.database import Database
 from tracking.errors import InvalidParameter
+from tracking.names import check_text
 
 _MODEL = "/api/1.0/titlebout/models/{name:str}"
 _APPROVALS = f"{_MODEL}/versions/{{version:int}}/approvals"
@@ -52,7 +54,7 @@ def override_of(model: str, reason: str | None, now_ms: int) -> Override | None:
 
     Raises:
         NotPermitted: if they may not.
-        InvalidParameter: if the reason is empty.
+        InvalidParameter: if the reason is empty, or can't be kept.
     """
     if reason is None:
         return None
@@ -61,6 +63,7 @@ def override_of(model: str, reason: str | None, now_ms: int) -> Override | None:
         raise NotPermitted(identity.name, Permission.GATE_OVERRIDE)
     if not reason.strip():
         raise InvalidParameter("Going past a gate takes a reason.")
+    check_text(reason, "override", REASON_LENGTH_MAX)
     return Override(identity.name, reason, now_ms)
 
 

@@ -135,6 +135,8 @@ def test_each_kind_of_gate_is_set_listed_and_named_to_the_stock_client(iris, tit
         assert said in str(refused.value)
     for name in ("fast", "better"):
         titlebout("boss", "gate", "remove", "iris", name)
+    # What is tried knows as much of the files as what is done.
+    assert "Nothing was changed" in titlebout("ann", "rollout", "iris", wider, "--steps", "100", "--dry-run")
     iris.set_registered_model_alias("iris", "champion", wider)
 
 
@@ -163,7 +165,8 @@ def test_a_share_beyond_a_gates_bound_is_refused_and_an_override_is_told_with_it
     assert "gate:override" in titlebout("cid", *past, status=1)
     titlebout("boss", *past)
     assert has_line(titlebout("eve", "log", "iris"), "challenger is version 2 past tried", "the old one leaks")
-    assert by("boss").post(ALIAS, json=alias("2", override=" ")).status_code == 400
+    for no_reason in (" ", "x" * 1_001, "burns\0"):
+        assert by("boss").post(ALIAS, json=alias("2", override=no_reason)).status_code == 400
     assert by("ann").post(ALIAS, json=alias("2", override="because")).status_code == 403
     assert by("boss").post(ALIAS, json=alias("2", override="because")).status_code == 200
 
