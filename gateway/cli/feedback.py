@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -29,7 +30,8 @@ class Line(NamedTuple):
     text: str
 
 
-@click.command()
+# A label may be a negative number, which isn't an option.
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("prediction_id", required=False)
 @click.argument("label", required=False)
 @click.option("--reward", type=float, help="How good the answer was, in place of a label.")
@@ -56,13 +58,21 @@ def command(
     LABEL is a class, a number, or true or false; '"1"' in quotes is a text. What was given before counts once, so a
     file may be sent again. The status is 1 if an item doesn't count; docs/feedback.md says what a label means.
     """
+    for text in (prediction_id, label):
+        if text is not None and text.startswith("--"):
+            raise click.NoSuchOption(text)
     client = Client(server)
     if path is not None:
         if prediction_id or reward is not None or row is not None:
             raise click.UsageError("--file has the ids, rows, labels and rewards in it.")
-        _give_file(client, path)
+        try:
+            _give_file(client, path)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise click.ClickException(f"{path} can't be read as UTF-8 text: {error}") from error
     elif prediction_id is None or (label is None) == (reward is None):
         raise click.UsageError("Say PREDICTION_ID and LABEL, PREDICTION_ID and --reward, or --file FILE.")
+    elif reward is not None and not math.isfinite(reward):
+        raise click.UsageError("A reward is a number that can be summed.")
     else:
         said = {_LABEL: _value(label)} if label is not None else {_REWARD: reward}
         which = {} if row is None else {_ROW: row}
@@ -108,8 +118,15 @@ def _from_csv(file: TextIO) -> Iterator[Line]:
     if _ID not in columns or not columns & {_LABEL, _REWARD}:
         raise click.UsageError(f"The first line of the file names its columns: {_ID}, and {_LABEL} or {_REWARD}.")
     for row in reader:
-        said = {name: _value(row[name]) for name in (_ROW, _LABEL, _REWARD) if row.get(name)}
-        yield Line(reader.line_num, json.dumps({_ID: row[_ID] or "", **said}))
+        said = {name: _value(row[name]) for name in (_LABEL, _REWARD) if row.get(name)}
+        which = {_ROW: _row(row[_ROW])} if row.get(_ROW) else {}
+        yield Line(reader.line_num, json.dumps({_ID: row[_ID] or "", **which, **said}))
+
+
+def _row(text: str) -> bool | int | float | str:
+    """The number of a row, which is written as 1.0 by what has no whole numbers beside missing ones."""
+    value = _value(text)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _value(text: str) -> bool | int | float | str:
@@ -118,4 +135,5 @@ def _value(text: str) -> bool | int | float | str:
         value = json.loads(text.lower() if text in {"True", "False"} else text, parse_constant=str)
     except ValueError:
         return text
-    return value if isinstance(value, bool | int | float | str) else text
+    is_sayable = isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_sayable else text

@@ -7,6 +7,7 @@ it is a probability, and the label says whether that came true. A reward says by
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 from gateway.comparison.single_predictions import Value
@@ -138,9 +139,27 @@ def _like(prediction: bool | int | str, label: Label) -> bool | int | str:
         except ValueError:
             raise WrongLabel("it was a class with a whole number", label) from None
     if isinstance(label, bool):
-        # As Python would write it, or JSON.
-        return next((text for text in (str(label), str(label).lower()) if text == prediction), str(label).lower())
-    return str(_whole(label))
+        # As Python would write it, or JSON, or who counts.
+        spellings = (str(label), str(label).lower(), str(int(label)))
+        return next((text for text in spellings if text == prediction), str(label).lower())
+    if isinstance(label, str):
+        return label
+    number = _find_number(prediction)
+    if number is None:
+        return str(_whole(label))
+    # Classes may be called "1.0" or "007", and whoever wrote the label down may have lost how.
+    if number == Decimal(repr(label)):
+        return prediction
+    return str(int(label)) if label == int(label) else str(label)
+
+
+def _find_number(text: str) -> Decimal | None:
+    """The number that is the name of a class; None if it is none."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
 def _whole(label: Label) -> bool | int | str:

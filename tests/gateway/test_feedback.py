@@ -135,9 +135,19 @@ def test_of_many_the_good_ones_count_and_the_others_are_listed(client, predicted
     assert said["errors"][1] == {
         "index": 2, "prediction_id": "forged", "outcome": "forged", "message": said["errors"][1]["message"],
     }  # fmt: skip
-    listed = {"feedback": [{"prediction_id": good, "label": "a"}, {"prediction_id": other, "label": "b"}, 7]}
-    said = client.post("/feedback", json=listed).json()
-    assert (said["accepted"], said["repeated"], said["refused"]) == (1, 1, 1)
+    items = [{"prediction_id": good, "label": "a"}, {"prediction_id": other, "label": "b"}, 7]
+    listed = json.dumps({"feedback": items})[:-2] + ', {"prediction_id": "' + predicted(1.5) + '", "label": 1e400}]}'
+    said = client.post("/feedback", content=listed).json()
+    assert (said["accepted"], said["repeated"], said["refused"]) == (1, 1, 2)
+    assert "Number out of range - at `$.label`" in said["errors"][1]["message"]
+
+
+def test_no_list_of_two_is_passed_over(client, predicted):
+    item = json.dumps({"prediction_id": predicted(), "label": "a"})
+    for twice in (f'{{"feedback": [{item}], "feedback": [1]}}', f'{{"feedback": [], "feed\\u0062ack": [{item}]}}'):
+        answer = client.post("/feedback", content=twice)
+        assert (answer.status_code, "'feedback' twice" in answer.json()["message"]) == (400, True), answer.text
+    assert client.post("/feedback", content=item).json()["accepted"] == 1
 
 
 @pytest.mark.parametrize(
@@ -228,8 +238,17 @@ def test_the_verb_gives_one_label_or_reward(client, predicted):
     assert "counts once" in titlebout(client, "feedback", *given).output
     assert titlebout(client, "feedback", predicted(0.25), "true").output == "Counted.\n"
     assert titlebout(client, "feedback", predicted(None), "--reward", "-1.5").output == "Counted.\n"
-    for wrong in ([predicted()], [predicted(), "a", "--reward", "1"], []):
-        assert titlebout(client, "feedback", *wrong).exit_code == 2
+    assert titlebout(client, "feedback", predicted(-2.5), "-1.5").output == "Counted.\n"
+    for wrong in (
+        [predicted()],
+        [predicted(), "a", "--reward", "1"],
+        [],
+        [predicted(), "--reward", "nan"],
+        [predicted(), "--rewrad", "1"],
+        ["--fiel", "labels.csv"],
+    ):
+        assert titlebout(client, "feedback", *wrong).exit_code == 2, wrong
+    assert "can't be compared" in str(titlebout(client, "feedback", predicted(1.5), "1e400").exception)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.ndjson"])
@@ -247,6 +266,16 @@ def test_the_verb_gives_a_file_of_them_and_says_which_lines_were_none(client, pr
     assert "4 accepted, 0 waiting, 0 repeated, 0 unmatched, 1 forged, 0 refused." in said.output
     assert f"line {6 if name.endswith('csv') else 5}: This prediction id was not made here" in said.output
     assert "0 accepted, 0 waiting, 4 repeated" in titlebout(client, "feedback", "--file", tmp_path / name).output
+
+
+def test_a_file_may_have_been_written_by_pandas_or_by_a_spreadsheet(client, predicted, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text(f"prediction_id,row,label\n{predicted('1.0')},0.0,1.0\n{predicted(7)},,7.0\n")
+    said = titlebout(client, "feedback", "--file", file)
+    assert (said.exit_code, said.stdout[:12]) == (0, "2 accepted, "), said.output
+    file.write_bytes("prediction_id,label\nx,bär\n".encode("latin-1"))
+    said = titlebout(client, "feedback", "--file", file)
+    assert (said.exit_code, "can't be read as UTF-8" in said.output) == (1, True)
 
 
 def test_a_file_of_labels_has_columns_with_their_names(client, tmp_path):
