@@ -39,7 +39,12 @@ def write_files(spool: Path, folder: Path) -> None:
 def main() -> None:
     """Serve ``python -m gateway.prediction_writer SPOOL FOLDER``."""
     spool, folder = map(Path, sys.argv[1:])
-    write_files(spool, folder)
+    try:
+        write_files(spool, folder)
+    except OSError as error:
+        # The disk is full, say, which isn't the spool's fault: it is to be tried again.
+        print(error, file=sys.stderr)  # noqa: T201  (to the supervisor)
+        sys.exit(os.EX_TEMPFAIL)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import os
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ from gateway.kept_predictions.files import SUFFIX, remove_old
 from gateway.kept_predictions.spool import SPOOLED, spools_in, taken
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifacts import ArtifactStore
-from tracking.errors import ErrorCode, InvalidParameter, ServingError
+from tracking.errors import ErrorCode, InvalidParameter, ServingError, TemporarilyUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,13 @@ class WriterFailed(ServingError):
 
     def __init__(self, spool: Path, said: str) -> None:
         super().__init__(f"{spool.name} couldn't be written as Parquet: {said[-500:].strip() or 'it was ended'}")
+
+
+class NoRoomToWrite(TemporarilyUnavailable):
+    """The process that writes Parquet couldn't, whatever the spool says."""
+
+    def __init__(self, spool: Path, said: str) -> None:
+        super().__init__(f"{spool.name} can't be written as Parquet at the moment: {said[-500:].strip()}")
 
 
 def ensure_can_write(share: float) -> None:
@@ -118,8 +126,10 @@ class PredictionShipper:
                 # It never will be, and mustn't keep the others waiting. It still counts for the room there is.
                 await asyncio.to_thread(spool.rename, spool.with_suffix(_UNREADABLE))
             return False
-        except ServingError as error:
-            _log.warning("predictions_not_uploaded", extra={"reason": error.reason})
+        except (ServingError, OSError) as error:
+            # Also where no process can be started, or no file be removed: all of it is there still.
+            reason = error.reason if isinstance(error, ServingError) else str(error)
+            _log.warning("predictions_not_uploaded", extra={"reason": reason})
             return False
         self._failures.pop(spool, None)
         return True
@@ -152,14 +162,18 @@ class PredictionShipper:
         else:
             if removed:
                 _log.info("predictions_swept", extra={"days": removed})
-        self._sweep_spools()
-
-    def _sweep_spools(self) -> None:
-        """Remove what never came to be a file, and what never can be read."""
-        too_old_s = self._clock() - self._kept_days * 86_400
         for path in self._spools.glob("*"):
-            if path.is_file() and path.suffix != SPOOLED and path.stat().st_mtime < too_old_s:
-                path.unlink(missing_ok=True)
+            # A worker may give it its name just now.
+            with contextlib.suppress(OSError):
+                self._sweep_one(path)
+
+    def _sweep_one(self, path: Path) -> None:
+        """Remove *path* if it never came to be a file, never can be read, or was left by whoever was killed."""
+        if path.suffix == _WRITTEN:
+            if not path.with_suffix(SPOOLED).exists():
+                shutil.rmtree(path)
+        elif path.suffix != SPOOLED and path.stat().st_mtime < self._clock() - self._kept_days * 86_400:
+            path.unlink()
 
 
 async def _write(spool: Path, folder: Path) -> None:
@@ -185,6 +199,8 @@ async def _write(spool: Path, folder: Path) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+    if process.returncode == os.EX_TEMPFAIL:
+        raise NoRoomToWrite(spool, said.decode(errors="replace"))
     if process.returncode:
         raise WriterFailed(spool, said.decode(errors="replace"))
 

@@ -41,9 +41,10 @@ class SpoolWriter:
         self._folder_bytes_max = folder_bytes_max
         self._clock = clock
         self._file: BinaryIO | None = None
+        self._path = folder
         self._bytes = 0
         self._begun_s = 0.0
-        self._is_full = False
+        self._is_failing = False
 
     def write(self, records: Sequence[bytes]) -> int:
         """Write *records*, and finish the file that has become old or large; how many couldn't be written."""
@@ -61,8 +62,10 @@ class SpoolWriter:
     def close(self) -> None:
         """Finish the file that is being written."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            # Nothing is left to be written; what a file system over a network says now changes nothing.
+            with suppress(OSError):
+                file.close()
 
     def _write(self, record: bytes) -> bool:
         if self._file is not None and self._bytes + len(record) > self._file_bytes_max:
@@ -74,29 +77,36 @@ class SpoolWriter:
         while left:
             left = left[file.write(left) :]
         self._bytes += len(record)
+        self._is_failing = False
         return True
 
     def _begin(self) -> BinaryIO | None:
         """Another file; None while there is no room for one."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        is_full = _bytes_in(self._folder) >= self._folder_bytes_max
-        if is_full and not self._is_full:
-            _log.warning("predictions_not_kept", extra={"reason": f"{self._folder} is full"})
-        self._is_full = is_full
-        if is_full:
+        if _bytes_in(self._folder) >= self._folder_bytes_max:
+            self._say_failing(f"{self._folder} is full")
             return None
-        self._file, self._bytes, self._begun_s = _locked_file(self._folder), 0, self._clock()
+        self._path, self._file = _locked_file(self._folder)
+        self._bytes, self._begun_s = 0, self._clock()
         return self._file
 
     def _give_up(self, error: OSError) -> None:
         """Leave the file at its last whole record, for whatever came of the one that failed."""
-        if not self._is_full:
-            _log.warning("predictions_not_kept", extra={"reason": error.strerror or str(error)})
-        self._is_full = True
+        self._say_failing(error.strerror or str(error))
         if self._file is not None:
             with suppress(OSError):
-                self._file.truncate(self._bytes)
+                # On a full disk there would be an empty one for each record.
+                if self._bytes:
+                    self._file.truncate(self._bytes)
+                else:
+                    self._path.unlink()
             self.close()
+
+    def _say_failing(self, reason: str) -> None:
+        # Once, until something is written again.
+        if not self._is_failing:
+            _log.warning("predictions_not_kept", extra={"reason": reason})
+        self._is_failing = True
 
 
 def spools_in(folder: Path) -> list[Path]:
@@ -126,14 +136,13 @@ def taken(path: Path) -> Iterator[bool]:
         yield path.exists()
 
 
-def _locked_file(folder: Path) -> BinaryIO:
+def _locked_file(folder: Path) -> tuple[Path, BinaryIO]:
     name = folder / uuid.uuid4().hex
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     file = os.fdopen(os.open(name.with_suffix(_NEW), flags, 0o600), "wb", buffering=0)
     # It has its name only once it is locked, so that nobody finds it free in between.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    name.with_suffix(_NEW).rename(name.with_suffix(SPOOLED))
-    return file
+    return name.with_suffix(_NEW).rename(name.with_suffix(SPOOLED)), file
 
 
 def _bytes_in(folder: Path) -> int:

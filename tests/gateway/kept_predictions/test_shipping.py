@@ -124,6 +124,41 @@ def test_what_the_store_does_not_take_waits_and_what_cannot_be_read_is_set_aside
 
 
 @pytest.mark.e2e
+def test_what_cannot_be_written_for_want_of_room_is_tried_until_it_can(spools, store, caplog):
+    spool(spools, kept(0))
+    [path] = spools_in(spools)
+    in_the_way = path.with_suffix(".written")
+    in_the_way.touch()
+    shipper = PredictionShipper(spools, store, kept_days=30)
+    assert [asyncio.run(shipper.ship()) for _ in range(3)] == [False] * 3
+    assert "predictions_not_uploaded" in caplog.text
+    in_the_way.unlink()
+    assert asyncio.run(shipper.ship())
+    assert read_back(store, ENDPOINTS[0]) == both_rows(0)
+
+
+def test_no_process_for_it_is_no_end_of_shipping(spools, store, monkeypatch, caplog):
+    spool(spools, kept(0))
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert not ship(spools, store)
+    assert "predictions_not_uploaded" in caplog.text
+    assert len(spools_in(spools)) == 1
+
+
+def test_what_whoever_was_killed_had_written_beside_a_spool_goes_with_it(spools, store):
+    left = spools / "gone.written" / PREDICTIONS
+    left.mkdir(parents=True)
+    (left / "some.parquet").write_bytes(b"personal")
+
+    async def serve():
+        async with shipping(spools, store, kept_days=30):
+            await asyncio.sleep(0)  # It begins by a sweep, for whose end the loop's own end waits.
+
+    asyncio.run(serve())
+    assert list(spools.iterdir()) == []
+
+
+@pytest.mark.e2e
 def test_what_workers_write_at_their_end_is_shipped_before_the_end_of_all(spools, store):
     async def serve():
         async with shipping(spools, store, kept_days=100_000):

@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -80,6 +81,32 @@ def test_nothing_more_is_written_once_the_folder_is_full_until_it_is_emptied(tmp
         path.unlink()
     assert writer.write([to_record(kept(0))]) == 0
     writer.close()
+
+
+def test_a_full_disk_is_said_once_and_leaves_no_empty_files(tmp_path, clock, caplog):
+    writer = writer_of(tmp_path, clock)
+    bounds = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, bounds[1]))
+    try:
+        assert [writer.write([to_record(kept(number)) for number in range(10)]) for _ in range(2)] == [10, 10]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, bounds)
+    assert list(tmp_path.iterdir()) == []
+    assert [record.message for record in caplog.records] == ["predictions_not_kept"]
+    assert writer.write([to_record(kept(0))]) == 0
+    writer.close()
+    assert records_in(tmp_path) == [kept(0)]
+
+
+def test_a_file_that_cannot_be_closed_is_followed_by_another(tmp_path, clock):
+    writer = writer_of(tmp_path, clock)
+    writer.write([to_record(kept(0))])
+    os.close(writer._file.fileno())
+    clock.now_s = 60
+    assert writer.write([]) == 0
+    assert writer.write([to_record(kept(1))]) == 0
+    writer.close()
+    assert len(records_in(tmp_path)) == 2
 
 
 def test_what_a_killed_worker_has_written_is_there_and_can_be_taken(tmp_path, clock):
