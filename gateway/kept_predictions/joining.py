@@ -25,7 +25,7 @@ from registry import labels, waiting_labels
 from registry.labels import Given
 from registry.waiting_labels import Place, WaitingLabel
 from tracking.artifact_paths import ArtifactPath
-from tracking.artifacts import ArtifactStore
+from tracking.artifacts import ArtifactStore, StoreUnavailable
 from tracking.database import Database, DatabaseUnavailable
 from tracking.errors import ServingError
 
@@ -35,9 +35,12 @@ _INTERVAL_S = 5.0
 _SLACK_MS = 600_000
 """How much later than its id says a prediction may have been kept, and its file be written."""
 _FILES_AT_ONCE = 32
+_ASKED_AT_ONCE = 10_000
+"""As many answers are in memory, and each may be a thousand probabilities."""
 _COUNTED_AT_ONCE = 5_000
 
-Found = Mapping[Asked, Predicted]
+_NOT_THERE = "the prediction log, where it was looked for, has none"
+
 T = TypeVar("T")
 
 
@@ -82,6 +85,8 @@ class LabelJoiner:
         self._patience_ms = int(2_000 * file_s) + _SLACK_MS
         self._clock = clock
         self._interval_s = interval_s
+        # What was answered before then may come to the store later than it should.
+        self._on_time_since_ms = 0
         self._looked: dict[Place, _Looked] = {}
         self._failing: set[Place] = set()
 
@@ -89,6 +94,8 @@ class LabelJoiner:
         """Until cancelled; where nothing can read what is kept, at once."""
         if importlib.util.find_spec("pyarrow") is None:
             return
+        # Whoever ran before may have left behind what is shipped only now.
+        self._on_time_since_ms = self._now_ms()
         clock, took_s = asyncio.get_running_loop().time, 0.0
         while True:
             # Files of a long day take their time, and shall have a tenth of a processor at most.
@@ -112,6 +119,9 @@ class LabelJoiner:
                 await self._join_place(place)
             except DatabaseUnavailable:
                 raise
+            except StoreUnavailable as error:
+                self._on_time_since_ms = self._now_ms()
+                self._failed(place, error.message)
             except ServingError as error:
                 self._failed(place, error.message)
             except Exception as error:  # An edge: labels of one endpoint mustn't keep all others waiting.
@@ -125,23 +135,27 @@ class LabelJoiner:
             _log.warning("labels_not_joined", extra={"reason": reason}, exc_info=fault)
         self._failing.add(place)
 
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
     async def _join_place(self, place: Place) -> None:
         # In this order: a file that has come since is looked through the next time.
-        now_ms = int(self._clock() * 1000)
+        late_ms = self._now_ms() - self._patience_ms
         files = await asyncio.to_thread(self._files, place)
         waiting = await asyncio.to_thread(self._waiting, place)
         if not waiting:
             return  # Somebody else has counted them.
         looked = self._looked.get(place, _Looked(frozenset(), frozenset()))
         is_new = any(one.nonce not in looked.nonces for one in waiting)
-        found: dict[Asked, Predicted] = {}
+        settled: dict[bytes, _Settled] = {}
         for some in _some_at_once(sorted(files if is_new else files - looked.files, key=str), _FILES_AT_ONCE):
-            found |= await self._look_up(some, waiting)
-        settled = [one for label in waiting if (one := self._settled(label, found, now_ms)) is not None]
-        for few in _some_at_once(settled, _COUNTED_AT_ONCE):
+            settled |= await self._look_up(some, waiting)
+        for label in waiting:
+            if label.nonce not in settled and late_ms >= max(label.at_ms, self._on_time_since_ms):
+                settled[label.nonce] = _Settled(label, None, NothingToCompare(_NOT_THERE))
+        for few in _some_at_once(list(settled.values()), _COUNTED_AT_ONCE):
             await asyncio.to_thread(self._count, place, few)
-        gone = {one.label.nonce for one in settled}
-        self._looked[place] = _Looked(files, frozenset(one.nonce for one in waiting if one.nonce not in gone))
+        self._looked[place] = _Looked(files, frozenset(one.nonce for one in waiting if one.nonce not in settled))
 
     def _places(self) -> list[Place]:
         with self._database.reading() as session:
@@ -160,15 +174,25 @@ class LabelJoiner:
 
     # --- looking up
 
-    async def _look_up(self, paths: Sequence[ArtifactPath], waiting: Sequence[WaitingLabel]) -> Found:
-        times = [one.at_ms for one in waiting]
-        asked = [_asked(one) for one in waiting]
+    async def _look_up(
+        self, paths: Sequence[ArtifactPath], waiting: Sequence[WaitingLabel]
+    ) -> Mapping[bytes, _Settled]:
+        """What those of *waiting* come to that are found at *paths*, by nonce."""
+        settled: dict[bytes, _Settled] = {}
+        unreadable: set[str] = set()
+        in_order = sorted(waiting, key=lambda label: label.at_ms)
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix="kept-") as folder:
             files = await asyncio.to_thread(self._fetch, paths, Path(folder))
-            found = await look_up(Question(files, min(times) - _SLACK_MS, max(times) + _SLACK_MS, asked))
-        for name in found.unreadable:
+            for some in _some_at_once(in_order, _ASKED_AT_ONCE):
+                since_ms, until_ms = some[0].at_ms - _SLACK_MS, some[-1].at_ms + _SLACK_MS
+                found = await look_up(Question(files, since_ms, until_ms, [_asked(label) for label in some]))
+                predicted = {one.asked: one for one in found.predicted}
+                there = (label for label in some if _asked(label) in predicted)
+                settled |= {label.nonce: _settled(label, predicted[_asked(label)]) for label in there}
+                unreadable.update(found.unreadable)
+        for name in sorted(unreadable):
             _log.warning("predictions_not_read", extra={"path": str(paths[files.index(name)])})
-        return {one.asked: one for one in found.predicted}
+        return settled
 
     def _fetch(self, paths: Sequence[ArtifactPath], folder: Path) -> list[str]:
         files = []
@@ -181,18 +205,6 @@ class LabelJoiner:
         return files
 
     # --- counting
-
-    def _settled(self, label: WaitingLabel, found: Found, now_ms: int) -> _Settled | None:
-        """What has become of *label*; None while it may be found yet."""
-        predicted = found.get(_asked(label))
-        if predicted is None:
-            if now_ms < label.at_ms + self._patience_ms:
-                return None
-            return _Settled(label, None, NothingToCompare("the prediction log, where it was looked for, has none"))
-        try:
-            return _Settled(label, _said(predicted, msgspec.json.decode(label.label)))
-        except ServingError as error:
-            return _Settled(label, None, error)
 
     def _count(self, place: Place, settled: Sequence[_Settled]) -> None:
         with self._database.writing() as session:
@@ -211,6 +223,13 @@ class LabelJoiner:
         # Nobody is there any more to be told of each; the first stands for the others.
         why = {"reason": failed[0][1].message} if failed else {}
         _log.info("labels_joined", extra={"endpoint_id": place.endpoint_id, **facts, **why})
+
+
+def _settled(label: WaitingLabel, predicted: Predicted) -> _Settled:
+    try:
+        return _Settled(label, _said(predicted, msgspec.json.decode(label.label)))
+    except ServingError as error:
+        return _Settled(label, None, error)
 
 
 def _said(predicted: Predicted, label: Label) -> Said:

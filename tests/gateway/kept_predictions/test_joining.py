@@ -12,6 +12,7 @@ from gateway.feedback.judging import Item, Outcome, judge
 from gateway.feedback.keeping import keep
 from gateway.feedback.prediction_ids import Answered, IdMaker
 from gateway.feedback.times import DAY_MS
+from gateway.kept_predictions import joining
 from gateway.kept_predictions.joining import LabelJoiner
 from gateway.kept_predictions.looking_up import Asked, Predicted, Question
 from gateway.kept_predictions.records import KeptPrediction, pack, to_record
@@ -21,6 +22,7 @@ from registry.entities import CHALLENGER, CHAMPION, Cell
 from tests.gateway.feedback.test_judging import KEPT_MS, NOW_MS
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_stores import open_store
+from tracking.artifacts import StoreUnavailable
 
 FILE_S = 300
 MIDNIGHT_MS = NOW_MS // DAY_MS * DAY_MS
@@ -112,7 +114,7 @@ def counts(database, endpoint_id):
 
 @pytest.mark.e2e
 def test_labels_of_rows_and_of_probabilities_count_once_for_who_answered(
-    database, endpoint_id, two_arms, answered, store, tmp_path
+    database, endpoint_id, two_arms, answered, store, tmp_path, monkeypatch
 ):
     three = answered(tensor(0, 1, 2), 3)
     wide = answered(tensor([0.2, 0.7, 0.1]), 1, CHALLENGER, 2)
@@ -120,6 +122,7 @@ def test_labels_of_rows_and_of_probabilities_count_once_for_who_answered(
     forced = answered(tensor(0, 0), 2, bucket=None)
     given = [(three, 0, 0), (three, 0, 1), (three, 2, 2), (wide, 1, None), (amount, 3.0, 1), (forced, 0, 0)]
     assert give(database, *given, given[0]) == [Outcome.WAITING] * 6 + [Outcome.REPEATED]
+    monkeypatch.setattr(joining, "_ASKED_AT_ONCE", 4)
     # Nothing is in the store yet, and it needn't be.
     join(database, store, tmp_path, now_ms=MIDNIGHT_MS)
     ship(store, tmp_path, three, wide, amount, forced)
@@ -156,6 +159,21 @@ def test_what_is_found_and_says_nothing_is_let_go_and_may_be_given_again(
     assert counts(database, endpoint_id)["accepted"] == 1
 
 
+def test_labels_wait_longer_where_the_store_was_away(database, endpoint_id, answered, store, tmp_path, monkeypatch):
+    assert give(database, (answered(tensor(0, 1), 2), 0, 0)) == [Outcome.WAITING]
+    now_ms = LATER_MS + 1
+    joiner = LabelJoiner(database, store, tmp_path, file_s=FILE_S, clock=lambda: now_ms / 1000)
+    with monkeypatch.context() as away:
+        away.setattr(type(store), "list_folder", lambda *_, **__: _raise(StoreUnavailable()))
+        asyncio.run(joiner.join())
+    # What was kept of it waits to be uploaded, too.
+    asyncio.run(joiner.join())
+    assert counts(database, endpoint_id) == {"waiting": 1}
+    now_ms += LATER_MS - NOW_MS
+    asyncio.run(joiner.join())
+    assert counts(database, endpoint_id) == {"waiting": 1, "unmatched": 1}
+
+
 def test_what_the_log_does_not_keep_or_has_no_room_for_does_not_wait(database, answered, monkeypatch):
     three = answered(tensor(0, 1, 2), 3)
     assert give(database, (three, 0, 0), why_not_kept=lambda _: "it is off") == [Outcome.UNMATCHED]
@@ -188,3 +206,7 @@ def test_rows_are_found_as_what_they_were(tmp_path, answered):
     assert [by_row[one].rows for one in asked[-2:]] == [1, 1]
     assert by_row[asked[-2]] == Predicted(asked[-2], 1)
     assert not by_row[asked[-1]].is_there
+
+
+def _raise(error):
+    raise error
