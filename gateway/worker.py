@@ -237,7 +237,7 @@ async def _run(line_fd: int, listener_fd: int, metrics_dir: Path) -> None:
     )
     follower.on_admission = gate.take
     predictions, tracer = _prediction_log(settings, metrics), open_tracer(os.environ)
-    answer_ids = AnswerIds(time.time)
+    answer_ids = AnswerIds(time.time_ns)
     follower.on_signing = answer_ids.use
     shadow_counts = ShadowCounts(metrics, row_of)
     compared = Counting(slow_s=settings.slow_s)

@@ -6,6 +6,7 @@ what the split gave to an arm is counted: who named an arm or a version chose fo
 
 from array import array
 from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -21,6 +22,8 @@ NOTED_MAX = 16_384
 
 Place = tuple[str, Cell]
 """An endpoint's id, and whose sums they are."""
+Note = Callable[[int, int, float, Value | None, bool], None]
+"""Told of one answer: its bucket, status, seconds, the prediction if that is one value, and if there was no unit."""
 # Bits of a mark: 14 of the bucket, one of whether there was no unit, and the status above them.
 _UNITLESS_BIT, _STATUS_BIT = 14, 15
 _BUCKET = (1 << _UNITLESS_BIT) - 1
@@ -36,14 +39,19 @@ class Noted:
     __slots__ = ("marks", "predictions", "took_s")
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
         self.marks = array("I")
         """Bucket, unitless and status of each."""
         self.took_s = array("d")
         self.predictions: list[Value] = []
         """Of those that were one class or one number."""
+
+    def taken(self) -> "Noted":
+        """All of them; none are left here."""
+        taken = Noted()
+        taken.extend(self)
+        # The same arrays go on being filled.
+        del self.marks[:], self.took_s[:], self.predictions[:]
+        return taken
 
     def extend(self, other: "Noted") -> None:
         """Have the answers of *other* as well."""
@@ -86,15 +94,14 @@ class ArmSums:
         self._add_predictions(noted.predictions)
 
     def _add_predictions(self, predictions: list[Value]) -> None:
-        numbers = [each for each in predictions if type(each) is float]
-        self.predictions.add_numbers(np.array(numbers))
-        if len(numbers) < len(predictions):
-            # By type as well: True is 1, and another class.
-            classes = Counter((type(each), each) for each in predictions if type(each) is not float)
-            named: Counter[str] = Counter()
-            for (_, each), count in classes.items():
-                named[str(each)] += count
-            self.predictions.add_classes(named)
+        # By type, as True is 1 and another class.
+        kinds = set(map(type, predictions))
+        for kind in kinds:
+            of_kind = predictions if len(kinds) == 1 else [each for each in predictions if type(each) is kind]
+            if kind is float:
+                self.predictions.add_numbers(np.array(of_kind))
+            else:
+                self.predictions.add_classes(Counter({str(each): n for each, n in Counter(of_kind).items()}))
 
     def merge(self, other: "ArmSums") -> None:
         """Count what *other* has counted as well."""
@@ -143,34 +150,38 @@ class Taken(msgspec.Struct, frozen=True, eq=False):
     def added_up(self) -> ArmSums:
         """The sums of all of it. Takes a millisecond for a few thousand answers, so not on an event loop."""
         if self.noted.marks:
-            self.sums.add(self.noted)
-            self.noted.clear()
+            self.sums.add(self.noted.taken())
         return self.sums
 
 
 class ArmCounter:
     """Counts the answers of one arm's version in one period."""
 
-    __slots__ = ("_counting", "_noted", "place")
+    __slots__ = ("_noted", "note", "place")
 
     def __init__(self, place: Place, counting: Counting) -> None:
         self.place = place
-        self._counting = counting
         self._noted = Noted()
-
-    def note(self, bucket: int, status: int, took_s: float, prediction: Value | None, *, unitless: bool) -> None:
+        self.note = self._noter(counting)
         """Count one answer: what gave it to the arm, how it ended and when, and what was predicted."""
-        noted = self._noted
-        if not noted.marks:
-            self._counting.will_be_asked(self)
-        noted.marks.append(status << _STATUS_BIT | unitless << _UNITLESS_BIT | bucket)
-        noted.took_s.append(took_s)
-        if prediction is not None:
-            noted.predictions.append(prediction)
-        if len(noted.marks) >= NOTED_MAX:
-            self._counting.add(self.place, self.take())
 
     def take(self) -> Noted:
         """The answers that were counted since this was called last."""
-        noted, self._noted = self._noted, Noted()
-        return noted
+        return self._noted.taken()
+
+    def _noter(self, counting: Counting) -> Note:
+        # One function with all at hand, for the reason that `gateway.feedback.prediction_ids.id_maker` gives.
+        marks, predictions = self._noted.marks, self._noted.predictions
+        add_mark, add_time, add_prediction = marks.append, self._noted.took_s.append, predictions.append
+
+        def note(bucket: int, status: int, took_s: float, prediction: Value | None, unitless: bool) -> None:
+            if not marks:
+                counting.will_be_asked(self)
+            add_mark(status << _STATUS_BIT | unitless << _UNITLESS_BIT | bucket)
+            add_time(took_s)
+            if prediction is not None:
+                add_prediction(prediction)
+            if len(marks) >= NOTED_MAX:
+                counting.add(self.place, self.take())
+
+        return note

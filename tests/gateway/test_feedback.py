@@ -3,6 +3,7 @@
 import csv
 import json
 import time
+from functools import partial
 from itertools import count
 
 import httpx
@@ -12,13 +13,14 @@ from click.testing import CliRunner
 from gateway.access.gatekeeper import Gatekeeper
 from gateway.api.feedback_wire import ITEMS_MAX
 from gateway.cli import cli
-from gateway.feedback.prediction_ids import Answered, IdMaker
+from gateway.feedback.prediction_ids import Answered
 from gateway.settings import Settings
 from registry import aliases, endpoints, models, prediction_keys, versions
 from registry.entities import CHAMPION
 from registry.sources import Claim, SourcePolicy
 from tests.conftest import running_api
 from tests.gateway.access.tracking_world import let_in
+from tests.gateway.made_ids import made_id
 from tracking.access.book import Book, KnownKey
 from tracking.access.grants import Grant
 from tracking.access.secrets import digest_of
@@ -50,7 +52,7 @@ def makers(settings):
             versions.create_version(session, name, claim, policy=policy, now_ms=1)
             aliases.set_alias(session, name, CHAMPION, 1, author="ann", now_ms=1)
             endpoint_id = endpoints.get_endpoint(session, name).id
-            found[name] = IdMaker(key, Answered(endpoint_id, 1, CHAMPION, 1), b"test")
+            found[name] = partial(made_id, key, Answered(endpoint_id, 1, CHAMPION, 1))
     database.dispose()
     return found
 
@@ -65,7 +67,7 @@ def client(settings, makers):
 def predicted(makers):
     def make(prediction="a", endpoint="iris", at_ms=None):
         at_ms = int(time.time() * 1000) if at_ms is None else at_ms
-        return makers[endpoint].make(next(numbers), at_ms, 7, prediction).decode()
+        return makers[endpoint](count=next(numbers), at_ms=at_ms, bucket=7, prediction=prediction)
 
     return make
 

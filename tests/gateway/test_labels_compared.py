@@ -1,6 +1,7 @@
 """From labels that are given to metrics that are told: each is what scikit-learn makes of the same predictions."""
 
 import time
+from functools import partial
 from itertools import count
 
 import httpx
@@ -10,11 +11,12 @@ from mlflow import MlflowClient
 from sklearn import metrics
 
 from gateway.comparison import kept_sums
-from gateway.feedback.prediction_ids import Answered, IdMaker
+from gateway.feedback.prediction_ids import Answered
 from gateway.settings import Settings
 from registry import endpoints, prediction_keys
 from registry.tallies import Kind
 from tests.gateway.comparison.made_up import even_traffic
+from tests.gateway.made_ids import made_id
 from tracking.database import Database
 
 OURS = "/api/1.0/titlebout"
@@ -41,16 +43,17 @@ def makers(api_server, shared_api):
         kept_sums.add(session, endpoint_id, Kind.SERVING, even_traffic([period]))
     database.dispose()
     return {
-        arm: IdMaker(key, Answered(endpoint_id, period, arm, version), b"test") for arm, version in VERSIONS.items()
+        arm: partial(made_id, key, Answered(endpoint_id, period, arm, version)) for arm, version in VERSIONS.items()
     }
 
 
-def give(url, maker, predictions, **said):
+def give(url, make_id, predictions, **said):
     """Labels or rewards, for as many predictions."""
     [(kind, values)] = said.items()
     at_ms = int(time.time() * 1000)
+    made = partial(make_id, at_ms=at_ms)
     items = [
-        {"prediction_id": maker.make(number, at_ms, 97 * number % 10_000, prediction).decode(), kind: value}
+        {"prediction_id": made(count=number, bucket=97 * number % 10_000, prediction=prediction), kind: value}
         for number, prediction, value in zip(numbers, predictions, values.tolist())  # noqa: B905  (numbers are endless)
     ]
     answer = httpx.post(f"{url}/feedback", json={"feedback": items}, timeout=30).json()
@@ -69,13 +72,13 @@ def expected_error(probabilities, truth, bins=15):
 
 def test_each_metric_is_that_of_the_predictions_and_labels_of_its_arm(api_server, makers):
     rng, expected, calibration = np.random.default_rng(5), {}, {}
-    for arm, maker in makers.items():
+    for arm, make_id in makers.items():
         probabilities, truth = rng.uniform(0.02, 0.98, LABELS), rng.random(LABELS) < 0.4
         numbers_said, numbers_true = 10 * rng.standard_normal((2, LABELS))
         rewards = rng.standard_normal(LABELS)
-        give(api_server, maker, probabilities.tolist(), label=truth)
-        give(api_server, maker, numbers_said.tolist(), label=numbers_true)
-        give(api_server, maker, ["any"] * LABELS, reward=rewards)
+        give(api_server, make_id, probabilities.tolist(), label=truth)
+        give(api_server, make_id, numbers_said.tolist(), label=numbers_true)
+        give(api_server, make_id, ["any"] * LABELS, reward=rewards)
         expected[arm] = {
             "accuracy": metrics.accuracy_score(truth, probabilities >= 0.5),
             "f1": metrics.f1_score(truth, probabilities >= 0.5),

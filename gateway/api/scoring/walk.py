@@ -23,7 +23,7 @@ from gateway.api.request_body import read_body
 from gateway.comparison.counting import ArmCounter, Counting
 from gateway.comparison.single_predictions import Value, find_single
 from gateway.errors import INTERNAL_MESSAGE, STATUS, error_body, headers_of, status_of
-from gateway.feedback.prediction_ids import IdMaker
+from gateway.feedback.prediction_ids import MakeId
 from gateway.kept_predictions.keeping import PredictionKeeper
 from gateway.observability.logs import REQUEST_ID
 from gateway.observability.metrics import Metrics
@@ -45,6 +45,7 @@ _HEADER_VALUE_BYTES_MAX = 1024
 _DEADLINE_HEADER = b"x-titlebout-deadline-ms"
 _DEADLINE_MS_MAX = 86_400_000
 _PREDICTION_ID = b"x-titlebout-prediction-id"
+_HEADERS_WITH_ID = b"content-type: %s\r\nx-request-id: %s\r\n%s" + _PREDICTION_ID + b": %s\r\n"
 # Arms of all endpoints, at once; each of an epoch and of a time without an epoch's change.
 _KNOWN_MAX = 4096
 JSON_TYPE = "application/json"
@@ -229,11 +230,9 @@ class Scoring:
 
     def _prediction_id(self, walk: "Walk", known: "_Known") -> bytes | None:
         """What feedback on the answer goes by; None if it is none, or nothing signs ids just now."""
-        choice = walk.choice
-        if walk.failure is not None or known.ids is None or choice is None or self._answer_ids is None:
+        if walk.failure is not None or known.make_id is None:
             return None
-        bucket = walk.bucket if walk.failed is None else None
-        return self._answer_ids.make(known.ids, choice, bucket, walk.single)
+        return known.make_id(walk.bucket if walk.failed is None else None, walk.single)
 
     def _said(self, known: "_Known", prediction_id: bytes | None) -> RawHeaders:
         """The headers of every answer, whatever it is."""
@@ -254,9 +253,11 @@ class Scoring:
         if send_whole is None:
             return False
         request_id = REQUEST_ID.get().encode()
-        headers = b"content-type: %s\r\nx-request-id: %s\r\n%s" % (reply.content_type.encode(), request_id, known.lines)
-        if prediction_id is not None:
-            headers = b"%s%s: %s\r\n" % (headers, _PREDICTION_ID, prediction_id)
+        said = reply.content_type.encode(), request_id, known.lines
+        if prediction_id is None:
+            headers = b"content-type: %s\r\nx-request-id: %s\r\n%s" % said
+        else:
+            headers = _HEADERS_WITH_ID % (*said, prediction_id)
         return send_whole(headers, reply.content)
 
     async def _walk(
@@ -320,9 +321,9 @@ class Scoring:
             self._known.clear()
         headers = [NOSNIFF, *_who_answers(choice)]
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-        ids = None if choice is None or self._answer_ids is None else self._answer_ids.maker(choice)
+        make_id = None if choice is None or self._answer_ids is None else self._answer_ids.maker(choice)
         known = self._known[choice] = _Known(
-            ArmMetrics(self._metrics, choice), headers, lines, self._counter_of(choice), ids
+            ArmMetrics(self._metrics, choice), headers, lines, self._counter_of(choice), make_id
         )
         return known
 
@@ -386,7 +387,7 @@ class Scoring:
         if known.counter is not None:
             status = HTTP_200_OK if failure is None else STATUS[failure]
             single = walk.single if failure is None else None
-            known.counter.note(walk.bucket, status, took_s, single, unitless=walk.unitless)
+            known.counter.note(walk.bucket, status, took_s, single, walk.unitless)
 
 
 class Walk(msgspec.Struct, eq=False):
@@ -435,7 +436,7 @@ class _Known(msgspec.Struct, frozen=True):
     """The same, as they stand in an answer."""
     counter: ArmCounter | None = None
     """What comparisons are made of; None where there is nothing to compare."""
-    ids: IdMaker | None = None
+    make_id: MakeId | None = None
     """Makes the ids that answers go out with; None while there is no key."""
 
 

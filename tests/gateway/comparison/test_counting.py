@@ -48,7 +48,7 @@ def test_adding_up_is_counting_one_by_one(happened):
 
 
 def note(counter, bucket, unitless, status, took_s, prediction):
-    counter.note(bucket, status, took_s, prediction, unitless=unitless)
+    counter.note(bucket, status, took_s, prediction, unitless)
 
 
 def take(counted, sums):
@@ -92,7 +92,7 @@ def test_what_is_noted_is_bounded(monkeypatch):
     counted = Counting()
     counter = counted.counter(("e", CELL))
     for bucket in range(25):
-        counter.note(bucket, 200, 0.001, 1.0, unitless=False)
+        counter.note(bucket, 200, 0.001, 1.0, False)
     [part] = counted.take().values()
     assert len(part.noted.marks) == 5
     assert part.added_up().serving.row(Column.REQUESTS).sum() == 25
@@ -102,7 +102,7 @@ def test_what_is_noted_is_bounded(monkeypatch):
 def test_of_several_counters_of_one_arm_none_is_forgotten():
     counted = Counting()
     for _ in range(3):
-        counted.counter(("e", CELL)).note(5, 200, 0.001, None, unitless=False)
+        counted.counter(("e", CELL)).note(5, 200, 0.001, None, False)
     [part] = counted.take().values()
     assert part.added_up().serving.row(Column.REQUESTS)[5] == 3
 
@@ -155,9 +155,9 @@ def test_what_two_workers_count_adds_up_in_the_database(database, endpoint_id):
         worker = Counting()
         flusher = Flusher(worker, database)
         for cell in (CELL, OTHER, CELL):
-            worker.counter((endpoint_id, cell)).note(3, 200, 0.002, "setosa", unitless=True)
+            worker.counter((endpoint_id, cell)).note(3, 200, 0.002, "setosa", True)
         asyncio.run(flusher.flush())
-        worker.counter((endpoint_id, CELL)).note(3, 503, 0.002, None, unitless=True)
+        worker.counter((endpoint_id, CELL)).note(3, 503, 0.002, None, True)
         flusher.close()
     with database.reading() as session:
         kept = kept_sums.read(session, endpoint_id)
@@ -174,13 +174,13 @@ def test_counts_wait_while_the_database_is_away(database, endpoint_id, counted, 
         flusher = Flusher(counted, Database(url), lost=lost.append)
         gate.shut()
         for _ in range(2):
-            counter.note(3, 200, 0.002, None, unitless=False)
+            counter.note(3, 200, 0.002, None, False)
             asyncio.run(flusher.flush())
         gate.open()
         asyncio.run(flusher.flush())
         assert requests(database, endpoint_id) == {CELL: 2}
         gate.shut()
-        counter.note(3, 200, 0.002, None, unitless=False)
+        counter.note(3, 200, 0.002, None, False)
         flusher.close()
     # At the end there is nothing left to wait for.
     assert lost == [1]
@@ -191,7 +191,7 @@ def test_of_more_arms_than_can_wait_the_later_are_lost_and_said_to_be(
 ):
     monkeypatch.setattr(flushing, "CELLS_MAX", 1)
     for cell in (CELL, OTHER, CELL):
-        counted.counter((endpoint_id, cell)).note(3, 200, 0.002, None, unitless=False)
+        counted.counter((endpoint_id, cell)).note(3, 200, 0.002, None, False)
     flusher.close()
     assert requests(database, endpoint_id) == {CELL: 2}
     assert lost == [1]
@@ -201,10 +201,10 @@ def test_what_cannot_be_written_keeps_nothing_else_from_it(database, endpoint_id
     with database.writing() as session:
         tallies.add(session, endpoint_id, Kind.LATENCY, {CELL: b"of a later release"}, lambda _, new: new)
     for place in ((endpoint_id, CELL), ("an endpoint that is gone", CELL)):
-        counted.counter(place).note(3, 200, 0.002, None, unitless=False)
+        counted.counter(place).note(3, 200, 0.002, None, False)
     asyncio.run(flusher.flush())
     with database.writing() as session:
         session.execute(delete(TallyRow))
-    counted.counter((endpoint_id, CELL)).note(3, 200, 0.002, None, unitless=False)
+    counted.counter((endpoint_id, CELL)).note(3, 200, 0.002, None, False)
     flusher.close()
     assert requests(database, endpoint_id) == {CELL: 1}

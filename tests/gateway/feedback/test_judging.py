@@ -9,10 +9,11 @@ from gateway.comparison import kept_sums
 from gateway.comparison.sums import CLASSES, NUMBERS, REWARDS
 from gateway.feedback.judging import Item, Outcome, judge
 from gateway.feedback.keeping import keep
-from gateway.feedback.prediction_ids import Answered, IdMaker
+from gateway.feedback.prediction_ids import Answered
 from gateway.feedback.times import DAY_MS, ROTATION_MS, SKEW_MS
 from registry import endpoints, labels, prediction_keys
 from registry.entities import CHALLENGER, CHAMPION, Cell
+from tests.gateway.made_ids import made_id
 
 NOW_MS = 1_700_000_000_000
 KEPT_MS = 30 * DAY_MS
@@ -31,8 +32,9 @@ def predicted(key, endpoint_id, two_arms):
 
     def make(prediction="a", *, arm=CHAMPION, version=1, bucket=1_234, at_ms=NOW_MS, **more):
         answered = Answered(more.get("endpoint_id", endpoint_id), more.get("period", two_arms), arm, version)
-        maker = IdMaker(more.get("key", key), answered, b"test")
-        return maker.make(next(numbers), at_ms, bucket, prediction).decode()
+        return made_id(
+            more.get("key", key), answered, count=next(numbers), at_ms=at_ms, bucket=bucket, prediction=prediction
+        )
 
     return make
 

@@ -10,7 +10,6 @@ from gateway.feedback.prediction_ids import (
     LENGTH_MAX,
     Answered,
     ForgedId,
-    IdMaker,
     LongClass,
     by_tag,
     can_be_carried,
@@ -19,6 +18,7 @@ from gateway.feedback.prediction_ids import (
     tag_of,
 )
 from registry.entities import PredictionKey
+from tests.gateway.made_ids import made_id
 
 KEY = PredictionKey(id="0a0b0c0d", secret=bytes(range(32)), made_ms=0)
 OTHER = PredictionKey(id="0a0b0c0e", secret=bytes(range(1, 33)), made_ms=0)
@@ -29,11 +29,17 @@ URL_SAFE = set(string.ascii_letters + string.digits + "-_")
 answerers = st.builds(
     Answered,
     endpoint_id=st.binary(min_size=16, max_size=16).map(bytes.hex),
-    period=st.integers(0, 2**32 - 1),
+    period=st.integers(1, 2**32 - 1),
     arm=st.text(max_size=256),
     version=st.integers(0, 2**32 - 1),
 )
-values = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
+values = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
 counts = st.integers(0, 2**64 - 1)
 times_ms = st.integers(0, 2**48 - 1)
 buckets = st.none() | st.integers(0, 9_999)
@@ -41,7 +47,7 @@ buckets = st.none() | st.integers(0, 9_999)
 
 def made(answered=None, *, count=7, at_ms=1_700_000_000_000, bucket=4_321, prediction="setosa", key=KEY):
     answered = answered or Answered("ab" * 16, 3, "champion", 12)
-    return IdMaker(key, answered, PREFIX).make(count, at_ms, bucket, prediction).decode()
+    return made_id(key, answered, count=count, at_ms=at_ms, bucket=bucket, prediction=prediction, nonce_prefix=PREFIX)
 
 
 @given(answerers, counts, times_ms, buckets, values)

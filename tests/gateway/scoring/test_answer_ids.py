@@ -12,9 +12,9 @@ CHOICE = Choice("iris", "iris", 3, "champion", 7, endpoint_id="ab" * 16, period=
 
 
 def answered(choice=CHOICE, *, bucket=7, single="setosa"):
-    ids = AnswerIds(clock=lambda: 1.5)
+    ids = AnswerIds(clock_ns=lambda: 1_500_000_000)
     ids.use(KEY)
-    return read_id(ids.make(ids.maker(choice), choice, bucket, single).decode(), {KEY.id: KEY})
+    return read_id(ids.maker(choice)(bucket, single).decode(), {KEY.id: KEY})
 
 
 def test_an_id_says_who_answered_and_when():
@@ -35,11 +35,11 @@ def test_nothing_is_compared_while_the_split_is_not_whole():
 
 
 def test_no_two_answers_have_one_id_and_none_has_one_before_there_is_a_key():
-    ids = AnswerIds(clock=lambda: 1.5)
+    ids = AnswerIds(clock_ns=lambda: 1_500_000_000)
     assert ids.maker(CHOICE) is None
     changes = []
     ids.when_changed = lambda: changes.append(1)
     ids.use(KEY)
     assert changes == [1]
     maker = ids.maker(CHOICE)
-    assert len({ids.make(maker, CHOICE, 7, "setosa") for _ in range(1_000)}) == 1_000
+    assert len({maker(7, "setosa") for _ in range(1_000)}) == 1_000
