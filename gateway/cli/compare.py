@@ -124,8 +124,7 @@ def shown(found: dict[str, Any]) -> RenderableType:
         Text(found["conclusion"], style=f"bold {colour}", overflow="fold"),
         Text(found["reason"][:1].upper() + found["reason"][1:] + "."),
         Text(),
-        _metrics(found),
-        Text(),
+        *((_metrics(found), Text()) if found["metrics"] else ()),
         _arms(found),
         *(Text(line, style="dim") for line in _notes(found)),
     )

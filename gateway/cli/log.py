@@ -53,7 +53,10 @@ def command(*, model: str | None, alias: str | None, limit: int, verify: bool, n
         raise click.UsageError("Say a MODEL, or --verify.")
     entries = list(_entries(client, model.removeprefix("models:/"), alias, limit))
     rows = [(_second(entry["at_ms"]), entry["author"], words(entry), entry["reason"] or "") for entry in entries]
-    show(("WHEN (UTC)", "WHO", "WHAT", "WHY"), rows)
+    if rows:
+        show(("WHEN (UTC)", "WHO", "WHAT", "WHY"), rows)
+    else:
+        click.echo(f"Nothing was done to {model}{'@' + alias if alias else ''} yet, if there is such a one.")
 
 
 def words(entry: dict[str, Any]) -> str:
