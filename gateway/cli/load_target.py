@@ -42,6 +42,7 @@ def find(client: Client, model: str, version: str, against: str | None, *, alone
     Raises:
         CannotRun: if no endpoint answers for *model*.
         NothingThere: if there is no such version.
+        InvalidParameter: if the one beside it is the same.
     """
     number = _resolve(client, model, version)
     endpoint = client.find_endpoint_of(model)
@@ -49,6 +50,8 @@ def find(client: Client, model: str, version: str, against: str | None, *, alone
         raise CannotRun(f"Nothing answers for {model!r}: its first {CHAMPION} makes an endpoint.")
     champion = endpoint["serving"].get(CHAMPION)
     beside = _resolve(client, model, against) if against else None if alone else champion
+    if against and beside == number:
+        raise InvalidParameter(f"--against: version {number} would be compared with itself.")
     return Target(model, endpoint["name"], number, beside if beside != number else None)
 
 

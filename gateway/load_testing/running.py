@@ -5,7 +5,7 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import msgspec
 
@@ -22,7 +22,7 @@ class CannotRun(ServingError):
     code = ErrorCode.INVALID_STATE
 
 
-def run(plan: Plan) -> Iterator[Moment | Seen]:
+def run(plan: Plan) -> Generator[Moment | Seen]:
     """Put *plan* to work: how it goes, a few times a second, and what was seen at the end.
 
     Raises:

@@ -88,12 +88,13 @@ def test_the_champion_is_tested_alone_and_its_page_shows_the_newest(iris):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["9"], "not found", id="no such version"),
+        pytest.param(["9"], "version 9", id="no such version"),
         pytest.param(["nobody"], "nobody", id="no such alias"),
         pytest.param(["1", "--slo", "p98=1ms"], "'p98' isn't measured", id="an SLO that is none"),
         pytest.param(["1", "--for", "soon"], "as in 30s", id="a time that is none"),
         pytest.param(["1", "--for", "2d"], "to 900 s", id="too long"),
         pytest.param(["2", "--alone", "--against", "1"], "contrary", id="both ways"),
+        pytest.param(["1", "--against", "champion"], "with itself", id="beside itself"),
     ],
 )
 def test_what_could_not_be_run_is_status_2_and_keeps_nothing(iris, arguments, said):
