@@ -167,6 +167,8 @@ def _both(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _notes(found: dict[str, Any]) -> Iterator[str]:
     yield ""
+    if found["champion"]["version"] == found["challenger"]["version"]:
+        yield f"`titlebout compare {found['endpoint']} --versions OLD:NEW` names them."
     yield from _counted(found)
     telling = next((metric for metric in found["metrics"] if metric["metric"] == found["metric"]), None)
     needed = telling and telling["needed"]
