@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from gateway.comparison.single_predictions import Value
 from gateway.feedback.prediction_ids import can_be_carried
 from gateway.kept_predictions.looking_up import Asked, Found, Predicted, Question
+from gateway.kept_predictions.tables import FORMAT
 
 _COLUMNS = ("prediction_id", "row", "prediction", "label", "value", "numbers")
 
@@ -40,6 +41,8 @@ def answer(question: Question) -> Found:
 
 
 def _read(file: str, question: Question, ids: Sequence[str]) -> Sequence[Row]:
+    if (pq.read_schema(file).metadata or {}).get(b"titlebout.predictions") != FORMAT.encode():
+        raise pa.ArrowInvalid("not one of ours, or of a later release")
     # By their time, too, by which most of a file needn't be read: it is in order of it.
     began, ended = (datetime.fromtimestamp(at_ms / 1000, UTC) for at_ms in (question.since_ms, question.until_ms))
     wanted = pc.field("prediction_id").isin(ids) & (pc.field("at") >= began) & (pc.field("at") <= ended)

@@ -31,6 +31,8 @@ def _input_faults(new: Sequence[Field], old: Sequence[Field]) -> Iterator[str]:
         yield from _faults_by_position(
             "input", new, old, lambda one, other: _takes(one, other) and _may_lack(one, other)
         )
+        if len(old) > 1 and not _by_position(old):
+            yield "its inputs go by their places, and went by names that callers may send in any order"
         # Rows of a champion with names may come without them, and those of one without names always do.
         return
     known = {field.name: field for field in old}

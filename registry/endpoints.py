@@ -17,7 +17,7 @@ from registry.gates import Override
 from registry.granted import ensure_may_change, ensure_may_name, in_sight, may_see
 from registry.history import REASON_LENGTH_MAX
 from registry.names import check_model_name
-from registry.running_rollouts import ensure_none_running, is_running
+from registry.running_rollouts import ensure_none_running, ensure_not_gone_back_to, is_running
 from registry.schema import AliasRow, EndpointRow, PinRow, ShadowRow, SplitRow, TallyRow
 from registry.splits import BUCKETS, all_to, check_shares, move_buckets
 from tracking.errors import Conflict, InvalidParameter, NotFound
@@ -339,13 +339,15 @@ def alias_was_deleted(
 
 
 def ensure_version_deletable(session: Session, model: str, version: int) -> None:
-    """Raise `VersionInService` if *version* answers in the newest epoch."""
+    """Raise a `Conflict` if *version* answers in the newest epoch, or is what a rollout would go back to."""
     _ensure_not_served(session, model, version)
+    ensure_not_gone_back_to(session, model, version)
 
 
 def ensure_model_deletable(session: Session, model: str) -> None:
-    """Raise `VersionInService` if any version of *model* answers in the newest epoch."""
+    """Raise a `Conflict` if any version of *model* answers in the newest epoch, or a rollout is running."""
     _ensure_not_served(session, model, None)
+    ensure_none_running(session, model)
 
 
 def ensure_name_unserved(session: Session, name: str, *, renamed_from: str | None = None) -> None:

@@ -264,8 +264,12 @@ def note(
     objectives: tuple[Objective, ...] = (),
     samples: tuple[Sample, ...] = (),
     evidence: Mapping[str, Any] = {},
+    keeps_warm: bool = False,
 ) -> None:
     """Keep what was seen. It changes nothing that is served, so the history isn't told.
+
+    *served_ms* says since when the step is in force, and a new champion is watched. With *keeps_warm* the champion
+    before stays in memory for another warm time, so that the way back is short.
 
     Raises:
         RolloutMoved: as all that follow here.
@@ -275,16 +279,15 @@ def note(
     watch = now.watch
     if watch is not None:
         watch = msgspec.structs.replace(
-            watch, objectives=objectives or watch.objectives, samples=samples or watch.samples
+            watch,
+            began_ms=watch.began_ms if served_ms is None else served_ms,
+            objectives=objectives or watch.objectives,
+            samples=samples or watch.samples,
         )
+    if keeps_warm:
+        endpoints.keep_former_champion_warm(session, now.endpoint_id, now_ms=now_ms)
     act = Act(author="", now_ms=now_ms, reason=said, evidence=evidence)
     _change(session, row, act, served_ms=now.served_ms if served_ms is None else served_ms, watch=watch)
-
-
-def keep_warm(session: Session, seen: Rollout, *, now_ms: int) -> None:
-    """Have the champion before stay in memory for another warm time, so that the way back is short."""
-    _taken(session, seen)
-    endpoints.keep_former_champion_warm(session, seen.endpoint_id, now_ms=now_ms)
 
 
 def advance(session: Session, seen: Rollout, act: Act) -> Rollout:
@@ -441,8 +444,18 @@ def _promote(session: Session, row: RolloutRow, now: Rollout, act: Act, override
     """Champion := the version, with all of the traffic: one change, and so one epoch."""
     period = _give_all(session, now, act, override)
     watch = Watch(began_ms=act.now_ms, period=period)
-    changes = {"step": len(now.spec.steps_bp), "period": period, "step_ms": act.now_ms, "watch": watch, "evidence": {}}
-    watched = _change(session, row, act, state=RolloutState.WATCHING, **changes)
+    watched = _change(
+        session,
+        row,
+        act,
+        state=RolloutState.WATCHING,
+        step=len(now.spec.steps_bp),
+        period=period,
+        step_ms=act.now_ms,
+        served_ms=None,
+        watch=watch,
+        evidence={},
+    )
     if now.spec.watch_s > 0:
         return watched
     # Why it was promoted is said by its last step's entry.
@@ -464,29 +477,27 @@ def _give_all(session: Session, now: Rollout, act: Act, override: Override | Non
 
 def _put_back(session: Session, now: Rollout, act: Act) -> None:
     """The split that was, and the challenger that was."""
-    share_bp = now.before.shares_bp.get(ARM, 0)
-    act = msgspec.structs.replace(act, reason=f"put back after the rollout of version {now.version}")
+    act = _putting_back(now, act)
     if now.before.challenger != now.version:
         # Without a share first, so that the one doesn't answer with what the other had.
         _split_if_needed(session, now, 0, act)
         _put_challenger_back(session, now, act)
-    # Its version may have been deleted meanwhile.
-    if _meant(session, now.model).get(ARM) == now.before.challenger:
-        _split_if_needed(session, now, share_bp, act)
+    _put_share_back(session, now, act)
 
 
 def _go_back(session: Session, now: Rollout, act: Act, *, lead_ms: int) -> None:
-    """The champion that was, by a switch of table if it is still warm; the version stays without a share."""
+    """The champion that was, by a switch of table if it is still warm; the version itself is left without a share."""
     who = {"author": act.author, "now_ms": act.now_ms}
     try:
         with session.begin_nested():
-            rollbacks.roll_back(session, now.endpoint, lead_ms=lead_ms, rollout=now.id, **who)  # type: ignore[arg-type]
-            announcements.alias_was_set(session, now.model, CHAMPION, now.before.champion)
+            back = rollbacks.roll_back(session, now.endpoint, lead_ms=lead_ms, rollout=now.id, **who)  # type: ignore[arg-type]
+            announcements.alias_was_set(session, now.model, CHAMPION, back.version)
     except (FormerChampionNotWarm, NothingToGoBackTo, NothingServed):
         # It left memory, so it has to be loaded first; nobody asks the gates of what was served.
         _set_alias(session, now, CHAMPION, now.before.champion, act, is_gated=False)
     if now.before.challenger != now.version:
         _put_challenger_back(session, now, act)
+        _put_share_back(session, now, act)
 
 
 def _put_challenger_back(session: Session, now: Rollout, act: Act) -> None:
@@ -496,6 +507,16 @@ def _put_challenger_back(session: Session, now: Rollout, act: Act) -> None:
         announcements.alias_was_deleted(session, now.model, ARM)
     elif _is_registered(session, now.model, before):
         _set_alias(session, now, ARM, before, act, is_gated=False)
+
+
+def _put_share_back(session: Session, now: Rollout, act: Act) -> None:
+    # Its version may have been deleted meanwhile.
+    if _meant(session, now.model).get(ARM) == now.before.challenger:
+        _split_if_needed(session, now, now.before.shares_bp.get(ARM, 0), _putting_back(now, act))
+
+
+def _putting_back(now: Rollout, act: Act) -> Act:
+    return msgspec.structs.replace(act, reason=f"put back after the rollout of version {now.version}")
 
 
 def _set_alias(

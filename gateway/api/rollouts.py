@@ -98,21 +98,25 @@ def start_rollout(
     data: JSONBody[StartRollout], database: NamedDependency[Database], artifact_store: NamedDependency[ArtifactStore]
 ) -> Rollout:
     _ensure_known(data.spec)
-    with database.reading() as session:
-        model = endpoints.model_of(session, data.endpoint)
-    learn_interfaces(database, artifact_store, model, data.version)
+    _learn(database, artifact_store, data.endpoint, data.version)
     with database.writing() as session:
         act, override = _asked(session, database, data.endpoint, data.reason, data.override)
         return rollouts.start(session, data.endpoint, data.version, data.spec, act, override=override)
 
 
 @post(f"{_ROLLOUT}/dry-run", sync_to_thread=True, status_code=HTTP_200_OK, opt=needs(Permission.ALIAS_WRITE))
-def try_rollout(name: FromPath[str], data: JSONBody[TryRollout], database: NamedDependency[Database]) -> Tried:
+def try_rollout(
+    name: FromPath[str],
+    data: JSONBody[TryRollout],
+    database: NamedDependency[Database],
+    artifact_store: NamedDependency[ArtifactStore],
+) -> Tried:
     """What a rollout would do now: the same refusals, and what is known of the two versions already."""
     # With scipy, 26 MiB and a quarter of a second, which most workers have no use for.
     from gateway.rollouts.looks import judge_beforehand  # noqa: PLC0415
 
     _ensure_known(data.spec)
+    _learn(database, artifact_store, name, data.version)
     with database.writing() as session:
         act, override = _asked(session, database, name, "", data.override)
         undone = session.begin_nested()
@@ -141,8 +145,14 @@ def pause_rollout(name: FromPath[str], data: JSONBody[Word], database: NamedDepe
 
 
 @post(f"{_ROLLOUT}/resume", sync_to_thread=True, status_code=HTTP_200_OK, opt=needs(Permission.ALIAS_WRITE))
-def resume_rollout(name: FromPath[str], data: JSONBody[Word], database: NamedDependency[Database]) -> Rollout:
+def resume_rollout(
+    name: FromPath[str],
+    data: JSONBody[Word],
+    database: NamedDependency[Database],
+    artifact_store: NamedDependency[ArtifactStore],
+) -> Rollout:
     """Go on after a pause; or to the next step, where it waits for a person."""
+    _learn(database, artifact_store, name)
     with database.writing() as session:
         act, _ = _asked(session, database, name, data.reason)
         return rollouts.resume(session, name, act)
@@ -162,11 +172,24 @@ def abort_rollout(
 
 
 @post(f"{_ROLLOUT}/promote", sync_to_thread=True, status_code=HTTP_200_OK, opt=needs(Permission.ALIAS_WRITE))
-def promote_rollout(name: FromPath[str], data: JSONBody[Promote], database: NamedDependency[Database]) -> Rollout:
+def promote_rollout(
+    name: FromPath[str],
+    data: JSONBody[Promote],
+    database: NamedDependency[Database],
+    artifact_store: NamedDependency[ArtifactStore],
+) -> Rollout:
     """Make the version champion at once; if it is, stop watching it."""
+    _learn(database, artifact_store, name)
     with database.writing() as session:
         act, override = _asked(session, database, name, data.reason, data.override)
         return rollouts.promote(session, name, act, override=override)
+
+
+def _learn(database: Database, store: ArtifactStore, endpoint: str, *versions: int) -> None:
+    """What gates compare of *versions*, and of those that the aliases mean, where a gate has come since."""
+    with database.reading() as session:
+        model = endpoints.model_of(session, endpoint)
+    learn_interfaces(database, store, model, *versions)
 
 
 def _ensure_known(spec: RolloutSpec) -> None:

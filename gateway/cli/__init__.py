@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from gateway.cli.groups import Group
 from gateway.cli.secret_options import hide_secret_options
 from tracking.errors import ServingError
 
@@ -45,7 +46,7 @@ _VERBS = {
 }
 
 
-class _Verbs(click.Group):
+class _Verbs(Group):
     """Imports a verb's file only when the verb is used: `titlebout --help` shouldn't wait for a database library."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)

@@ -11,6 +11,7 @@ from tracking.errors import ErrorCode, ServingError
 
 _TIMEOUT_S = 30.0
 _UNAVAILABLE = 503
+_NAMES_SHOWN_MAX = 10
 _OURS = "/api/1.0/titlebout"
 
 
@@ -304,9 +305,17 @@ class Client:
         if answer.is_success:
             return answer
         try:
-            raise (ServerUnavailable if answer.status_code == _UNAVAILABLE else Refused)(answer.json()["message"])
+            said = answer.json()["message"]
         except (ValueError, KeyError, TypeError):
             raise Refused(f"{method} {path} answered {answer.status_code}; is this a Titlebout?") from None
+        raise (ServerUnavailable if answer.status_code == _UNAVAILABLE else Refused)(f"{said}{self._others(said)}")
+
+    def _others(self, said: str) -> str:
+        """For whoever mistyped an endpoint's name: those that there are."""
+        if not said.startswith("There is no endpoint "):
+            return ""
+        names = [endpoint["name"] for endpoint in self.status()["endpoints"]][:_NAMES_SHOWN_MAX]
+        return f" There are: {', '.join(names)}." if names else ""
 
 
 def _endpoint_path(name: str) -> str:

@@ -124,8 +124,7 @@ def shown(found: dict[str, Any]) -> RenderableType:
         Text(found["conclusion"], style=f"bold {colour}", overflow="fold"),
         Text(found["reason"][:1].upper() + found["reason"][1:] + "."),
         Text(),
-        _metrics(found),
-        Text(),
+        *((_metrics(found), Text()) if found["metrics"] else ()),
         _arms(found),
         *(Text(line, style="dim") for line in _notes(found)),
     )
@@ -168,6 +167,8 @@ def _both(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _notes(found: dict[str, Any]) -> Iterator[str]:
     yield ""
+    if found["champion"]["version"] == found["challenger"]["version"]:
+        yield f"`titlebout compare {found['endpoint']} --versions OLD:NEW` names them."
     yield from _counted(found)
     telling = next((metric for metric in found["metrics"] if metric["metric"] == found["metric"]), None)
     needed = telling and telling["needed"]

@@ -64,8 +64,11 @@ def set_gate(
         asked["aliases"] = list(aliases or (CHAMPION,))
     else:
         asked["share_over_bp"] = round(share_over * 100)
-    made = _gate(Client(server).set_gate(model, gate, asked))
+    client = Client(server)
+    made = _gate(client.set_gate(model, gate, asked))
     click.echo(f"{model}: {gate_words.words(made.needs)}, before {gate_words.before(made)}.")
+    if client.find_model(model) is None:
+        click.echo(f"There is no model {model} yet; the gate holds for it from the first version on.")
 
 
 @command.command("remove")

@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 
 from gateway.cli.client import Client, Refused
+from gateway.cli.missing import instead_of
 from gateway.load_testing.plan import LOAD_TEST
 from gateway.load_testing.report import Input
 from gateway.load_testing.running import CannotRun
@@ -40,7 +41,8 @@ def find(client: Client, model: str, version: str, against: str | None, *, alone
 
     Raises:
         CannotRun: if no endpoint answers for *model*.
-        Refused: if there is no such version.
+        NothingThere: if there is no such version.
+        InvalidParameter: if the one beside it is the same.
     """
     number = _resolve(client, model, version)
     endpoint = client.find_endpoint_of(model)
@@ -48,13 +50,18 @@ def find(client: Client, model: str, version: str, against: str | None, *, alone
         raise CannotRun(f"Nothing answers for {model!r}: its first {CHAMPION} makes an endpoint.")
     champion = endpoint["serving"].get(CHAMPION)
     beside = _resolve(client, model, against) if against else None if alone else champion
+    if against and beside == number:
+        raise InvalidParameter(f"--against: version {number} would be compared with itself.")
     return Target(model, endpoint["name"], number, beside if beside != number else None)
 
 
 def _resolve(client: Client, model: str, version: str) -> int:
     name = version.removeprefix("@")
     uri = f"models:/{model}/{name}" if name.isdecimal() else f"models:/{model}@{name}"
-    return int(client.resolve(uri)["version"])
+    try:
+        return int(client.resolve(uri)["version"])
+    except Refused as refused:
+        raise instead_of(client, model, name if name.isdecimal() else f"@{name}", refused) from refused
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import platform
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import BinaryIO
 
 import click
@@ -124,8 +124,9 @@ def _run(console: Console, plan: Plan) -> Seen:
     """Follow the load on a line that changes, on a terminal; elsewhere without one."""
     beside = f", by turns with version {plan.against}" if plan.against is not None else ""
     console.print(f"Version {plan.version} of {plan.endpoint}{beside}: {plan.users} users for {plan.for_s:g} s")
-    with live_line(console) as show:
-        for said in run(plan):
+    # Closed, or what was interrupted would go on asking until we end, past the pin that it needs.
+    with live_line(console) as show, closing(run(plan)) as told:
+        for said in told:
             if isinstance(said, Seen):
                 return said
             show(_line(said))

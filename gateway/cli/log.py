@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from gateway.cli.client import Client
 from gateway.cli.options import server_option
-from gateway.cli.tables import show
+from gateway.cli.tables import table, wide_console
 from registry.chain import BEGINNING
 from registry.entities import Action
 from tracking.errors import ErrorCode, ServingError
 
 _PAGE = 1_000
+_ANY_WIDTH = 10_000
 
 
 class HistoryAltered(ServingError):
@@ -53,7 +55,27 @@ def command(*, model: str | None, alias: str | None, limit: int, verify: bool, n
         raise click.UsageError("Say a MODEL, or --verify.")
     entries = list(_entries(client, model.removeprefix("models:/"), alias, limit))
     rows = [(_second(entry["at_ms"]), entry["author"], words(entry), entry["reason"] or "") for entry in entries]
-    show(("WHEN (UTC)", "WHO", "WHAT", "WHY"), rows)
+    if rows:
+        _show(rows)
+    else:
+        click.echo(f"Nothing was done to {model}{'@' + alias if alias else ''} yet, if there is such a one.")
+
+
+def _show(rows: list[tuple[str, str, str, str]]) -> None:
+    """A column for each, or where that is too wide the reasons below what they are of."""
+    console, broad = wide_console(), table("WHEN (UTC)", "WHO", "WHAT", "WHY")
+    for row in rows:
+        broad.add_row(*map(Text, row))
+    if console.measure(broad, options=console.options.update(width=_ANY_WIDTH)).maximum <= console.width:
+        console.print(broad)
+        return
+    narrow = table("WHEN (UTC)", "WHO", "WHAT, AND WHY")
+    for when, who, what, why in rows:
+        said = Text(what)
+        if why:
+            said.append(f"\n{why}", style="dim")
+        narrow.add_row(when, Text(who), said)
+    console.print(narrow)
 
 
 def words(entry: dict[str, Any]) -> str:

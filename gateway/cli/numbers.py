@@ -46,16 +46,22 @@ class Part(click.ParamType[float]):
 
 
 class VersionNumber(click.ParamType[int]):
-    """A version by its number, and not by an alias, which may mean another one in a moment."""
+    """A version by its number, and not by an alias, which may mean another one in a moment.
+
+    *otherwise* says what else may have been meant.
+    """
 
     name = "version"
+
+    def __init__(self, otherwise: str = "") -> None:
+        self._otherwise = otherwise
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value)
         if not (text.isascii() and text.isdecimal()):
             self.fail(
                 f"{text[:50]!r}: expected a version's number, such as 2; `titlebout resolve models:/NAME@ALIAS` says "
-                "what an alias means.",
+                f"what an alias means.{self._otherwise}",
                 param,
                 ctx,
             )

@@ -5,11 +5,10 @@ from rich.console import Console
 
 from gateway.cli.client import Client, Refused
 from gateway.cli.following import Flip, failures_so_far, follow
+from gateway.cli.missing import instead_of
 from gateway.cli.options import override_option, reason_option, server_option
 from registry.entities import CHALLENGER, CHAMPION
-from tracking.errors import InvalidParameter, NotFound
-
-_NAMES_SHOWN_MAX = 10
+from tracking.errors import InvalidParameter
 
 
 class NoArm(InvalidParameter):
@@ -19,10 +18,6 @@ class NoArm(InvalidParameter):
             f"Nothing answers for {alias!r}, so there would be nothing to wait for: {said}"
             f"{'' if arms else f' {CHAMPION}'}. Nothing was changed. Without --wait the alias is set all the same."
         )
-
-
-class NothingThere(NotFound):
-    """A model, a version or an alias that isn't there, beside those that are."""
 
 
 @click.command()
@@ -82,25 +77,10 @@ def command(
 def _number(client: Client, model: str, version: str) -> int:
     """The version that was said, if the registry has it."""
     if not version.startswith("@") and not version.isdecimal():
-        raise click.BadParameter(f"{version!r}: expected a number, or @ALIAS.", param_hint="VERSION")
+        expected = "expected a version's number, such as 2, or @ALIAS for what an alias means."
+        raise click.BadParameter(f"{version!r}: {expected}", param_hint="VERSION")
     try:
         uri = f"models:/{model}{version}" if version.startswith("@") else f"models:/{model}/{version}"
         return int(client.resolve(uri)["version"])
     except Refused as refused:
-        raise _explained(client, model, version, refused) from refused
-
-
-def _explained(client: Client, model: str, version: str, refused: Refused) -> Exception:
-    """What there is instead of what was named; what the server said, if that says no more."""
-    found = client.find_model(model)
-    if found is None:
-        names = client.model_names(_NAMES_SHOWN_MAX)
-        return NothingThere(f"There is no model {model!r}; there are: {', '.join(names) or 'none yet'}.")
-    if version.startswith("@"):
-        aliases = sorted(found["aliases"])
-        return NothingThere(f"{model!r} has no alias {version[1:]!r}; it has: {', '.join(aliases) or 'none'}.")
-    if found["newest_version"] is None:
-        return NothingThere(f"{model!r} has no version yet.")
-    if int(version) > found["newest_version"]:
-        return NothingThere(f"{model!r} has no version {version}; its newest is {found['newest_version']}.")
-    return refused
+        raise instead_of(client, model, version, refused) from refused

@@ -36,7 +36,7 @@ def command() -> None:
 
 @command.command("start")
 @click.argument("endpoint", metavar="MODEL")
-@click.argument("version", type=VersionNumber())
+@click.argument("version", type=VersionNumber(" A rollout that runs takes status, pause, resume, abort and promote."))
 @click.option("--steps", default="1,5,25,50,100", show_default=True, metavar="PERCENT,...", help="Shares, up to 100.")
 @click.option(
     "--every", type=Duration(1, _DAYS_30), default="10m", show_default=True, help="How long a step is judged."

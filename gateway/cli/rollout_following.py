@@ -79,7 +79,7 @@ def _time_left(rollout: Rollout, now_ms: int) -> str:
     match rollout.state:
         case RolloutState.WATCHING if rollout.watch is not None and rollout.served_ms is not None:
             left_s = rollout.spec.watch_s - (now_ms - rollout.watch.began_ms) / 1000
-            return f"watched for another {_clock(left_s)}"
+            return f"watched, {_clock(left_s)} left"
         case RolloutState.RUNNING if rollout.step and rollout.served_ms is not None:
             left_s = rollout.spec.every_s - (now_ms - rollout.served_ms) / 1000
             return f"{_clock(left_s)} left" if left_s > 0 else "its time is over"

@@ -80,7 +80,9 @@ class Distribution(msgspec.Struct, kw_only=True):
     @property
     def deviation(self) -> float:
         """Their standard deviation."""
-        return math.sqrt(max(self.squares / self.numbers - self.mean**2, 0.0)) if self.numbers else math.nan
+        # Not `mean**2`, which raises where it overflows; of such numbers nothing can be said.
+        square = self.mean * self.mean
+        return math.sqrt(max(self.squares / self.numbers - square, 0.0)) if self.numbers else math.nan
 
     def quantile(self, share: float) -> float:
         """The number that *share* of the numbers don't exceed, to 2.2 %; NaN if there are none."""

@@ -44,6 +44,11 @@ times the variance of one on the scale of the bounds. 50 failures where they are
 a half.
 """
 
+SHAPING_MIN = 12.0
+"""Clusters that must make up a small arm's variance for it to be believed, were they of one size: the square of the
+sum of squared pulls over the sum of their fourth powers. Twelve purchases, or a third of the clusters of a bell curve.
+"""
+
 
 class Method(StrEnum):
     ASYMPTOTIC = "asymptotic"
@@ -58,8 +63,7 @@ class Estimate(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     value: Floats
     """NaN where nothing was counted."""
     pulls: Floats
-    """How far each cluster pulls the value from its expectation, shape (..., clusters): they add up to 0, and their
-    squares to the variance of the value."""
+    """How far each cluster pulls the value, shape (..., clusters): their squares add up to its variance."""
     n: Floats
     """What the quotient is taken over: labels, requests."""
     spread: Floats
@@ -69,10 +73,12 @@ class Estimate(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
 
 def estimate(metric: Metric, sums: Floats) -> Estimate:
-    """*metric* of one arm in one period, by linearisation (the delta method over cluster totals).
+    """*metric* of one arm in one period, by the jackknife over clusters.
 
-    *sums* has the shape (..., columns of the metric's layout, clusters). The quotient `R = Y / X` errs as
-    `sum(y_c - R x_c) / X` does (Cochran, Sampling Techniques, section 6.4); with C clusters times C / (C - 1).
+    *sums* has the shape (..., columns of the metric's layout, clusters). Without cluster c the quotient `R = Y / X` is
+    another by `(y_c - R x_c) / (X - x_c)`; the squares of these C, times (C - 1) / C, are the variance (Wolter,
+    Introduction to Variance Estimation, chapter 4). Over X alone, as linearisation has it, a cluster with most of the
+    requests would hardly differ from the quotient that it makes, and the arm would seem to be known.
     """
     above, below = combine(metric.above, sums, metric.layout), combine(metric.below, sums, metric.layout)
     y, x = above.sum(axis=-1), below.sum(axis=-1)
@@ -80,17 +86,18 @@ def estimate(metric: Metric, sums: Floats) -> Estimate:
         combine(part, sums, metric.layout).sum(axis=-1)
         for part in (metric.squares, metric.products, metric.below_squares)
     )
+    others = x[..., None] - below
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = y / x
         # A sum of squares, but for rounding.
         spread = np.maximum(squares - 2 * mean * products + mean**2 * below_squares, 0.0)
-        pulls = (above - mean[..., None] * below) / x[..., None]
-    return _finished(metric, mean, np.nan_to_num(pulls), x, np.nan_to_num(spread), (below != 0).sum(axis=-1))
+        pulls = np.where(others > 0, (above - mean[..., None] * below) / others, 0.0)
+    return _finished(metric, mean, pulls, x, np.nan_to_num(spread), (below != 0).sum(axis=-1))
 
 
 def _finished(metric: Metric, mean: Floats, pulls: Floats, n: Floats, spread: Floats, clusters: Floats) -> Estimate:
     with np.errstate(divide="ignore", invalid="ignore"):
-        correction = np.where(clusters > 1, np.sqrt(clusters / (clusters - 1)), 1.0)
+        correction = np.sqrt(np.maximum(clusters - 1, 0) / np.maximum(clusters, 1))
         # The slope of the root, where the metric is one.
         slope = np.nan_to_num(1 / (2 * np.sqrt(mean)), posinf=0.0) if metric.root else np.ones_like(mean)
     return Estimate(
@@ -108,9 +115,10 @@ class Difference(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     value: Floats
     """NaN where there is no period in which both were asked."""
     variance: Floats
-    """By cluster. Never less than what requests that are all independent would have."""
+    """By cluster. Never less than what requests that are all independent would have, and more where one arm is small
+    and has hardly shown how its values vary."""
     design_effect: Floats
-    """How many times more that is than if they were."""
+    """How many times as large as if they were, of what was seen."""
     s2: Floats
     """The variance of the difference for one request, were they independent and evenly split."""
     n: Floats
@@ -128,24 +136,57 @@ def pool(periods: Sequence[Period]) -> Difference:
 
     The weights take the variance of one request to be an arm's own over all periods: taken period by period, one with
     few requests that happen to agree would weigh most. The variance of the average is then taken by cluster over all
-    periods at once, as a unit that was asked in two of them is the same unit.
+    periods at once, as a unit that was asked in two of them is the same unit. Where an arm has too little to say what
+    its variance is, the other's counts for it, if that is larger (`_unseen`).
     """
     spreads = [_common_spread(arm) for arm in zip(*periods, strict=True)]
     weights = _weights(periods, spreads)
     comparable = weights.sum(axis=0) > 0
     value = sum(weight * np.nan_to_num(b.value - a.value) for weight, (a, b) in zip(weights, periods, strict=True))
-    pulls = sum(weight[..., None] * (b.pulls - a.pulls) for weight, (a, b) in zip(weights, periods, strict=True))
+    pulls = [_pooled_pulls(arm, weights) for arm in zip(*periods, strict=True)]
     independent = sum(
         weight**2 * sum(each.spread / np.maximum(each.n, 1) ** 2 for each in period)
         for weight, period in zip(weights, periods, strict=True)
     )
+    seen = np.maximum(((pulls[1] - pulls[0]) ** 2).sum(axis=-1), independent)
     return _difference(
         periods,
         value=np.where(comparable, value, np.nan),
-        variance=np.where(comparable, np.maximum((np.asarray(pulls) ** 2).sum(axis=-1), independent), np.inf),
+        seen=np.where(comparable, seen, np.inf),
+        unseen=_unseen(pulls, [_worth(arm, weights) for arm in zip(*periods, strict=True)]),
         independent=np.asarray(independent),
         s2=2 * (spreads[0] + spreads[1]),
     )
+
+
+def _pooled_pulls(arm: Sequence[Estimate], weights: Floats) -> Floats:
+    """How far each cluster pulls the average over all periods, shape (..., clusters)."""
+    parts = [weight[..., None] * each.pulls for weight, each in zip(weights, arm, strict=True)]
+    pulls: Floats = np.sum(parts, axis=0)
+    return pulls
+
+
+def _worth(arm: Sequence[Estimate], weights: Floats) -> Floats:
+    """Of how many requests the arm's part of the average is the mean; 0 if there are none."""
+    errors = [weight**2 / np.maximum(each.n, 1) for weight, each in zip(weights, arm, strict=True)]
+    error = np.sum(errors, axis=0)
+    return np.where(error > 0, 1 / np.where(error > 0, error, 1.0), 0.0)
+
+
+def _unseen(pulls: Sequence[Floats], worth: Sequence[Floats]) -> Floats:
+    """What is added to the variance for the arm with fewer requests, while few clusters make up all of its own.
+
+    Of values that are rarely large, such as one purchase in a hundred visits, a small arm has seen none or few, and
+    would seem to be known. Two arms that are alike have a variance of the same size for each request.
+    """
+    own = [(arm**2).sum(axis=-1) for arm in pulls]
+    fewer = worth[1] < worth[0]
+    small, large = np.where(fewer, own[1], own[0]), np.where(fewer, own[0], own[1])
+    fourth = np.where(fewer, (pulls[1] ** 4).sum(axis=-1), (pulls[0] ** 4).sum(axis=-1))
+    ratio = np.maximum(worth[0], worth[1]) / np.maximum(np.minimum(worth[0], worth[1]), 1.0)
+    lacks: Floats = np.maximum(large * ratio - small, 0.0)
+    unseen: Floats = np.where(small**2 <= SHAPING_MIN * fourth, lacks, 0.0)
+    return unseen
 
 
 def _weights(periods: Sequence[Period], spreads: Sequence[Floats]) -> Floats:
@@ -179,14 +220,14 @@ def _evenness(periods: Sequence[Period]) -> Floats:
 
 
 def _difference(
-    periods: Sequence[Period], *, value: Floats, variance: Floats, independent: Floats, s2: Floats
+    periods: Sequence[Period], *, value: Floats, seen: Floats, unseen: Floats, independent: Floats, s2: Floats
 ) -> Difference:
     champions, challengers = (np.max([each.clusters for each in arm], axis=0) for arm in zip(*periods, strict=True))
-    known = np.isfinite(variance) & (independent > 0)
+    known, variance = np.isfinite(seen) & (independent > 0), seen + unseen
     return Difference(
         value=value,
         variance=variance,
-        design_effect=np.where(known, variance, 1.0) / np.where(known, independent, 1.0),
+        design_effect=np.where(known, seen, 1.0) / np.where(known, independent, 1.0),
         s2=s2,
         n=np.where(variance > 0, s2 / np.where(variance > 0, variance, 1.0), 0.0),
         clusters=np.minimum(champions, challengers),

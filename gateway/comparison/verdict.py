@@ -52,7 +52,7 @@ def _said(interval: Interval) -> str:
 
 def _undecided(interval: Interval, minimal_effect: float, *, alike: bool) -> str:
     if interval.method is Method.NONE or not math.isfinite(float(interval.lower)):
-        return "too few clusters of units have been seen in one of the arms"
+        return "too few clusters of units have been seen in one of the arms, or no value differs from another"
     if alike:
         return f"{_said(interval)}: no difference of {minimal_effect:g} is left to be found"
     what = f"whether there is a difference of {minimal_effect:g}" if minimal_effect else "better from worse"

@@ -3,6 +3,7 @@
 Imports pyarrow, and so is imported by the process that writes the files and by nothing else.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ SCHEMA = pa.schema(
     metadata={"titlebout.predictions": FORMAT},
 )
 
+_UNSAYABLE = (ValueError, TypeError, LookupError, RecursionError, msgspec.MsgspecError)
+
 WritePlainly = Callable[[Batch], Any]
 """An answer as MLflow's protocol writes it: a list of its rows, or an object of named tensors."""
 
@@ -45,8 +48,11 @@ def table_of(kept: Iterable[KeptPrediction], write: WritePlainly) -> pa.Table:
 
 
 def _rows_of(kept: KeptPrediction, write: WritePlainly) -> Iterator[dict[str, Any]]:
-    predicted = _split(unpack(kept.answer), kept.rows, write)
-    asked = None if kept.input is None else _split(unpack(kept.input), kept.rows, write)
+    try:
+        said = list(_said(kept, write))
+    except _UNSAYABLE:
+        # It mustn't cost the others of its file their place.
+        said = [{"row": None, "prediction": "null"}]
     whose = {
         "prediction_id": kept.prediction_id,
         "at": kept.at_ms,
@@ -57,21 +63,27 @@ def _rows_of(kept: KeptPrediction, write: WritePlainly) -> Iterator[dict[str, An
         "period": kept.period,
         "bucket": kept.bucket,
     }
+    yield from ({**whose, **one} for one in said)
+
+
+def _said(kept: KeptPrediction, write: WritePlainly) -> Iterator[dict[str, Any]]:
+    predicted = _split(unpack(kept.answer), kept.rows, write)
+    asked = None if kept.input is None else _split(unpack(kept.input), kept.rows, write)
     is_by_row = len(predicted) == kept.rows
+    is_asked_by_row = is_by_row and asked is not None and len(asked) == kept.rows
     for place, row in enumerate(predicted):
         yield {
-            **whose,
             "row": place if is_by_row else None,
             "prediction": _json(row),
             **_typed(row),
-            "input": None if asked is None else _json(asked[place] if is_by_row else asked),
+            "input": None if asked is None else _json(asked[place] if is_asked_by_row else asked),
         }
 
 
 def _split(values: Answer, rows: int, write: WritePlainly) -> Sequence[Any]:
     """*values* row by row; as one, where they aren't one for each of *rows*."""
     if isinstance(values, JsonAnswer):
-        whole = msgspec.json.decode(values.text)
+        whole = _decoded(values.text)
         by_row = whole if isinstance(whole, list) else [whole]
     else:
         whole = write(values)
@@ -97,6 +109,14 @@ def _typed(row: Any) -> dict[str, Any]:
         case [float(), *_] if all(isinstance(value, float) for value in values):
             return {"numbers": values}
     return {}
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        # NaN, as Python's own encoder writes it, and with it some models.
+        return json.loads(text)
 
 
 def _json(value: Any) -> str:

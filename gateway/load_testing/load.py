@@ -160,6 +160,8 @@ class Load:
         for number in range(2 * PAIRS_PLANNED):
             if number >= PAIRS_PLANNED and self._judged() is not Slower.UNSURE:
                 return
+            if number == PAIRS_PLANNED:
+                self._left_s = self._plan.for_s  # At most: it is unsure, and goes on.
             for version in turns_of_pair(number, self._plan.version, self._plan.against):
                 self._take_turn(version)
 

@@ -67,9 +67,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether all SLOs were kept and, if that was asked, the version isn't slower; unsure is no."""
+        """Whether all SLOs were kept and, if that was asked, the version isn't slower; unsure is no, as is no SLO."""
         is_as_quick = self.comparison is None or self.comparison.slower is Slower.NO
-        return is_as_quick and all(outcome.kept for outcome in self.slos)
+        return is_as_quick and bool(self.slos) and all(outcome.kept for outcome in self.slos)
 
     @property
     def against(self) -> int | None:

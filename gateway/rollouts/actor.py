@@ -59,6 +59,9 @@ class RolloutActor:
                 await asyncio.to_thread(self.look)
             except ServingError as error:
                 _log.debug("rollouts_not_read", extra={"reason": error.reason})
+            except Exception:
+                # An edge, too: without this loop every rollout would stand still until the next start.
+                _log.exception("rollout_look_failed")
 
     def look(self) -> None:
         """Look once at all that run, and do what is to be done. In a thread, as it asks the database."""
@@ -125,8 +128,6 @@ class RolloutActor:
                 return rollouts.roll_back(session, seen, act, lead_ms=self._lead_ms)
             case Move.FINISH:
                 return rollouts.finish(session, seen, act)
-            case Move.KEEP_WARM:
-                rollouts.keep_warm(session, seen, now_ms=now_ms)
             case Move.NOTE:
                 rollouts.note(
                     session,
@@ -134,6 +135,7 @@ class RolloutActor:
                     now_ms=now_ms,
                     reason=decision.reason or None,
                     served_ms=decision.served_ms,
+                    keeps_warm=decision.keeps_warm,
                     objectives=decision.objectives,
                     samples=decision.samples,
                     evidence=decision.evidence,

@@ -47,8 +47,6 @@ class Move(StrEnum):
     NOTHING = "nothing"
     NOTE = "note"
     """Keep what was seen."""
-    KEEP_WARM = "keep_warm"
-    """The champion before, for another while."""
     ADVANCE = "advance"
     WAIT = "wait"
     STOP = "stop"
@@ -63,5 +61,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     evidence: Mapping[str, Any] = {}
     served_ms: int | None = None
+    keeps_warm: bool = False
+    """The champion before, for another while."""
     objectives: tuple[Objective, ...] = ()
     samples: tuple[Sample, ...] = ()

@@ -119,7 +119,7 @@ def look_at_metric(name: str, evidence: Evidence, *, margin: float, alpha: float
     metric = metric_named(name)
     compared = compare_metric(evidence, metric, alpha=alpha)
     if not (compared.champion_n and compared.challenger_n):
-        return Finding(name=name, standing=Standing.OPEN, said=NOTHING_COUNTED)
+        return Finding(name=name, standing=Standing.OPEN, said=NOTHING_COUNTED, blind=True)
     judged = judge(metric.better, compared.interval, assignment_ratio(evidence), minimal_effect=margin)
     least, _ = sorted(
         (metric.better.sign * float(compared.interval.lower), metric.better.sign * float(compared.interval.upper))

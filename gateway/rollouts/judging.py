@@ -37,7 +37,7 @@ def judge_step(spec: RolloutSpec, step: int, seen: Seen) -> Judged:
     if broken:
         return Judged(ruling=Ruling.STOP, reason=_said(broken))
     if seen.served_s is None:
-        return _judge_loading(step, seen)
+        return judge_loading(step, seen)
     if step == 0:
         return Judged(ruling=Ruling.GO, reason="the version is in memory")
     if seen.mismatch is not None:
@@ -57,7 +57,8 @@ def judge_paused(seen: Seen) -> Judged:
     return Judged(ruling=Ruling.NOT_YET, reason="")
 
 
-def _judge_loading(step: int, seen: Seen) -> Judged:
+def judge_loading(step: int, seen: Seen) -> Judged:
+    """The same until what is asked for is in force."""
     what = "the version to be in memory on every replica" if step == 0 else "the split to be in force"
     because = f": {seen.problem}" if seen.problem else ""
     if seen.since_s > LOAD_LONGEST_S:
@@ -66,10 +67,17 @@ def _judge_loading(step: int, seen: Seen) -> Judged:
 
 
 def _judge_traffic(spec: RolloutSpec, seen: Seen, served_s: float) -> Judged:
-    blind = [each.name for each in seen.findings if each.blind]
-    said = f"the challenger had {seen.requests:.0f} requests in this step, where {spec.requests_min} are asked"
-    if seen.requests >= spec.requests_min:
-        said = f"the champion had too few requests to compare {' and '.join(blind)} with"
+    blind = [each for each in seen.findings if each.blind]
+    unlabelled = [each.name for each in blind if each.said == NOTHING_COUNTED]
+    if seen.requests < spec.requests_min:
+        said = (
+            f"the challenger had {seen.requests:.0f} requests in this step that can be compared with the champion's, "
+            f"where {spec.requests_min} are asked"
+        )
+    elif unlabelled:
+        said = f"there is nothing to decide by, as nothing was counted of {unlabelled[0]} for both arms"
+    else:
+        said = f"the champion had too few requests to compare {' and '.join(each.name for each in blind)} with"
     if served_s > spec.longest_step_s:
         return Judged(ruling=Ruling.WAIT, reason=f"{said}, in {served_s:.0f} s")
     return _not_yet(seen, said)
@@ -79,8 +87,6 @@ def _judge_metric(spec: RolloutSpec, seen: Seen) -> Judged:
     metric = seen.findings[-1] if spec.metric is not None else None
     if metric is None or metric.standing is Standing.KEPT:
         return Judged(ruling=Ruling.GO, reason=_said(seen.findings) or "its time is over")
-    if metric.said == NOTHING_COUNTED:
-        return Judged(ruling=Ruling.WAIT, reason=f"{metric.name}: {metric.said}, so there is nothing to decide by")
     if spec.on_undecided == "wait":
         return Judged(ruling=Ruling.WAIT, reason=f"undecided: {metric.said}")
     return Judged(ruling=Ruling.GO, reason=f"nothing bad was found; {_said(seen.findings)}")

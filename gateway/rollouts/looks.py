@@ -14,7 +14,7 @@ from gateway.rollouts import burn
 from gateway.rollouts.decision import Decision, Finding, Judged, Move, Ruling
 from gateway.rollouts.guard_findings import findings
 from gateway.rollouts.guards import parse_guard
-from gateway.rollouts.judging import Seen, judge_paused, judge_step
+from gateway.rollouts.judging import Seen, judge_loading, judge_paused, judge_step
 from registry import endpoints, serving
 from registry.entities import CHAMPION, Cell, Endpoint
 from registry.rollout_entities import ARM, Objective, Rollout, RolloutSpec, RolloutState, Sample, Watch
@@ -31,10 +31,12 @@ _MOVE_OF = {Ruling.GO: Move.ADVANCE, Ruling.STOP: Move.STOP, Ruling.WAIT: Move.W
 def decide(session: Session, rollout: Rollout, *, now_ms: int, warm_ms: int) -> Decision:
     """What should be done with *rollout* now; *warm_ms* is how long a former champion stays in memory."""
     endpoint = endpoints.get_endpoint(session, rollout.endpoint)
-    if rollout.state is RolloutState.WATCHING and rollout.watch is not None:
-        return _decide_watch(session, endpoint, rollout, rollout.watch, now_ms=now_ms, warm_ms=warm_ms)
     if rollout.served_ms is None and _is_in_force(session, rollout, now_ms):
         return Decision(move=Move.NOTE, served_ms=now_ms)
+    if rollout.state is RolloutState.WATCHING and rollout.watch is not None:
+        if rollout.served_ms is None:
+            return _decide_promotion(session, rollout, now_ms)
+        return _decide_watch(session, endpoint, rollout, rollout.watch, now_ms=now_ms, warm_ms=warm_ms)
     seen = see(session, endpoint, rollout, now_ms=now_ms)
     if rollout.state is RolloutState.RUNNING:
         return _as_decision(rollout, judge_step(rollout.spec, rollout.step, seen), seen, now_ms)
@@ -102,13 +104,14 @@ def _told(seen: Seen) -> dict[str, Any]:
 
 
 def _is_in_force(session: Session, rollout: Rollout, now_ms: int) -> bool:
+    arm = CHAMPION if rollout.state is RolloutState.WATCHING else ARM
     table = serving.newest_table(session)
     route = next((route for route in table.routes if route.id == rollout.endpoint_id), None)
     return (
         route is not None
         and table.activate_at_ms <= now_ms
         and route.period >= rollout.period
-        and route.arms.get(ARM) == rollout.version
+        and route.arms.get(arm) == rollout.version
     )
 
 
@@ -130,6 +133,17 @@ def _problem(session: Session, rollout: Rollout, now_ms: int) -> str | None:
 # --- the new champion
 
 
+def _decide_promotion(session: Session, rollout: Rollout, now_ms: int) -> Decision:
+    """Until the new champion answers: somebody may have promoted what was never in memory. It isn't watched before."""
+    since_s = (now_ms - rollout.step_ms) / 1000
+    seen = Seen(served_s=None, since_s=since_s, problem=_problem(session, rollout, now_ms))
+    judged = judge_loading(0, seen)
+    if judged.ruling is Ruling.WAIT:
+        # There is no step at which a person could be asked; the alias means again what answers.
+        return Decision(move=Move.ROLL_BACK, reason=judged.reason)
+    return _as_decision(rollout, judged, seen, now_ms)
+
+
 def _decide_watch(
     session: Session, endpoint: Endpoint, rollout: Rollout, watch: Watch, *, now_ms: int, warm_ms: int
 ) -> Decision:
@@ -138,8 +152,9 @@ def _decide_watch(
         return _decide_objectives(session, endpoint, rollout, watch)
     taken = watch.samples[-1]
     is_over = now_ms - watch.began_ms >= spec.watch_s * 1000
+    keeps_warm = _is_cooling(endpoint, now_ms=now_ms, warm_ms=warm_ms)
     if not is_over and now_ms - taken.at_ms < spec.watch_s * 1000 / burn.SAMPLES_PER_WATCH:
-        return _warmth(endpoint, now_ms=now_ms, warm_ms=warm_ms)
+        return Decision(move=Move.NOTE, keeps_warm=True) if keeps_warm else _NOTHING
     samples = burn.kept(watch.samples, _sample(session, rollout, watch, now_ms), spec.watch_s)
     newest = samples[-1]
     evidence = {
@@ -153,7 +168,7 @@ def _decide_watch(
     said = f"champion for {(now_ms - watch.began_ms) / 1000:.0f} s, {newest.requests:.0f} requests"
     if is_over:
         return Decision(move=Move.FINISH, reason=f"{said}: no budget was burnt too fast", evidence=evidence)
-    return Decision(move=Move.NOTE, reason=said, samples=samples, evidence=evidence)
+    return Decision(move=Move.NOTE, reason=said, samples=samples, evidence=evidence, keeps_warm=keeps_warm)
 
 
 def _decide_objectives(session: Session, endpoint: Endpoint, rollout: Rollout, watch: Watch) -> Decision:
@@ -181,8 +196,7 @@ def _sample(session: Session, rollout: Rollout, watch: Watch, now_ms: int) -> Sa
     return burn.sample(watch.objectives, requests, failures, latency, now_ms)
 
 
-def _warmth(endpoint: Endpoint, *, now_ms: int, warm_ms: int) -> Decision:
+def _is_cooling(endpoint: Endpoint, *, now_ms: int, warm_ms: int) -> bool:
+    """Whether the champion before has been let alone for half of its time in memory."""
     since_ms = endpoint.former_since_ms
-    if since_ms is None or now_ms - since_ms < warm_ms / 2:
-        return _NOTHING
-    return Decision(move=Move.KEEP_WARM)
+    return since_ms is not None and now_ms - since_ms >= warm_ms / 2

@@ -1,6 +1,7 @@
 """What a worker knows of its shadows since it last told the database: sums, and inputs if some are to be kept."""
 
 import asyncio
+import logging
 import math
 import time
 from bisect import bisect_right
@@ -9,6 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 import msgspec
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.orm import Session
 
 from gateway.comparison.disagreement import (
     Comparison,
@@ -19,6 +22,7 @@ from gateway.comparison.disagreement import (
     laid_end_to_end,
     merged,
 )
+from gateway.comparison.sums import UnreadableSums
 from gateway.observability.metrics import Metrics
 from gateway.observability.shadow_metrics import count_copies
 from gateway.routing_table import Choice, Shadowing
@@ -31,6 +35,8 @@ from registry.tallies import Kind
 from tracking.access.caller import CALLER, PROGRAM
 from tracking.database import Database
 from tracking.errors import ServingError
+
+_log = logging.getLogger(__name__)
 
 _INTERVAL_S = 1.0
 
@@ -164,32 +170,57 @@ class ShadowCounts:
 
     def _row(self, rows: Answer, row: int) -> Any:
         if isinstance(rows, JsonAnswer):
-            return msgspec.json.decode(rows.text)
+            return _value(rows)
         return self._write_row(rows, row) if row < rows.rows else None
+
+
+def _value(answer: JsonAnswer) -> Any:
+    try:
+        return msgspec.json.decode(answer.text)
+    except (msgspec.DecodeError, RecursionError):
+        # Python's own writer has a word for NaN.
+        return answer.text.decode(errors="replace")
 
 
 async def keep_telling(counts: ShadowCounts, database: Database) -> None:
     """Have the database know every second; what it can't be told while it is away is told later."""
     while True:
         await asyncio.sleep(_INTERVAL_S)
-        counted = counts.take()
-        try:
-            await asyncio.to_thread(tell, database, counted)
-        except ServingError:
-            counts.put_back(counted)
+        await tell_or_put_back(counts, database)
+
+
+async def tell_or_put_back(counts: ShadowCounts, database: Database) -> None:
+    """Have the database know what was counted, or know it here until it is there again."""
+    counted = counts.take()
+    try:
+        await asyncio.to_thread(tell, database, counted)
+    except (ServingError, NoConnectionFree):
+        counts.put_back(counted)
+    except Exception:  # An edge: what fails always must not keep all that follows from being told.
+        _log.exception("counts_not_written")
 
 
 def tell(database: Database, counted: Counted) -> None:
-    """Have *counted* be in the database as well."""
+    """Have *counted* be in the database as well; its sums are no more in *counted* once they are there."""
     if not counted.sums:
         return
     CALLER.set(PROGRAM)
     with database.writing() as session:
         for endpoint_id, cells in sorted(counted.sums.items()):
-            contents = {cell: sums.to_bytes() for cell, sums in cells.items()}
-            tallies.add(session, endpoint_id, Kind.SHADOW, contents, merged)
+            _add(session, endpoint_id, cells)
+    # Whatever becomes of the inputs, the sums count once.
+    counted.sums.clear()
     # Apart, so that nobody who removes a shadow waits for what waits for its sums.
     if counted.inputs:
         with database.writing() as session:
             for endpoint_id, inputs in sorted(counted.inputs.items()):
                 shadows.keep_inputs(session, endpoint_id, inputs)
+
+
+def _add(session: Session, endpoint_id: str, cells: dict[Cell, ShadowSums]) -> None:
+    try:
+        contents = {cell: sums.to_bytes() for cell, sums in cells.items()}
+        tallies.add(session, endpoint_id, Kind.SHADOW, contents, merged)
+    except UnreadableSums as error:
+        # As of the other sums: it never will be readable here, and other endpoints' shadows go on.
+        _log.exception("counts_unreadable", extra={"endpoint_id": endpoint_id, "reason": error.message})

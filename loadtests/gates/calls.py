@@ -1,4 +1,4 @@
-"""Which calls there are, and sequences of them: drawn from a seed, and from so few names that they meet each other."""
+"""Which calls there are, drawn from so few names that they meet each other."""
 
 from collections.abc import Callable
 from random import Random
@@ -18,7 +18,6 @@ ADMIN = "boss"
 PEOPLE = (*PROMOTERS, ADMIN)
 PROGRAM = "titlebout"
 """What replicas and clocks do by themselves."""
-CALLS_MAX = 28
 OVERRIDE = "it burns"
 
 _SHARES = (0, 500, 600, 1_000, 1_001, 5_000, 9_500, 10_000)
@@ -37,52 +36,10 @@ class Call(msgspec.Struct, frozen=True):
         return f"{self.by}: {self.what} {' '.join(map(str, self.given))}"
 
 
-def draw_sequence(seed: str) -> tuple[Call, ...]:
-    """Gates first, then whatever comes."""
-    random = Random(seed)
-    gates = [Call(ADMIN, "set gate", ("a", draw_gate(random))) for _ in range(random.randint(1, 3))]
-    count = random.randint(CALLS_MAX // 2, CALLS_MAX)
-    calls = list(gates)
-    while len(calls) < count:
-        calls += _draw_motif(random) if random.random() < 0.1 else [draw_call(random)]
-    return tuple(calls)
-
-
 def draw_call(random: Random) -> Call:
     what = random.choices(tuple(_KINDS), _WEIGHTS)[0]
     _, people, draw = _KINDS[what]
     return Call(random.choice(people), what, draw(random))
-
-
-def _draw_motif(random: Random) -> list[Call]:
-    """What takes several calls in a row about one model, which chance alone seldom makes."""
-    name, by, version = _name(random), random.choice(PROMOTERS), random.choice(VERSIONS)
-    other = random.choice([each for each in NAMES if each != name])
-    commit = Call(PROGRAM, "commit")
-
-    def to(alias: str, to_version: int) -> Call:
-        return Call(by, "set alias", (name, alias, to_version, None))
-
-    return random.choice(
-        (
-            [to(CHALLENGER, version), to("canary", version), Call(by, "split", (name, _shares(random), False, None))],
-            [
-                Call(by, "stop", (name,)),
-                commit,
-                Call(by, "delete model", (name,)),
-                Call(by, "create model", (name, _kinds_of_versions(random))),
-                to(CHAMPION, 1),
-            ],
-            [Call("ann", "approve", (name, version)), to(random.choice(ALIASES), version)],
-            [
-                to(CHALLENGER, version),
-                commit,
-                to(CHALLENGER, 4),
-                Call(by, "split", (name, _shares(random), False, None)),
-            ],
-            [to(CHAMPION, version), commit, Call(by, "rename model", (name, other)), Call(by, "roll back", (name,))],
-        )
-    )
 
 
 def draw_gate(random: Random) -> Gate:
@@ -93,13 +50,13 @@ def draw_gate(random: Random) -> Gate:
     return Gate(name=random.choice("xyz"), needs=needs, aliases=aliases, share_over_bp=bound)
 
 
-def _shares(random: Random) -> dict[str, int]:
+def draw_shares(random: Random) -> dict[str, int]:
     first, second = random.choice(_SHARES), random.choice((0, 0, 0, 500, 600))
     arms = {CHALLENGER: first, "canary": min(second, 10_000 - first)}
     return {CHAMPION: 10_000 - sum(arms.values()), **arms}
 
 
-def _kinds_of_versions(random: Random) -> tuple[str, ...]:
+def draw_kinds(random: Random) -> tuple[str, ...]:
     """By what each will be known: whether it is accurate, what it takes, and whether it loads."""
     return tuple(
         random.choice(("good", "bad"))
@@ -111,13 +68,13 @@ def _kinds_of_versions(random: Random) -> tuple[str, ...]:
     )
 
 
-def _name(random: Random) -> str:
+def draw_name(random: Random) -> str:
     # Mostly of those that are there from the beginning, and of them mostly the one with gates.
     return random.choices(NAMES, (5, 3, 1))[0]
 
 
 def _version(random: Random) -> tuple[str, int]:
-    return _name(random), random.choice(VERSIONS)
+    return draw_name(random), random.choice(VERSIONS)
 
 
 def _override(random: Random) -> str | None:
@@ -126,39 +83,39 @@ def _override(random: Random) -> str | None:
 
 _Draw = Callable[[Random], tuple[Any, ...]]
 _KINDS: dict[str, tuple[int, tuple[str, ...], _Draw]] = {
-    "set alias": (26, PEOPLE, lambda r: (_name(r), r.choice(ALIASES), r.choice(VERSIONS), _override(r))),
-    "delete alias": (4, PEOPLE, lambda r: (_name(r), r.choice(ALIASES))),
-    "split": (14, PEOPLE, lambda r: (_name(r), _shares(r), r.random() < 0.1, _override(r))),
+    "set alias": (26, PEOPLE, lambda r: (draw_name(r), r.choice(ALIASES), r.choice(VERSIONS), _override(r))),
+    "delete alias": (4, PEOPLE, lambda r: (draw_name(r), r.choice(ALIASES))),
+    "split": (14, PEOPLE, lambda r: (draw_name(r), draw_shares(r), r.random() < 0.1, _override(r))),
     "commit": (16, (PROGRAM,), lambda _: ()),
-    "roll back": (4, PEOPLE, lambda r: (_name(r),)),
+    "roll back": (4, PEOPLE, lambda r: (draw_name(r),)),
     "pin": (4, PEOPLE, _version),
     "unpin": (1, PEOPLE, _version),
-    "stop": (3, PEOPLE, lambda r: (_name(r),)),
+    "stop": (3, PEOPLE, lambda r: (draw_name(r),)),
     "rename endpoint": (3, PEOPLE, lambda r: tuple(r.sample(NAMES, 2))),
     "rename model": (4, PEOPLE, lambda r: tuple(r.sample(NAMES, 2))),
-    "delete model": (3, PEOPLE, lambda r: (_name(r),)),
-    "create model": (3, PROMOTERS, lambda r: (_name(r), _kinds_of_versions(r))),
-    "create version": (2, PROMOTERS, lambda r: (_name(r), _kinds_of_versions(r)[:1])),
+    "delete model": (3, PEOPLE, lambda r: (draw_name(r),)),
+    "create model": (3, PROMOTERS, lambda r: (draw_name(r), draw_kinds(r))),
+    "create version": (2, PROMOTERS, lambda r: (draw_name(r), draw_kinds(r)[:1])),
     "delete version": (1, PEOPLE, _version),
-    "call it a prompt": (1, PEOPLE, lambda r: (_name(r), r.choice(("true", "false")))),
+    "call it a prompt": (1, PEOPLE, lambda r: (draw_name(r), r.choice(("true", "false")))),
     "approve": (3, PEOPLE, _version),
     "withdraw": (1, PEOPLE, _version),
-    "set gate": (1, PEOPLE, lambda r: (_name(r), draw_gate(r))),
-    "remove gate": (1, PROMOTERS, lambda r: (_name(r), r.choice("xyz"))),
+    "set gate": (1, PEOPLE, lambda r: (draw_name(r), draw_gate(r))),
+    "remove gate": (1, PROMOTERS, lambda r: (draw_name(r), r.choice("xyz"))),
     "load test": (3, PROMOTERS, lambda r: (*_version(r), r.random() < 0.7)),
-    "judge": (3, (PROGRAM,), lambda r: (_name(r), r.choice(("better", "not_yet", "alike")))),
+    "judge": (3, (PROGRAM,), lambda r: (draw_name(r), r.choice(("better", "not_yet", "alike")))),
     "days pass": (1, (PROGRAM,), lambda r: (r.choice((1, 8)),)),
-    "shadow": (1, PEOPLE, lambda r: (_name(r), r.choice(ALIASES))),
+    "shadow": (1, PEOPLE, lambda r: (draw_name(r), r.choice(ALIASES))),
     "roll out": (
         3,
         PEOPLE,
-        lambda r: (_name(r), r.choice(VERSIONS), r.choice(((500, 10_000), (10_000,))), _override(r)),
+        lambda r: (draw_name(r), r.choice(VERSIONS), r.choice(((500, 10_000), (10_000,))), _override(r)),
     ),
     "take a step": (
         4,
         (PROGRAM,),
-        lambda r: (_name(r), r.choice(("advance", "advance", "stop", "roll back", "finish"))),
+        lambda r: (draw_name(r), r.choice(("advance", "advance", "stop", "roll back", "finish"))),
     ),
-    "end rollout": (2, PEOPLE, lambda r: (_name(r), r.choice(("abort", "promote", "resume")), _override(r))),
+    "end rollout": (2, PEOPLE, lambda r: (draw_name(r), r.choice(("abort", "promote", "resume")), _override(r))),
 }
 _WEIGHTS = tuple(weight for weight, _, _ in _KINDS.values())

@@ -1,16 +1,22 @@
-"""Makes sequences of calls one after the other, and shortens the first that gets round a gate."""
+"""Draws sequences of calls from a seed, makes them one by one, and shortens the first that gets round a gate."""
 
 import time
 from collections.abc import Sequence
+from random import Random
 
 import msgspec
 from sqlalchemy.orm import Session
 
-from loadtests.gates.calls import Call, draw_sequence
+from loadtests.gates.calls import ADMIN, Call, draw_call, draw_gate
+from loadtests.gates.motifs import draw_motif
 from loadtests.gates.watcher import Watcher
 from loadtests.gates.world import World
 from registry.errors import GatesNotMet
 from tracking.errors import ServingError
+
+CALLS_MAX = 28
+_MOTIFS = 0.12
+"""How often a motif comes, rather than a call."""
 
 
 class Counts(msgspec.Struct):
@@ -29,6 +35,16 @@ class WayRound(msgspec.Struct, frozen=True):
 
     calls: Sequence[Call]
     what: Sequence[str]
+
+
+def draw_sequence(seed: str) -> tuple[Call, ...]:
+    """Gates first, then whatever comes."""
+    random = Random(seed)
+    calls = [Call(ADMIN, "set gate", ("a", draw_gate(random))) for _ in range(random.randint(1, 3))]
+    count = random.randint(CALLS_MAX // 2, CALLS_MAX)
+    while len(calls) < count:
+        calls += draw_motif(random) if random.random() < _MOTIFS else [draw_call(random)]
+    return tuple(calls)
 
 
 def find_way_round(world: World, calls: Sequence[Call], counts: Counts) -> WayRound | None:

@@ -25,7 +25,7 @@ from registry.entities import (
     Route,
     SignatureNeeded,
 )
-from registry.schema import AliasRow, EndpointRow, GateRow, ModelVersionRow, PinRow, SplitRow
+from registry.schema import AliasRow, EndpointRow, ModelVersionRow, PinRow, SplitRow
 
 ALL_BP = 10_000
 _COMPATIBLE = {"narrow": {"narrow", "wide"}, "wide": {"narrow", "wide"}, "other": {"other"}}
@@ -53,7 +53,8 @@ class Exposure(msgspec.Struct, frozen=True, cache_hash=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """All that matters of the registry at one moment."""
 
-    gates: Mapping[str, list[Gate]]
+    gates: Mapping[str, Mapping[str, Gate]]
+    """By the name under which each waits, and its own."""
     sources: Mapping[tuple[str, int], str]
     aliases: Mapping[str, dict[str, int]]
     endpoints: Mapping[str, tuple[str, str]]
@@ -94,7 +95,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     def _exposures(self) -> Iterator[Exposure]:
         for model in {name for name, _ in self.sources}:
             names = {model, *self.endpoints.get(model, ())[1:]}
-            behind = [(name, gate) for name in names for gate in self.gates.get(name, ())]
+            behind = [(name, gate) for name in names for gate in self.gates.get(name, {}).values()]
             for called, gate in behind:
                 for how, version in self._places(model, gate):
                     source = self.sources.get((model, version))
@@ -114,9 +115,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
             for arm, count in route.owners:
                 served[route.arms[arm]] += count
             yield from ((SERVED, version) for version, count in served.items() if count > gate.share_over_bp)
-            # A load test, which such a gate asks for, asks for the version by its number.
-            if not isinstance(gate.needs, LoadTestNeeded):
-                yield from ((NAMED, version) for version in self._answering_to_names(model, route))
+            yield from ((NAMED, version) for version in self._answering_to_names(model, route))
 
     def _most_bp(self, model: str, aliases: Mapping[str, int], route: Route | None) -> Counter[int]:
         """The most that could come to each version until the next write: all, for whoever may stand for the others."""
@@ -153,7 +152,9 @@ class Watcher:
         self._had_champion: set[str] = set()
         self._rollouts: dict[str, tuple[frozenset[str], bool]] = {}
         """Endpoint's id to what its arms meant before the newest, and whether somebody who may had it pass gates by."""
-        self._now = read_standing(session)
+        self._gates: dict[str, dict[str, Gate]] = {}
+        """By what was set and renamed, and not as the registry has them: one that it has lost holds all the same."""
+        self._now = read_standing(session, {})
         self._learn_names(None)
         self._ever = set(self._now.exposures())
 
@@ -161,11 +162,12 @@ class Watcher:
         """What *call*, which was just made, did that it might not."""
         if call.what in {"set gate", "remove gate"} and call.by != ADMIN:
             return ["somebody changed a gate who may not"]
-        before, self._now = self._now, read_standing(self._session)
+        self._learn_gates(call)
+        before, self._now = self._now, read_standing(self._session, self._gates)
         self._learn_word(call, before, now_ms)
         after = self._now.exposures()
         # Whether one is asked by its name the next table says, whatever has changed since this one.
-        came = {each for each in after - before.exposures() if each.how != NAMED or call.what == "pin"}
+        came = {each for each in after - before.exposures() if each.how != NAMED or _is_for_pins(each, call)}
         if call.what == "commit":
             came |= {each for each in after if each.how == NAMED}
         wrong = [each for each in came if not self._is_lawful(each, call, before, now_ms)]
@@ -269,6 +271,14 @@ class Watcher:
                 meant = frozenset(before.sources[before.model_behind(name), version] for version in aliases.values())
                 self._rollouts[before.id_of(name)] = (meant, call.by == ADMIN and override is not None)
 
+    def _learn_gates(self, call: Call) -> None:
+        match call.what, call.given:
+            case "set gate", (name, gate):
+                self._gates = {**self._gates, name: {**self._gates.get(name, {}), gate.name: gate}}
+            case "rename model", (old, new):
+                # Both names keep theirs.
+                self._gates = {**self._gates, new: {**self._gates.get(old, {}), **self._gates.get(new, {})}}
+
     def _learn_names(self, call: Call | None) -> None:
         match call:
             case Call(what="rename model", given=(old, new)):
@@ -278,13 +288,15 @@ class Watcher:
         self._had_champion |= {model for model, aliases in self._now.aliases.items() if CHAMPION in aliases}
 
 
-def read_standing(session: Session) -> Standing:
-    """The rows as they are, by no function that anything else goes by."""
+def _is_for_pins(each: Exposure, call: Call) -> bool:
+    """Whether *call* is a pin that the gate should have kept out; one for a load test can't, which pins by itself."""
+    return call.what == "pin" and not isinstance(each.gate.needs, LoadTestNeeded)
+
+
+def read_standing(session: Session, gates: Mapping[str, Mapping[str, Gate]]) -> Standing:
+    """The rows as they are, by no function that anything else goes by, where these *gates* hold."""
     session.flush()
     ask = session.connection().execute
-    gates: defaultdict[str, list[Gate]] = defaultdict(list)
-    for name, spec in ask(_GATES):
-        gates[name].append(msgspec.json.decode(spec, type=Gate))
     aliases: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for name, alias, version in ask(_ALIASES):
         aliases[name][alias] = version
@@ -302,7 +314,6 @@ def read_standing(session: Session) -> Standing:
 
 
 # Built once, and asked after every call.
-_GATES = select(GateRow.model, GateRow.spec)
 _ALIASES = select(AliasRow.name, AliasRow.alias, AliasRow.version)
 _SOURCES = select(ModelVersionRow.name, ModelVersionRow.version, ModelVersionRow.source)
 _ENDPOINTS = select(EndpointRow.id, EndpointRow.name, EndpointRow.model, EndpointRow.former_champion)

@@ -287,9 +287,9 @@ class World:
                 self._ask(rollouts_api.abort_rollout, name=name, data=rollouts_api.Word(), settings=settings)
             case "promote":
                 asked = rollouts_api.Promote(override=override)
-                self._ask(rollouts_api.promote_rollout, name=name, data=asked)
+                self._ask(rollouts_api.promote_rollout, name=name, data=asked, artifact_store=NO_FILES)
             case "resume":
-                self._ask(rollouts_api.resume_rollout, name=name, data=rollouts_api.Word())
+                self._ask(rollouts_api.resume_rollout, name=name, data=rollouts_api.Word(), artifact_store=NO_FILES)
 
     def clock(self) -> float:
         return self.now_ms / 1000

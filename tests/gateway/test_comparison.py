@@ -196,6 +196,7 @@ def test_the_command_line_says_the_conclusion_first(challenged, titlebout):
     assert titlebout("compare", "iris", "--versions", "3:2").startswith("Not yet: nothing was counted of both")
     assert "has one arm" not in titlebout("compare", "iris", "nobody", status=1)
     assert "expected two versions" in titlebout("compare", "iris", "--versions", "3", status=2)
+    assert titlebout("compare", "irs", status=1).strip().endswith("There are: iris.")
 
 
 def test_eighty_columns_take_all_of_it(challenged, compare):

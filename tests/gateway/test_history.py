@@ -29,8 +29,8 @@ def iris(api_server):
 
 @pytest.fixture
 def titlebout(api_server):
-    def run(*arguments, status=0):
-        done = CliRunner().invoke(cli, [*arguments, "--server", api_server], env={"COLUMNS": "200"})
+    def run(*arguments, status=0, columns=200):
+        done = CliRunner().invoke(cli, [*arguments, "--server", api_server], env={"COLUMNS": str(columns)})
         assert done.exit_code == status, done.output
         return done.output if status == 0 else str(done.exception) + done.output
 
@@ -56,6 +56,11 @@ def test_what_the_stock_client_does_is_told(iris, titlebout):
         ["champion is version 1"],
     ]
     assert {line[1] for line in lines[1:]} == {"local"}
+    # Where that is too wide, the reason stands below what it is of.
+    narrow = titlebout("log", "lily", columns=80).splitlines()
+    assert max(map(len, narrow)) <= 80
+    below = next(place for place, line in enumerate(narrow) if "challenger is version 2" in line) + 1
+    assert narrow[below].strip() == "two points better offline"
     assert len(titlebout("log", "lily", "challenger").splitlines()) == 4
     assert len(titlebout("log", "lily", "--limit", "3").splitlines()) == 4
     assert "nobody" in titlebout("log", "nobody", status=1)

@@ -1,8 +1,12 @@
 """`titlebout loadtest` on a running server: the report is kept with the version, shown, and the exit status tells."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import httpx
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -84,12 +88,13 @@ def test_the_champion_is_tested_alone_and_its_page_shows_the_newest(iris):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["9"], "not found", id="no such version"),
+        pytest.param(["9"], "version 9", id="no such version"),
         pytest.param(["nobody"], "nobody", id="no such alias"),
         pytest.param(["1", "--slo", "p98=1ms"], "'p98' isn't measured", id="an SLO that is none"),
         pytest.param(["1", "--for", "soon"], "as in 30s", id="a time that is none"),
         pytest.param(["1", "--for", "2d"], "to 900 s", id="too long"),
         pytest.param(["2", "--alone", "--against", "1"], "contrary", id="both ways"),
+        pytest.param(["1", "--against", "champion"], "with itself", id="beside itself"),
     ],
 )
 def test_what_could_not_be_run_is_status_2_and_keeps_nothing(iris, arguments, said):
@@ -106,3 +111,44 @@ def test_an_input_that_the_model_refuses_is_found_before_the_load(iris, tmp_path
     done = loadtest(iris, "1", "--input", str(wrong))
     assert done.exit_code == 2
     assert "Version 1 doesn't answer" in done.output
+
+
+def test_a_version_behind_a_bound_is_put_under_load_and_asked_by_nobody_else(iris):
+    set_alias(iris, "iris", "challenger", 2)
+    wait_until_served(iris, "iris", champion=1, challenger=2)
+    gate = f"{iris}/api/1.0/titlebout/models/iris/gates/better"
+    needs = {"kind": "comparison", "metric": "accuracy"}
+    httpx.put(gate, json={"needs": needs, "aliases": [], "share_over_bp": 1000}).raise_for_status()
+
+    def is_refused():
+        body = {"inputs": [[5.1, 3.5, 1.4, 0.2]]}
+        return httpx.post(f"{iris}/endpoints/iris/versions/2/invocations", json=body).status_code == 403
+
+    wait_until(is_refused)
+    done = loadtest(iris, "challenger", "--for", "1s")
+    assert done.exit_code in {0, 1}, done.output
+    _, report = newest(iris, 2)
+    assert report["tested"]["requests"] > report["tested"]["failed"] == 0
+    wait_until(is_refused)
+    httpx.delete(gate).raise_for_status()
+
+
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGKILL])
+def test_the_load_ends_with_whoever_ordered_it_and_nothing_is_kept(iris, ends):
+    before = httpx.get(f"{iris}{VERSIONS}/1/load-tests").json()
+    spent_s = spent(iris)
+    command = [sys.executable, "-m", "gateway.cli", "loadtest", "iris", "1", "--for", "5m", "--server", iris]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ordering:
+        wait_until(lambda: spent(iris) > spent_s + 0.1)
+        [load] = psutil.Process(ordering.pid).children()
+        ordering.send_signal(ends)
+        said, _ = ordering.communicate(timeout=60)
+    wait_until(lambda: not load.is_running() or load.status() == psutil.STATUS_ZOMBIE)
+    assert ordering.returncode == {signal.SIGINT: 2, signal.SIGKILL: -9}[ends]
+    assert ends == signal.SIGKILL or b"nothing was kept" in said
+    assert httpx.get(f"{iris}{VERSIONS}/1/load-tests").json() == before
+
+
+def spent(url):
+    """Processor seconds of version 1."""
+    return httpx.get(f"{url}/api/1.0/titlebout/endpoints/iris/versions/1/processor-time").json()["processor_s"]

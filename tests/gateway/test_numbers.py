@@ -1,8 +1,10 @@
-"""Versions, percents and parts as people type them, the mistyped ones too."""
+"""Verbs, versions, percents and parts as people type them, the mistyped ones too."""
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli import cli
 from gateway.cli.numbers import Part, Percent, VersionNumber
 
 
@@ -38,3 +40,15 @@ def test_what_is_mistyped_is_answered_with_what_is_expected(kind, text, said):
     with pytest.raises(click.BadParameter) as refused:
         kind.convert(text, None, None)
     assert said in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["rolout", "iris", "2"], "There is no verb 'rolout'; is it rollout"),
+        (["gate", "lst"], "There is no verb 'lst'; is it list"),
+        (["rollout", "stop", "iris"], "A rollout that runs takes status, pause, resume, abort and promote."),
+    ],
+)
+def test_a_mistyped_verb_is_answered_with_those_that_are_like_it(typed, said):
+    assert said in CliRunner().invoke(cli, typed).output

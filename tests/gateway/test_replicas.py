@@ -1,12 +1,17 @@
-"""Two replicas over one PostgreSQL and one S3 flip together, and a fresh one is ready only with what is served."""
+"""Two replicas over one PostgreSQL and one S3 flip together, and a fresh one is ready only with what is served.
+
+Of a rollout one of them acts, and the other goes on where that one was killed.
+"""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from contextlib import ExitStack
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from mlflow.models import infer_signature
 
@@ -131,6 +136,69 @@ def test_promote_shows_how_far_each_of_two_replicas_is_and_rollback_is_a_switch_
     # Version 1 had been in the memory of both all the time.
     assert [states_of(server, "iris", 1) for server in (first, second)] == before
     assert before[0][-1] == before[1][-1] == "READY"
+
+
+def kill(server):
+    """All of its processes at once, as a machine does that loses its power."""
+    supervisor = psutil.Process(server.process.pid)
+    for process in (supervisor, *supervisor.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    server.process.wait()
+
+
+def test_a_rollout_goes_on_where_its_replica_was_killed_and_takes_each_step_once(serve, shared, tmp_path):
+    options, environment = shared
+    first = serve(*options, data=tmp_path / "first", environment=environment)
+    client = Client(first.url)
+    for answer in (0, 1):
+        register(first.url, "iris", constant_classifier(answer))
+    set_alias(first.url, "iris", "champion", 1)
+    wait_until_served(first.url, "iris", champion=1)
+    (name,) = (replica["id"] for replica in client.status()["replicas"])
+    second = serve(*options, data=tmp_path / "second", environment=environment)
+    servers = {
+        name: first,
+        **{replica["id"]: second for replica in client.status()["replicas"] if replica["id"] != name},
+    }
+    assert len(servers) == 2
+
+    spec = {"steps_bp": [1_000, 5_000, 10_000], "every_s": 1.0, "requests_min": 0, "watch_s": 1.0}
+    client.start_rollout({"endpoint": "iris", "version": 2, "spec": spec})
+
+    def first_step():
+        rollout = client.rollout("iris")
+        return rollout if rollout["actor"] and rollout["step"] else None
+
+    acting = wait_until(first_step)["actor"]
+    kill(servers.pop(acting))
+    ((other, server),) = servers.items()
+    client = Client(server.url)
+
+    async def end_under_load():
+        load = Load(f"{server.url}/endpoints/iris/invocations", BODY, connections=2, pause_s=0.02)
+        async with load.running():
+            await asyncio.to_thread(wait_until, lambda: client.rollout("iris")["actor"] == other)
+            await asyncio.to_thread(wait_until, lambda: client.rollout("iris")["ended_ms"])
+            await load.until_answered_by(2, after_epoch=client.status()["epoch"] - 1, timeout_s=60)
+        return load
+
+    load = asyncio.run(end_under_load())
+    assert load.failures == []
+    assert not load.epochs_went_back()
+    assert client.rollout("iris")["state"] == "succeeded"
+
+    entries = client.history("iris", max_results=1_000)["entries"][::-1]
+    told = [(entry["action"], entry["details"].get("share_bp")) for entry in entries if "rollout" in entry["action"]]
+    assert told == [
+        ("rollout_started", None),
+        *(("rollout_stepped", share) for share in (1_000, 5_000, 10_000)),
+        ("rollout_ended", None),
+    ]
+    moves = [entry["version"] for entry in entries if (entry["action"], entry["alias"]) == ("alias_set", "champion")]
+    assert moves == [1, 2]
+    splits = [entry["details"]["shares_bp"] for entry in entries if entry["action"] == "split_changed"]
+    assert [split["challenger"] for split in splits if "challenger" in split] == [0, 1_000, 5_000, 0]
 
 
 def test_a_postgresql_is_migrated_only_when_told(serve, shared, tmp_path):

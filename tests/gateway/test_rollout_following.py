@@ -53,7 +53,7 @@ ROLLOUT = Rollout(
                 "watch": Watch(began_ms=0, period=4),
                 "evidence": {"watched_s": 60.0, "requests": 900.0, "bad": {"failures": 1.0}},
             },
-            "step 3 of 3 (100 %)  watched for another 1:59:00  900 requests  failures 1",
+            "step 3 of 3 (100 %)  watched, 1:59:00 left  900 requests  failures 1",
             id="the new champion",
         ),
     ],

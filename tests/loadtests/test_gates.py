@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from loadtests.gates.checks import without
 from loadtests.gates.sequences import Counts, search
 from registry import gates
 from registry.reach import Reach
@@ -24,6 +25,15 @@ def test_no_sequence_of_calls_gets_round_a_gate(session):
     counts = Counts()
     assert search(session, 40, seed="tests", counts=counts) is None
     assert counts.refused_by_gates
+
+
+@pytest.mark.parametrize(
+    ("check", "seed"),  # By which it is found soon; `python -m loadtests.gates --without each` tries them all.
+    [("gates go with a renamed model", "tests0"), ("gates outlive a deleted model", "tests2")],
+)
+def test_the_way_that_a_check_closes_is_found_without_it(session, check, seed):
+    with without(check):
+        assert search(session, 400, seed=seed, counts=Counts()) is not None
 
 
 def test_a_way_round_would_be_found(session, monkeypatch):

@@ -127,6 +127,7 @@ def test_a_bad_one_leaves_the_split_and_the_challenger_as_they_were(session, cha
 @pytest.mark.parametrize("how", ["roll_back", "abort"])
 def test_a_bad_champion_gives_way_to_the_one_before_warm_or_not(session, is_warm, how):
     set_alias(session, "challenger", 3)
+    endpoints.change_split(session, "iris", {"champion": 8_000, "challenger": 2_000}, author="ann", now_ms=NOW)
     start(session)
     for _ in range(3):
         advance(session)
@@ -138,7 +139,7 @@ def test_a_bad_champion_gives_way_to_the_one_before_warm_or_not(session, is_warm
     else:
         rollouts.abort(session, "iris", BOB, lead_ms=200)
     assert meanings(session) == {"champion": 1, "challenger": 3}
-    assert shares(session) == {"champion": 10_000, "challenger": 0}
+    assert shares(session) == {"champion": 8_000, "challenger": 2_000}
     served = serving.newest_table(session).routes[0].arms["champion"]
     assert served == (1 if is_warm else 2)
 
@@ -163,6 +164,29 @@ def test_while_one_runs_nobody_else_changes_what_answers(session):
         tried.rollback()
     set_alias(session, "staging", 3)
     versions.delete_version(session, "iris", 3, author="ann", now_ms=NOW)
+
+
+def test_what_a_rollout_would_go_back_to_is_not_deleted(session):
+    start(session)
+    for _ in range(3):
+        advance(session)
+        commit(session)
+    tried = session.begin_nested()
+    with pytest.raises(RolloutRunning, match="abort iris"):
+        versions.delete_version(session, "iris", 1, author="ann", now_ms=NOW)
+    tried.rollback()
+    rollouts.finish(session, now(session), PROGRAM)
+    versions.delete_version(session, "iris", 1, author="ann", now_ms=NOW)
+
+
+def test_a_model_is_not_deleted_under_a_rollout_of_what_never_served(database, iris, add_version):
+    for _ in range(2):
+        add_version()
+    with database.writing() as session:
+        set_alias(session, "champion", 1)
+        start(session)
+        with pytest.raises(RolloutRunning):
+            models.delete_model(session, "iris", author="ann", now_ms=NOW)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,10 @@ def outputs(**columns):
         pytest.param(JsonAnswer(b'{"a":[1,2.0]}'), JsonAnswer(b'{"a":[1.0,2]}'), [True], id="JSON"),
         pytest.param(JsonAnswer(b'{"a":1}'), JsonAnswer(b'{"a":"1"}'), [False], id="other JSON"),
         pytest.param(JsonAnswer(b"1"), answer(1), [False], id="JSON and an array"),
+        pytest.param(JsonAnswer(b"[NaN]"), JsonAnswer(b"[NaN]"), [True], id="the same that is no JSON"),
+        pytest.param(JsonAnswer(b"[NaN]"), JsonAnswer(b"[1.0]"), [False], id="what is no JSON, and JSON"),
+        pytest.param(JsonAnswer(b"1" + b"0" * 400), JsonAnswer(b"1.0"), [False], id="a number beyond all floats"),
+        pytest.param(JsonAnswer(b"[" * 5_000), JsonAnswer(b"[1]"), [False], id="nested too deep"),
     ],
 )
 def test_labels_agree_where_they_are_equal_and_numbers_where_they_are_near(one, other, agrees):

@@ -49,6 +49,12 @@ def test_nothing_has_no_quantile():
     assert all(math.isnan(each) for each in (found.quantile(0.5), found.mean, found.deviation))
 
 
+def test_numbers_whose_squares_are_too_large_have_a_mean_and_no_deviation():
+    found = of_numbers([1e200, 1e200])
+    assert found.mean == 1e200
+    assert math.isnan(found.deviation)
+
+
 def test_rare_classes_are_counted_together_and_none_is_lost():
     first, second = Distribution(), Distribution()
     first.add_classes(Counter({f"{n:03}": 10 for n in range(CLASSES_MAX)}))

@@ -62,6 +62,18 @@ def test_one_busy_unit_is_no_mismatch():
     assert not sample_ratio([period((50_000, 50_000), busiest=5_000)]).mismatch
 
 
+def test_a_small_arm_that_none_of_a_few_busy_units_falls_on_is_no_mismatch():
+    def units(share, few, requests):
+        """So many units of the champion's, in clusters of their own; the challenger has none."""
+        split = period((0, 0), share=share)
+        split.requests[0, 500 : 500 + few] = requests
+        return split
+
+    assert not sample_ratio([units(0.005, 200, 1_000)]).mismatch
+    # Of a thousand units, a tenth of the buckets would have been given some.
+    assert sample_ratio([units(0.1, 500, 1_000)]).mismatch
+
+
 def test_shares_that_change_from_period_to_period_are_each_held_to_their_own():
     ramp = [period((9_900, 100), share=0.01), period((5_000, 5_000), share=0.5)]
     assert not sample_ratio(ramp).mismatch

@@ -11,7 +11,9 @@ from gateway.comparison.metrics import (
     F1,
     FAILURE_RATE,
     LOG_LOSS,
+    MAE,
     METRICS,
+    REWARD,
     RMSE,
     MetricUnknown,
     metric_named,
@@ -75,17 +77,31 @@ def test_requests_of_one_unit_that_say_the_same_count_once():
 
 def test_the_variance_by_cluster_is_that_of_a_ratio():
     rng = np.random.default_rng(3)
-    n, y = rng.integers(1, 9, 60), rng.random(60)
+    n, y = rng.integers(1, 9, 900), rng.random(900)
     sums = np.zeros((len(CLASSES), CLUSTERS))
-    sums[0, :60], sums[1, :60] = n, n * y
+    sums[0, :900], sums[1, :900] = n, n * y
     found = estimate(ACCURACY, sums)
     rate = (n * y).sum() / n.sum()
-    by_hand = 60 / 59 * ((n * y - rate * n) ** 2).sum() / n.sum() ** 2
-    assert float((found.pulls**2).sum()) == pytest.approx(by_hand)
+    linear = 900 / 899 * ((n * y - rate * n) ** 2).sum() / n.sum() ** 2
+    assert float((found.pulls**2).sum()) == pytest.approx(linear, rel=0.01)
+
+
+def test_a_caller_with_most_of_the_requests_is_one_caller():
+    def asked(busiest_are_right):
+        """Forty others are right every other time."""
+        labels = np.array([2.0] * 40 + [720.0])
+        correct = np.array([1.0] * 40 + [720.0 * busiest_are_right])
+        return sums_of(CLASSES, range(41), labels=labels, correct=correct)
+
+    found = difference_of(ACCURACY, (asked(0.2), asked(0.8)))
+    assert float(found.value) == pytest.approx(0.54)
+    assert float(found.variance) > 2 * 0.2**2
+    interval = compare(ACCURACY, [(asked(0.2), asked(0.8))]).interval
+    assert interval.lower < 0 < interval.upper
 
 
 @pytest.mark.parametrize("metric", [F1, RMSE, BRIER, LOG_LOSS], ids=lambda metric: metric.name)
-def test_the_delta_method_agrees_with_the_jackknife(metric):
+def test_the_variance_by_cluster_is_the_jackknifes(metric):
     rng = np.random.default_rng(4)
     n = 4_000
     clusters = rng.integers(0, 200, n)
@@ -220,6 +236,28 @@ def test_rare_failures_are_little_however_many_requests_there_are():
     interval = compare(FAILURE_RATE, [(requests(0), requests(3))]).interval
     assert interval.method is Method.EMPIRICAL_BERNSTEIN
     assert interval.lower < 0.00003 < interval.upper < 0.0005
+
+
+def test_a_small_arm_that_has_seen_nothing_rare_yet_is_not_surely_worse():
+    def visits(n, purchases):
+        bought = (np.arange(n) % (n // max(purchases, 1)) == 0).astype(float) if purchases else np.zeros(n)
+        return sums_of(REWARDS, np.arange(n) % 997, labels=np.ones(n), rewards=bought, reward_squares=bought)
+
+    none_yet = compare(REWARD, [(visits(9_500, 95), visits(500, 0))])
+    assert none_yet.difference == pytest.approx(-0.01)
+    assert none_yet.interval.upper > 0
+    # So many that it surely should have.
+    assert compare(REWARD, [(visits(190_000, 1_900), visits(10_000, 0))]).interval.upper < 0
+
+
+def test_an_arm_that_has_shown_how_its_values_vary_is_judged_by_that():
+    def errors(n, scale):
+        each = scale * (1 + np.arange(n) % 2)
+        return sums_of(NUMBERS, np.arange(n) % 997, labels=np.ones(n), errors=each, squared_errors=each**2)
+
+    alike = difference_of(MAE, (errors(9_000, 1), errors(1_000, 1)))
+    better = difference_of(MAE, (errors(9_000, 1), errors(1_000, 0.1)))
+    assert float(better.variance) < 0.2 * float(alike.variance)
 
 
 def test_rewards_within_bounds_are_judged_on_their_own_scale():

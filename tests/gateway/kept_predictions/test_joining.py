@@ -184,6 +184,9 @@ def test_what_the_log_does_not_keep_or_has_no_room_for_does_not_wait(database, a
 
 
 def test_rows_are_found_as_what_they_were(tmp_path, answered):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     from gateway.prediction_reader import answer
 
     kept = [
@@ -196,10 +199,14 @@ def test_rows_are_found_as_what_they_were(tmp_path, answered):
     ]
     [file] = write(tmp_path, *kept).rglob("*.parquet")
     (tmp_path / "bad").write_bytes(b"PAR1")
+    # Somebody's own, beside ours.
+    theirs = pq.read_table(file, partitioning=None).replace_schema_metadata(None)
+    words = pa.array(["setosa"] * len(theirs))
+    pq.write_table(theirs.drop_columns("prediction").append_column("prediction", words), tmp_path / "theirs")
     asked = [Asked(one.prediction_id, row) for one in kept for row in (0, 1)]
-    question = Question([str(file), str(tmp_path / "bad")], NOW_MS, NOW_MS, asked)
-    found = answer(question)
-    assert list(found.unreadable) == [str(tmp_path / "bad")]
+    others = [str(tmp_path / name) for name in ("bad", "theirs")]
+    found = answer(Question([str(file), *others], NOW_MS, NOW_MS, asked))
+    assert list(found.unreadable) == others
     by_row = {one.asked: one for one in found.predicted}
     said = [by_row[one].numbers or by_row[one].value for one in asked[:9]]
     assert said == [True, False, "a", "2", 3, 4, [0.25, 0.75], [0.5, 0.5], 1.0]

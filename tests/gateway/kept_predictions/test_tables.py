@@ -101,6 +101,28 @@ def test_an_answer_that_is_not_row_for_row_is_kept_whole():
     assert [row["row"] for row in rows_of(JsonAnswer(b'["x", "y"]'), 2)] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("answer", "prediction", "row"),
+    [
+        pytest.param(JsonAnswer(b'[{"score": NaN}]'), '{"score":null}', 0, id="NaN, as Python writes it"),
+        pytest.param(JsonAnswer(b'["\\ud83d"]'), "null", None, id="half a surrogate pair"),
+        pytest.param(JsonAnswer(b"["), "null", None, id="no JSON"),
+        pytest.param(JsonAnswer(b"[" * 5_000 + b"]" * 5_000), "null", None, id="too deep"),
+        pytest.param(JsonAnswer(b"[" + b"9" * 5_000 + b"]"), "null", None, id="a number of 5,000 digits"),
+        pytest.param(Batch(Form.TENSOR, {"": np.array(1.0)}), "null", None, id="no rows at all"),
+    ],
+)
+def test_an_answer_that_cannot_be_said_leaves_the_others_of_its_file_alone(answer, prediction, row):
+    [said] = rows_of(answer, 1)
+    assert (said["prediction_id"], said["prediction"], said["row"]) == ("an-id", prediction, row)
+
+
+def test_inputs_of_several_lengths_are_kept_whole_for_each_row():
+    asked = Batch(Form.TENSORS, {"a": np.array([1.0, 2.0]), "threshold": np.array([0.5])})
+    rows = rows_of(Batch(Form.TENSOR, {"": np.array([2, 0])}), 2, asked=asked)
+    assert [row["input"] for row in rows] == ['[{"a":[1.0,2.0],"threshold":[0.5]}]'] * 2
+
+
 def test_each_row_has_what_was_asked():
     asked = Batch(Form.TABLE, {"a": np.array([1.0, 2.0]), "b": np.array(["x", None], dtype=object)})
     answer = Batch(Form.TENSOR, {"": np.array([2, 0])})

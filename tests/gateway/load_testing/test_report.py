@@ -21,6 +21,7 @@ SVG = "{http://www.w3.org/2000/svg}"
     [
         pytest.param(REPORT, True, id="all kept"),
         pytest.param(BROKEN, False, id="one broken"),
+        pytest.param(msgspec.structs.replace(REPORT, slos=[]), False, id="nothing asked"),
         pytest.param(compared(Slower.NO), True, id="not slower"),
         pytest.param(compared(Slower.YES), False, id="slower"),
         pytest.param(compared(Slower.UNSURE), False, id="unsure is no evidence"),

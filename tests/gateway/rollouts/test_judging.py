@@ -25,6 +25,9 @@ def metric(standing, said="0.88 where the champion's is 0.9"):
     return Finding(name="accuracy", standing=standing, said=said)
 
 
+NO_LABEL = (Finding(name="accuracy", standing=Standing.OPEN, said=NOTHING_COUNTED, blind=True),)
+
+
 def seen(served_s=60.0, requests=50.0, findings=FINE, since_s=60.0, **more):
     return Seen(served_s=served_s, since_s=since_s, requests=requests, findings=findings, **more)
 
@@ -46,7 +49,7 @@ def seen(served_s=60.0, requests=50.0, findings=FINE, since_s=60.0, **more):
         pytest.param(SPEC, 1, seen(requests=49.0), NOT_YET, "49 requests", id="too few requests"),
         pytest.param(SPEC, 1, seen(served_s=601.0, requests=49.0), WAIT, "in 601 s", id="too few for too long"),
         pytest.param(SPEC, 1, seen(findings=BLIND), NOT_YET, "to compare p99=1.2x with", id="nothing to compare with"),
-        pytest.param(SPEC, 1, seen(served_s=601.0, findings=BLIND), WAIT, "in 601 s", id="nor after long"),
+        pytest.param(SPEC, 1, seen(served_s=601.0, findings=BLIND), WAIT, "in 601 s", id="nor then"),
         pytest.param(SPEC, 0, seen(), GO, "in memory", id="loaded"),
         pytest.param(SPEC, 0, seen(served_s=None, problem="no file"), NOT_YET, "no file", id="not loaded"),
         pytest.param(
@@ -57,9 +60,8 @@ def seen(served_s=60.0, requests=50.0, findings=FINE, since_s=60.0, **more):
         pytest.param(ACCURACY, 1, seen(findings=(metric(Standing.BROKEN),)), STOP, "0.88", id="the metric is worse"),
         pytest.param(ACCURACY, 1, seen(findings=(metric(Standing.OPEN),)), GO, "nothing bad", id="undecided"),
         pytest.param(CAREFUL, 1, seen(findings=(metric(Standing.OPEN),)), WAIT, "undecided", id="or waits"),
-        pytest.param(
-            ACCURACY, 1, seen(findings=(metric(Standing.OPEN, NOTHING_COUNTED),)), WAIT, "nothing to", id="no label"
-        ),
+        pytest.param(ACCURACY, 1, seen(findings=NO_LABEL), NOT_YET, "nothing to decide by", id="no label yet"),
+        pytest.param(ACCURACY, 1, seen(served_s=601.0, findings=NO_LABEL), WAIT, "of accuracy", id="nor after long"),
     ],
 )  # fmt: skip
 def test_judge_step(spec, step, what, ruling, why):
