@@ -2,7 +2,7 @@
 
 Whoever gives feedback brings the id back, days later perhaps. It says which version of which arm answered, in which
 period, in which bucket and when, and what it answered if that was one class or one number; the caller can read it and
-can't change it. docs/feedback.md has the fields. It is always under 120 characters, and costs less than 2 µs.
+can't change it. docs/feedback.md has the fields. It is always under 120 characters.
 """
 
 import binascii
