@@ -41,13 +41,15 @@ CYCLONEDX_VERSION := 7.5.0
 
 # uv installs in half a minute what takes pip six, but does not read pip's settings: hand it pip's own wheel folder.
 FIND_LINKS = $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null || true)
-# Two, because each starts a PostgreSQL and an S3 of its own.
+# Two, because each starts a PostgreSQL and an S3 of its own. Each begins with half of the tests, so that those of one
+# module seldom start its server twice, and takes over of the other's when it is through.
 TEST_PROCESSES ?= 2
+PYTEST = $(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -q
 UV = $(VENV)/bin/uv pip
 UV_FLAGS = $(foreach place,$(FIND_LINKS),--find-links $(place))
 HASH_FLAGS := --quiet --no-deps --python-version 3.11 --generate-hashes --no-emit-find-links --no-emit-index-url --no-annotate --no-header
 
-.PHONY: help install serve demo flips chaos test test-all lint check format clean loadtest lock hashes audit mlflow-server kserve-client triton-client bench-tracking bench profile wrk-is-there
+.PHONY: help install serve demo flips chaos test test-all tests lint rules types check format clean loadtest lock hashes audit mlflow-server kserve-client triton-client bench-tracking bench profile wrk-is-there
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,20 +82,29 @@ chaos: $(STAMP) ## Faults, restarts, outages and overload under load; CHAOS="--q
 	@$(VENV)/bin/python -m loadtests.chaos $(CHAOS)
 
 test: $(STAMP) ## Run the tests that need no server of their own (under two minutes)
-	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) -q
+	@$(PYTEST)
 
 test-all: $(STAMP) ## Run the tests with real servers, S3, transformers and load
-	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) -q -m "e2e or slow"
+	@$(PYTEST) -m "e2e or slow"
 
-lint: $(STAMP) ## Formatting, rules, types, and which package may import which
+lint: rules types ## Formatting, rules, types, and which package may import which
+
+rules: $(STAMP)
 	@$(VENV)/bin/ruff format --check --quiet . && echo "formatted"
 	@$(VENV)/bin/ruff check --quiet . && echo "ruff: clean"
-	@$(VENV)/bin/mypy
 	@$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive gateway registry loaders tracking && echo "bandit: clean"
 	@$(VENV)/bin/lint-imports --no-cache
 	@! git grep -nE '^(<<<<<<<|>>>>>>>) ' && echo "no marks of a merge"
 
-check: lint test-all test ## What CI runs
+types: $(STAMP)
+	@nice $(VENV)/bin/mypy
+
+# All tests in one run, in which everything is started once. Types are looked at beside them, in the time that they leave.
+check: rules ## What CI runs: `lint`, and the tests of `test` and `test-all`
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+tests: $(STAMP)
+	@$(PYTEST) -m ""
 
 format: $(STAMP) ## Format, and mend what can be mended by itself
 	@$(VENV)/bin/ruff format --quiet .

@@ -18,6 +18,7 @@ from gateway.comparison.sums import SERVING, Column, cluster_of
 from gateway.scoring.routing import bucket_of
 from loadtests.chaos.kills import kill_worker
 from registry import endpoints
+from tests.conftest import SOON_GONE
 from tests.gateway.events import events
 from tests.gateway.test_serving import BODY, JSON, ask, hosts_of, wait_until, wait_until_served
 from tests.training import constant_classifier, register, set_alias
@@ -107,7 +108,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(data):
     """Two workers, and two arms, each of which gets half."""
-    with server_process(data, "--workers", "2", port=free_port()) as server:
+    with server_process(data, "--workers", "2", port=free_port(), environment=SOON_GONE) as server:
         register(server.url, "iris", constant_classifier(0))
         register(server.url, "iris", breaks_on_giants(), serialization_format="cloudpickle")
         set_alias(server.url, "iris", "champion", 1)

@@ -1,8 +1,10 @@
 """With the database and the artifact store away predictions go on, and all else is there again once they are."""
 
 import time
+import uuid
 
 import httpx
+import psycopg
 import pytest
 
 from gateway.cli.client import Client
@@ -23,11 +25,11 @@ BACK_WITHIN_S = 20.0
 class Outside:
     """A database and a store that go away, and what a server needs to be told of them."""
 
-    def __init__(self, database, database_url, store, environment):
+    def __init__(self, database, store, environment, database_url, root):
         self.database = database
         self.store = store
         self.environment = environment
-        self.options = ("--database-url", database_url, "--artifact-root", "s3://titlebout-test/outages", "--migrate")
+        self.options = ("--database-url", database_url, "--artifact-root", root, "--migrate")
 
     def stop(self):
         self.database.stop()
@@ -38,10 +40,20 @@ class Outside:
         self.database.start()
 
 
-@pytest.fixture
-def outside():
+@pytest.fixture(scope="module")
+def parts():
     with postgres() as (database, url), s3() as (store, environment):
-        yield Outside(database, url, store, environment)
+        yield database, url, store, environment
+
+
+@pytest.fixture
+def outside(parts):
+    """They are back at the end of each test, with a database and a folder of its own in them."""
+    database, url, store, environment = parts
+    name = f"outages_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return Outside(database, store, environment, url.rsplit("/", 1)[0] + f"/{name}", f"s3://titlebout-test/{name}")
 
 
 @pytest.fixture

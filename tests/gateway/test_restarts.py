@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import time
 
 import httpx
 import pytest
@@ -20,6 +19,7 @@ from loadtests.chaos.restarts import (
     roll,
     running,
 )
+from tests.conftest import SOON_GONE
 from tests.gateway.test_serving import BODY, ask, wait_until, wait_until_served
 from tests.training import constant_classifier, mlflow, register, register_function, set_alias
 
@@ -54,7 +54,8 @@ def iris(serve, registered):
 @pytest.fixture(scope="module")
 def lasting_iris(tmp_path_factory):
     """The same, for tests that leave it as they found it: running."""
-    with server_process(tmp_path_factory.mktemp("lasting") / "data", "--workers", "2", port=free_port()) as server:
+    data = tmp_path_factory.mktemp("lasting") / "data"
+    with server_process(data, "--workers", "2", port=free_port(), environment=SOON_GONE) as server:
         provide_iris(server.url)
         yield server
 
@@ -109,19 +110,26 @@ def test_sigterm_finishes_what_was_asked_and_what_was_about_to_be(iris):
     assert all(outcome.is_first and outcome.status == 0 for outcome in clients.failures)
 
 
-class Slow(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input, params=None):
-        time.sleep(4.5)
-        return model_input
+def slow():
+    """Takes its time where it is asked to. A class of a function, so that it is pickled by value."""
+
+    class Slow(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            import time
+
+            time.sleep(4.5 if "slowly" in str(model_input) else 0)
+            return model_input
+
+    return Slow()
 
 
 def test_sigterm_gives_notice_and_waits_for_slow_requests_and_sigint_is_quick(serve, tmp_path):
     # Longer than a busy machine takes for what is asked below, and shorter than the slow request.
     server = serve(environment={"TITLEBOUT_STOP_NOTICE_S": "3"})
-    register_function(server.url, "slow", Slow())
+    register_function(server.url, "slow", slow())
     set_alias(server.url, "slow", "champion", 1)
-    body = b'{"inputs": ["x"]}'
-    wait_until(lambda: ask(server.url, "slow", body).is_success)
+    wait_until(lambda: ask(server.url, "slow", b'{"inputs": ["at once"]}').is_success)
+    body = b'{"inputs": ["slowly"]}'
 
     async def stop_while_it_answers():
         async with httpx.AsyncClient(timeout=30) as http:

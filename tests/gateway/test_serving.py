@@ -49,7 +49,9 @@ def ask(url, name="iris", body=BODY, **headers):
 @pytest.fixture(scope="module")
 def shared_iris(tmp_path_factory):
     """A server with two workers and two versions of `iris`: version 1 answers 0, version 2 answers 1."""
-    with server_process(tmp_path_factory.mktemp("shared"), "--workers", "2", port=free_port()) as server:
+    secret = {"AWS_SECRET_ACCESS_KEY": "planted-secret"}
+    data = tmp_path_factory.mktemp("shared")
+    with server_process(data, "--workers", "2", port=free_port(), environment=secret) as server:
         register(server.url, "iris", constant_classifier(0))
         register(server.url, "iris", constant_classifier(1))
         yield server
@@ -188,13 +190,9 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving_and_shows_wh
     wait_until(lambda: client.endpoint("iris")["serving"]["champion"] == 2)
 
 
-def test_workers_hold_no_model_library_and_hosts_no_secret(serve):
-    server = serve(environment={"AWS_SECRET_ACCESS_KEY": "planted-secret"})
-    register(server.url, "iris", constant_classifier(0))
-    set_alias(server.url, "iris", "champion", 1)
-    wait_until_served(server.url, "iris", champion=1)
-    assert ask(server.url).is_success
-    processes = psutil.Process(server.process.pid).children(recursive=True)
+def test_workers_hold_no_model_library_and_hosts_no_secret(iris):
+    assert ask(iris.url).is_success
+    processes = psutil.Process(iris.process.pid).children(recursive=True)
     workers = [process for process in processes if "gateway.worker" in process.cmdline()]
     hosts = [process for process in processes if "gateway.pool.warm_parent" in process.cmdline()]
     assert workers
