@@ -19,7 +19,8 @@ class GuardUnknown(InvalidParameter):
     def __init__(self, text: str) -> None:
         super().__init__(
             f"There is no guard {text[:100]!r}; there are failures, failures=2x, failures=1%, p99=1.2x, p99=50ms "
-            "(p50 to p99.9), slow and slow=2%."
+            "(p50 to p99.9), slow and slow=2%. A multiple is 1x to 1000x, a time 0.1ms to 100s, a part up to 100%, and "
+            "that of failures over 0%."
         )
 
 
