@@ -80,6 +80,14 @@ def _show(rows: list[tuple[str, str, str, str]]) -> None:
 
 def words(entry: dict[str, Any]) -> str:
     """What an entry of the history says was done."""
+    try:
+        return _words(entry)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        # It lacks what such an entry has.
+        return f"{entry['action']}, and what of it can't be read: see `titlebout log --verify`"
+
+
+def _words(entry: dict[str, Any]) -> str:
     alias, version, details = entry["alias"], entry["version"], entry["details"]
     match entry["action"]:
         case Action.ALIAS_SET:

@@ -126,5 +126,10 @@ def test_the_first_entry_that_was_altered_is_named(iris, shared_api, titlebout):
         [(trigger,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'history_no_update'")
         connection.execute("DROP TRIGGER history_no_update")
         connection.execute("UPDATE history SET author = 'eve' WHERE seq >= 2")
+        connection.execute("UPDATE history SET action = 'alias_deleted', details = '{' WHERE seq = 3")
         connection.execute(trigger)
     assert "Entry 2 " in titlebout("log", "--verify", status=1)
+    # What can be read is still told.
+    told = titlebout("log", "iris")
+    assert "staging is version 2 (was version 1)" in told
+    assert "alias_deleted, and what of it can't be read: see `titlebout log --verify`" in told
