@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
@@ -66,10 +67,28 @@ def test_two_replicas_flip_together_and_lose_no_request(serve, shared, tmp_path)
         assert load.failures == []
         assert not load.epochs_went_back()
 
+    # What both answer counts as one, whichever of them is asked.
+    period = client.change_split("iris", {"champion": 5_000, "challenger": 5_000})["period"]
+    wait_until(lambda: client.endpoint("iris")["serving_period"] == period)
+    met = [
+        {ask(server.url, X_Titlebout_Unit=f"unit-{number}").headers["X-Titlebout-Arm"] for server in (first, second)}
+        for number in range(40)
+    ]
+    assert all(len(arms) == 1 for arms in met)
+    expected = {arm: 2 * sum(arm in arms for arms in met) for arm in ("champion", "challenger")}
+    for server in (first, second):
+        counted = Client(server.url)
+        wait_until(lambda counted=counted: requests_of(counted, period) == expected)
+
     assert second.stop() == 0
     # A replica that left in order is not waited for.
     set_alias(first.url, "iris", "champion", 2)
     wait_until(lambda: ask(first.url).json() == {"predictions": [1]}, timeout_s=30)
+
+
+def requests_of(client, period):
+    found = client.comparison("iris", from_period=period)
+    return {arm: found[arm]["requests"] for arm in ("champion", "challenger")}
 
 
 @pytest.fixture
@@ -149,19 +168,22 @@ def kill(server):
 
 def test_a_rollout_goes_on_where_its_replica_was_killed_and_takes_each_step_once(serve, shared, tmp_path):
     options, environment = shared
+    options = (*options, "--workers", "1")
     first = serve(*options, data=tmp_path / "first", environment=environment)
     client = Client(first.url)
-    for answer in (0, 1):
-        register(first.url, "iris", constant_classifier(answer))
-    set_alias(first.url, "iris", "champion", 1)
+
+    def names():
+        return {replica["id"] for replica in client.status()["replicas"]}
+
+    (name,) = wait_until(names)
+    with ThreadPoolExecutor() as threads:
+        starting = threads.submit(serve, *options, data=tmp_path / "second", environment=environment)
+        for answer in (0, 1):
+            register(first.url, "iris", constant_classifier(answer))
+        set_alias(first.url, "iris", "champion", 1)
     wait_until_served(first.url, "iris", champion=1)
-    (name,) = (replica["id"] for replica in client.status()["replicas"])
-    second = serve(*options, data=tmp_path / "second", environment=environment)
-    servers = {
-        name: first,
-        **{replica["id"]: second for replica in client.status()["replicas"] if replica["id"] != name},
-    }
-    assert len(servers) == 2
+    (second_name,) = wait_until(lambda: names() - {name})
+    servers = {name: first, second_name: starting.result()}
 
     spec = {"steps_bp": [1_000, 5_000, 10_000], "every_s": 1.0, "requests_min": 0, "watch_s": 1.0}
     client.start_rollout({"endpoint": "iris", "version": 2, "spec": spec})
