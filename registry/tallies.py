@@ -60,7 +60,10 @@ def _changed(place: Mapping[str, str], cell: Cell, before: bytes, new: bytes, me
 
 # Built once, as each worker runs them every second.
 _TABLE = cast("Table", TallyRow.__table__)
-_ENDPOINT = select(EndpointRow.id).where(EndpointRow.id == bindparam("endpoint_id"))
+# Held, lightly, as it could be deleted before the row is added, or with it; one that goes must cost the others nothing.
+_ENDPOINT = (
+    select(EndpointRow.id).where(EndpointRow.id == bindparam("endpoint_id")).with_for_update(read=True, key_share=True)
+)
 _LOCKED = (
     select(_TABLE)
     .where(_TABLE.c.endpoint_id == bindparam("endpoint_id"), _TABLE.c.kind == bindparam("kind"))

@@ -3,10 +3,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
-from registry import aliases, endpoints, tallies
+from registry import aliases, endpoints, models, tallies
 from registry.entities import CHAMPION, Cell
 from registry.tallies import PERIODS_MAX, Kind
+
+WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+"""Whether somebody waits for a lock, in PostgreSQL."""
 
 
 @pytest.fixture
@@ -54,4 +58,15 @@ def test_old_periods_are_dropped_and_nothing_is_kept_of_no_endpoint(database, ir
     assert read(database, "nobody") == {}
     with database.writing() as session:
         endpoints.model_was_deleted(session, "iris")
+    assert read(database, iris_endpoint) == {}
+
+
+def test_an_endpoint_that_is_deleted_meanwhile_takes_nothing(database, iris, iris_endpoint):
+    with ThreadPoolExecutor(1) as threads:
+        with database.writing() as session:
+            models.delete_model(session, iris, author="ann", now_ms=2)
+            adding = threads.submit(add, database, iris_endpoint, {Cell(1, CHAMPION, 1): b"1"})
+            while not database.is_sqlite and not adding.done() and not session.scalar(WAITING):
+                pass
+        adding.result()
     assert read(database, iris_endpoint) == {}
