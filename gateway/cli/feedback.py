@@ -93,9 +93,10 @@ def _said_of_one(answer: dict[str, Any]) -> str:
 def _give_file(client: Client, path: Path) -> None:
     totals, shown = Counter[str](), 0
     with path.open(encoding="utf-8-sig", newline="") as file, shown_progress(Console(stderr=True)) as progress:
-        progress.begin("feedback", sum(1 for _ in file))
+        is_csv = path.suffix.lower() == ".csv"
+        progress.begin("feedback", sum(1 for line in file if line.strip()) - is_csv)
         file.seek(0)
-        lines = _from_csv(file) if path.suffix.lower() == ".csv" else _from_lines(file)
+        lines = _from_csv(file) if is_csv else _from_lines(file)
         while some := list(islice(lines, _AT_ONCE)):
             answer = client.give_feedback_lines("\n".join(line.text for line in some))
             totals.update({name: answer[name] for name in _COUNTS})

@@ -34,8 +34,10 @@ def command(*, endpoint: str, since: float | None, folder: Path | None, server: 
     client, console = Client(server), Console(highlight=False, soft_wrap=True, markup=False)
     found = client.predictions(endpoint, since_ms=None if since is None else int((time.time() - since) * 1000))
     if folder is None:
-        show(("FILE", "DAY", "BYTES"), [(one["path"], one["date"], f"{one['bytes']:,}") for one in found["files"]])
-        console.print(f"{len(found['files'])} files, below {found['folder']} in {found['store']}.")
+        below = f"{found['folder']}/"
+        if found["files"]:
+            show(("FILE", "BYTES"), [(one["path"].removeprefix(below), f"{one['bytes']:,}") for one in found["files"]])
+        console.print(f"Files: {len(found['files'])}, below {found['folder']} in {found['store']}.")
         return
     fetched = 0
     for one in found["files"]:
@@ -44,7 +46,7 @@ def command(*, endpoint: str, since: float | None, folder: Path | None, server: 
         if not target.exists():
             _fetch(client, endpoint, one["date"], path.stem, target)
             fetched += 1
-    console.print(f"{fetched} files fetched, {len(found['files']) - fetched} were there already.")
+    console.print(f"Files: {fetched} fetched, {len(found['files']) - fetched} there already.")
 
 
 def _fetch(client: Client, endpoint: str, day: str, name: str, target: Path) -> None:

@@ -172,8 +172,8 @@ def test_the_files_are_listed_and_fetched_by_whoever_asks_for_the_endpoint(kept,
     for missing in (f"{url}/2026-01-01/none", url.replace("iris", "nobody")):
         assert httpx.get(missing, timeout=30).status_code == 404
     titlebout("predictions", "iris", "--server", server.url)
-    assert f"{len(said['files'])} files, below {said['folder']}" in capsys.readouterr().out
-    for expected in (f"{len(said['files'])} files fetched", "0 files fetched"):
+    assert f"Files: {len(said['files'])}, below {said['folder']}" in capsys.readouterr().out
+    for expected in (f"Files: {len(said['files'])} fetched", "Files: 0 fetched"):
         titlebout("predictions", "iris", "--since", "1h", "--to", str(tmp_path / "some"), "--server", server.url)
         assert expected in capsys.readouterr().out
     pd.testing.assert_frame_equal(in_order(pd.read_parquet(tmp_path / "some")), in_order(rows))
