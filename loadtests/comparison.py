@@ -151,6 +151,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of a unit between two looks, on average."""
     busyness: float = 1.0
     """Standard deviation of the logarithm of how busy a unit is."""
+    busiest: float = 0.0
+    """Requests of the first unit, over those of all others together; 0: it is like them."""
+    odds: float = 0.0
+    """The usual log-odds to be right."""
     likeness: float = 1.5
     """Standard deviation of a unit's log-odds to be right."""
     trend: float = 0.0
@@ -160,6 +164,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     runs: int = 300
 
 
+ONE_BUSY_CALLER = World(busiest=9.0, units=3_000, runs=100)
+RARE_REWARDS = World(shares=(0.05,), units=6_000, requests_each=0.1, odds=-4.6, likeness=0.0, runs=100)
+
+
 def traffic(world: World, seed: int = SEED) -> Iterator[list[tuple[Floats, Floats]]]:
     """At each look the sums of both arms in each period so far, (runs, labels and right ones, clusters)."""
     rng = np.random.default_rng(seed)
@@ -167,7 +175,9 @@ def traffic(world: World, seed: int = SEED) -> Iterator[list[tuple[Floats, Float
     buckets = rng.integers(0, _BUCKETS, shape)
     places = np.arange(world.runs)[:, None] * CLUSTERS + buckets % CLUSTERS
     busy = world.requests_each * np.exp(world.busyness * (rng.standard_normal(shape) - world.busyness / 2))
-    odds = world.likeness * rng.standard_normal(shape)
+    if world.busiest:
+        busy[:, 0] = world.busiest * busy[:, 1:].sum(axis=-1)
+    odds = world.odds + world.likeness * rng.standard_normal(shape)
     periods: list[tuple[Floats, Floats]] = []
     looks = len(world.shares) * world.looks_each
     for look in range(looks):
@@ -369,6 +379,8 @@ def _clustered_rows() -> Iterator[tuple[str, str, str]]:
         ("units with an effect of their own", World()),
         ("the same, ramp 1, 5, 25, 50 %", World(shares=ramp, looks_each=8)),
         ("the same ramp, everybody getting better", World(shares=ramp, looks_each=8, trend=2.0)),
+        ("one caller with nine tenths of the requests", ONE_BUSY_CALLER),
+        ("rewards of 1 for one request in a hundred, challenger's share 5 %", RARE_REWARDS),
     ):
         found = alarms(world)
         yield f"no difference, {said}: by cluster, pooled", "5 %", f"{found.by_cluster:.1%}"

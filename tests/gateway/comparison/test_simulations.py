@@ -5,6 +5,8 @@ import pytest
 
 from gateway.comparison.planner import plan_means, plan_rates
 from loadtests.comparison import (
+    ONE_BUSY_CALLER,
+    RARE_REWARDS,
     World,
     alarms,
     bernoulli_misses,
@@ -106,6 +108,12 @@ def test_a_ramp_raises_few_false_alarms_even_while_everybody_gets_better(trend):
     assert found.by_cluster <= 0.05
     assert found.by_request > 0.2
     assert (found.not_pooled > 0.9) == (trend > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [ONE_BUSY_CALLER, RARE_REWARDS], ids=["one busy caller", "rare rewards"])
+def test_few_that_decide_all_raise_few_false_alarms(world):
+    assert alarms(world).by_cluster <= 0.05
 
 
 @pytest.mark.slow
