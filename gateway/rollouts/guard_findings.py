@@ -128,5 +128,5 @@ def look_at_metric(name: str, evidence: Evidence, *, margin: float, alpha: float
         standing = Standing.BROKEN
     else:
         standing = Standing.KEPT if least >= -margin and not judged.locked else Standing.OPEN
-    said = f"{name} is {compared.challenger:.4g} where the champion's is {compared.champion:.4g}; {judged.reason}"
+    said = f"{compared.challenger:.4g} where the champion's is {compared.champion:.4g}; {judged.reason}"
     return Finding(name=name, standing=standing, said=said)

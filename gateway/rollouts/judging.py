@@ -88,7 +88,7 @@ def _judge_metric(spec: RolloutSpec, seen: Seen) -> Judged:
     if metric is None or metric.standing is Standing.KEPT:
         return Judged(ruling=Ruling.GO, reason=_said(seen.findings) or "its time is over")
     if spec.on_undecided == "wait":
-        return Judged(ruling=Ruling.WAIT, reason=f"undecided: {metric.said}")
+        return Judged(ruling=Ruling.WAIT, reason=f"undecided; {_said([metric])}")
     return Judged(ruling=Ruling.GO, reason=f"nothing bad was found; {_said(seen.findings)}")
 
 
