@@ -217,6 +217,22 @@ def test_a_gate_that_makes_no_sense_is_refused_and_changes_nothing(iris, by, gat
     assert by("boss").get(f"{OURS}/gates").json() == {"gates": []}
 
 
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ({"kind": "metric", "comparator": ">=", "value": 0.9}, "required parameter 'metric'"),
+        ({"kind": "metric", "metric": " ", "comparator": ">=", "value": 0.9}, "A gate for a metric names one."),
+        ({"kind": "comparison", "metric": ""}, "A gate for a metric names one."),
+        ({"kind": "metric", "metric": "accuracy", "value": 0.9}, "required parameter 'comparator'"),
+        ({"kind": "luck"}, "luck"),
+        ({"kind": "approval", "count": 99}, "1 to 10 approvals"),
+    ],
+)
+def test_what_a_gate_lacks_is_named(iris, by, needs, said):
+    answer = by("boss").put(f"{OURS}/gates/g", json={"needs": needs})
+    assert (answer.status_code, said in answer.json()["message"]) == (400, True), answer.text
+
+
 def test_what_the_command_line_cannot_read_it_says(titlebout, iris):
     for needs in ("luck", "accuracy > ", "accuracy >= 1e", "0.9 <= accuracy?"):
         assert "expected one like 'accuracy >= 0.9'" in titlebout("boss", "gate", "set", "iris", "g", needs, status=2)
