@@ -33,7 +33,9 @@ ROLLOUT = Rollout(
     ("changes", "said"),
     [
         pytest.param({"step": 0, "served_ms": None}, "loading  because", id="on its way into memory"),
-        pytest.param({"served_ms": None}, "step 2 of 3 (5 %)  on its way into force", id="a split on its way into force"),
+        pytest.param(
+            {"served_ms": None}, "step 2 of 3 (5 %)  on its way into force", id="a split on its way into force"
+        ),
         pytest.param(
             {"evidence": LOOKED},
             "step 2 of 3 (5 %)  9:01 left  1,214 requests  failures kept  p99=1.2x open",
