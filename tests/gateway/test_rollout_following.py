@@ -58,6 +58,11 @@ ROLLOUT = Rollout(
             "step 3 of 3 (100 %)  watched, 1:59:00 left  900 requests  failures 1",
             id="the new champion",
         ),
+        pytest.param(
+            {"state": RolloutState.WATCHING, "step": 3, "watch": Watch(began_ms=0, period=4), "served_ms": None},
+            "step 3 of 3 (100 %)  on its way into force",
+            id="one that doesn't answer yet",
+        ),
     ],
 )
 def test_a_line_says_where_it_is_how_long_that_lasts_and_how_it_stands(changes, said):
