@@ -104,7 +104,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     def _places(self, model: str, gate: Gate) -> Iterator[tuple[str, int]]:
         aliases, route = self.aliases.get(model, {}), self._route(model)
-        yield from ((f"alias {alias}", aliases[alias]) for alias in gate.aliases if alias in aliases)
+        # What is served as an alias is as much its own: a promotion that isn't in force yet is taken back to it.
+        for meant in (aliases, {} if route is None else route.arms):
+            yield from ((f"alias {alias}", meant[alias]) for alias in gate.aliases if alias in meant)
         if gate.share_over_bp is None:
             return
         for version, most_bp in self._most_bp(model, aliases, route).items():
