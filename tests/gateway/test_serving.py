@@ -188,6 +188,11 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving_and_shows_wh
     assert client.endpoint("iris")["serving"] == {"champion": 1, "challenger": 2}
     set_alias(iris.url, "iris", "champion", 2)
     wait_until(lambda: client.endpoint("iris")["serving"]["champion"] == 2)
+    # Without the alias the version last served stays, and the two are shown side by side.
+    mlflow.MlflowClient(iris.url).delete_registered_model_alias("iris", "champion")
+    shown = client.endpoint("iris")
+    assert (shown["desired"], shown["serving"]) == ({"challenger": 2}, {"champion": 2, "challenger": 2})
+    assert ask(iris.url).json() == {"predictions": [1]}
 
 
 def test_workers_hold_no_model_library_and_hosts_no_secret(iris):
