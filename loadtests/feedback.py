@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from random import Random
 
@@ -19,7 +19,7 @@ import httpx
 import msgspec
 
 from gateway.cli.server_process import ServerProcess, free_port, server_process
-from gateway.feedback.prediction_ids import Answered, IdMaker
+from gateway.feedback.prediction_ids import Answered, MakeId, id_maker
 from gateway.settings import Settings
 from loadtests.processes import processor_s
 from registry import aliases, endpoints, models, prediction_keys, versions
@@ -54,7 +54,7 @@ def _serving(data: Path, url: str) -> Iterator[tuple[ServerProcess, Database]]:
             database.dispose()
 
 
-def _makers(database: Database) -> list[IdMaker]:
+def _makers(database: Database) -> list[MakeId]:
     """What makes ids of both arms of an endpoint, which is stopped, so that nobody looks for its models."""
     policy = SourcePolicy(locate=lambda _: None, prefixes=("s3://nowhere",))
     name = f"labelled-{secrets.token_hex(4)}"
@@ -70,17 +70,21 @@ def _makers(database: Database) -> list[IdMaker]:
     answered = [
         Answered(split.endpoint_id, split.period, arm, version) for version, arm in enumerate((CHAMPION, CHALLENGER), 1)
     ]
-    return [IdMaker(key, one, secrets.token_bytes(4)) for one in answered]
+    counted = count()
+    return [
+        id_maker(key, one, nonce_prefix=secrets.token_bytes(4), counted=counted, clock_ns=time.time_ns)
+        for one in answered
+    ]
 
 
-def _bodies(makers: Sequence[IdMaker], labels: int) -> Iterator[bytes]:
+def _bodies(makers: Sequence[MakeId], labels: int) -> Iterator[bytes]:
     items = _items(makers, labels)
     while some := list(islice(items, _AT_ONCE)):
         yield msgspec.json.Encoder().encode_lines(some)
 
 
-def _items(makers: Sequence[IdMaker], labels: int) -> Iterator[dict[str, object]]:
-    random, now_ms = Random(_SEED), int(time.time() * 1000)
+def _items(makers: Sequence[MakeId], labels: int) -> Iterator[dict[str, object]]:
+    random = Random(_SEED)
     kinds = (
         lambda: (random.choice(["setosa", "virginica"]), "setosa"),
         lambda: (random.random(), random.random() < 0.5),
@@ -88,7 +92,7 @@ def _items(makers: Sequence[IdMaker], labels: int) -> Iterator[dict[str, object]
     )
     for number in range(labels):
         prediction, label = kinds[number % len(kinds)]()
-        made = random.choice(makers).make(number, now_ms, random.randrange(10_000), prediction)
+        made = random.choice(makers)(random.randrange(10_000), prediction)
         yield {"prediction_id": made.decode(), "label": label}
 
 

@@ -10,7 +10,7 @@ from gateway.comparison import kept_sums
 from gateway.comparison.sums import CLASSES, NUMBERS, Column
 from gateway.feedback.judging import Item, Outcome, judge
 from gateway.feedback.keeping import keep
-from gateway.feedback.prediction_ids import Answered, IdMaker
+from gateway.feedback.prediction_ids import Answered
 from gateway.feedback.times import DAY_MS
 from gateway.kept_predictions import joining
 from gateway.kept_predictions.joining import LabelJoiner
@@ -20,6 +20,7 @@ from loaders.base import Batch, Form, JsonAnswer
 from registry import labels, prediction_keys, waiting_labels
 from registry.entities import CHALLENGER, CHAMPION, Cell
 from tests.gateway.feedback.test_judging import KEPT_MS, NOW_MS
+from tests.gateway.made_ids import made_id
 from tracking.artifact_paths import ArtifactPath
 from tracking.artifact_stores import open_store
 from tracking.artifacts import StoreUnavailable
@@ -43,8 +44,8 @@ def answered(database, endpoint_id, two_arms):
         key = prediction_keys.ensure_key(session, now_ms=NOW_MS)
 
     def make(answer, rows, arm=CHAMPION, version=1, bucket=1_234, at_ms=NOW_MS, kept_ms=NOW_MS):
-        maker = IdMaker(key, Answered(endpoint_id, two_arms, arm, version), b"test")
-        made = maker.make(next(numbers), at_ms, bucket, None).decode()
+        whose = Answered(endpoint_id, two_arms, arm, version)
+        made = made_id(key, whose, count=next(numbers), at_ms=at_ms, bucket=bucket, prediction=None)
         return KeptPrediction(
             made, kept_ms, endpoint_id, "iris", "iris", version, arm, two_arms, bucket, rows, pack(answer)
         )
