@@ -178,6 +178,10 @@ class Client:
     def approve(self, model: str, version: int, reason: str | None) -> dict[str, Any]:
         return self._call("PUT", f"{_version_path(model, version)}/approvals", json={"reason": reason})
 
+    def approvals(self, model: str, version: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"{_version_path(model, version)}/approvals")["approvals"]
+        return found
+
     def withdraw_approval(self, model: str, version: int) -> None:
         self._call("DELETE", f"{_version_path(model, version)}/approvals")
 

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 import msgspec
@@ -17,6 +17,7 @@ from gateway.cli.durations import Duration
 from gateway.cli.load_target import Inputs, find, in_memory, read_inputs
 from gateway.cli.options import server_option
 from gateway.cli.progress import live_line
+from gateway.cli.tables import day, show
 from gateway.load_testing.plan import FOR_S_MAX, USERS_MAX, Moment, Plan, Seen
 from gateway.load_testing.report import Asked, Comparison, Machine, Report, lines_of, said_of_comparison
 from gateway.load_testing.running import CannotRun, run
@@ -52,6 +53,7 @@ _BUSY = 0.9
 @click.option("--input", "given", type=click.File("rb"), metavar="FILE", help="Bodies to send, JSON, one on each line.")
 @click.option("--against", metavar="ALIAS|VERSION", help="Which mustn't be quicker.  [default: champion]")
 @click.option("--alone", is_flag=True, help="Compare it with none.")
+@click.option("--list", "lists", is_flag=True, help="Show the reports that are kept, and run nothing.")
 @server_option
 def command(
     *,
@@ -63,6 +65,7 @@ def command(
     given: BinaryIO | None,
     against: str | None,
     alone: bool,
+    lists: bool,
     server: str,
 ) -> None:
     """Put a version of MODEL under load, and keep the report beside it.
@@ -76,7 +79,10 @@ def command(
     console, client = Console(highlight=False, soft_wrap=True, markup=False), Client(server)
     try:
         asked = _read_slos(slos)
-        target = find(client, model.removeprefix("models:/"), version, against, alone=alone)
+        target = find(client, model.removeprefix("models:/"), version, against, alone=alone or lists)
+        if lists:
+            _list(client.load_tests(target.model, target.version), target.version)
+            return
         with _ended_like_by_hand(), in_memory(client, console, target) as digest:
             inputs = read_inputs(client, target, given)
             plan = Plan(
@@ -102,6 +108,26 @@ def command(
     console.print(f"{said}; kept as load test {kept['number']} of version {target.version}, digest {digest[:12]}")
     if not kept["passed"]:
         sys.exit(_NOT_PASSED)
+
+
+def _list(kept: list[dict[str, Any]], version: int) -> None:
+    if not kept:
+        click.echo(f"No load test of version {version} is kept.")
+        return
+    show(
+        ("NUMBER", "AT", "PASSED", "BESIDE", "DIGEST", "BY"),
+        (
+            (
+                str(one["number"]),
+                day(one["at_ms"]),
+                "yes" if one["passed"] else "no",
+                "" if one["against"] is None else f"version {one['against']}",
+                one["digest"][:12],
+                one["author"],
+            )
+            for one in kept
+        ),
+    )
 
 
 @contextmanager

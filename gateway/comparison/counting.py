@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from gateway.comparison.distribution import Distribution
+from gateway.comparison.distribution import NAME_CHARACTERS_MAX, Distribution
 from gateway.comparison.latency_counts import counts_of, no_requests
 from gateway.comparison.single_predictions import Value
 from gateway.comparison.sums import CLUSTERS, SERVING, ClusterSums, Column
@@ -180,7 +180,8 @@ class ArmCounter:
             add_mark(status << _STATUS_BIT | unitless << _UNITLESS_BIT | bucket)
             add_time(took_s)
             if prediction is not None:
-                add_prediction(prediction)
+                # A generated text may be long, and no more of it is kept.
+                add_prediction(prediction if type(prediction) is not str else prediction[:NAME_CHARACTERS_MAX])
             if len(marks) >= NOTED_MAX:
                 counting.add(self.place, self.take())
 

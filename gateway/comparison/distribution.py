@@ -14,7 +14,7 @@ from gateway.comparison.sums import Floats
 
 CLASSES_MAX = 100
 """Names that are kept, the most frequent; the others are counted together."""
-_NAME_CHARACTERS_MAX = 100
+NAME_CHARACTERS_MAX = 100
 PLACES_AN_OCTAVE = 16
 OCTAVES = 30
 """Numbers are told apart from 2^-30 to 2^30, either sign; what lies outside counts at the ends."""
@@ -40,7 +40,7 @@ class Distribution(msgspec.Struct, kw_only=True):
         """Count what was answered so many times; names are cut off at 100 characters."""
         for name, count in names.items():
             # A model may answer with anything, and half of a pair of surrogates can't be written.
-            short = name[:_NAME_CHARACTERS_MAX].encode(errors="backslashreplace").decode()
+            short = name[:NAME_CHARACTERS_MAX].encode(errors="backslashreplace").decode()
             self.classes[short] = self.classes.get(short, 0) + count
         self._forget_rare_classes()
 

@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.feedback import keeping
 from gateway.feedback.judging import Joined, NoSuchRow, NothingToCompare, Outcome, outcome_of
-from gateway.feedback.labels import Label, Said, compare, compare_probabilities
+from gateway.feedback.labels import Label, Said, WrongLabel, compare, compare_probabilities
 from gateway.kept_predictions.files import list_files_of
 from gateway.kept_predictions.looking_up import Asked, Predicted, Question, look_up
 from registry import labels, waiting_labels
@@ -220,8 +220,9 @@ class LabelJoiner:
             keeping.settle(session, place.endpoint_id, joined, unjoined)
         outcomes = Counter(outcome for _, outcome in unjoined)
         facts = {"accepted": len(joined), "unmatched": outcomes[Outcome.UNMATCHED], "wrong": outcomes[Outcome.WRONG]}
-        # Nobody is there any more to be told of each; the first stands for the others.
-        why = {"reason": failed[0][1].message} if failed else {}
+        # Nobody is there any more to be told of each; the first stands for the others. What is wrong with a label would
+        # have the label in it, which is for no log.
+        why = next(({"reason": error.message} for _, error in failed if not isinstance(error, WrongLabel)), {})
         _log.info("labels_joined", extra={"endpoint_id": place.endpoint_id, **facts, **why})
 
 

@@ -59,7 +59,7 @@ PARTS = {
     ),
     "approvals": (
         [(method, f"{VERSION}/approvals") for method in ("get", "put", "delete")],
-        ["approve", "approve --withdraw"],
+        ["approve", "approve --withdraw", "approve --list"],
         ["gateway_changes"],
     ),
     "overrides": (
@@ -73,7 +73,7 @@ PARTS = {
             ("post", f"{VERSION}/load-tests"),
             ("get", f"{VERSION}/load-tests/{{number}}"),
         ],
-        ["loadtest"],
+        ["loadtest", "loadtest --list"],
         ["gateway_changes", "gateway_host_cpu_seconds"],
     ),
     "history": (

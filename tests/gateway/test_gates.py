@@ -89,10 +89,14 @@ def test_the_stock_client_is_refused_at_once_and_told_each_gate_that_is_not_met(
     assert refused.value.get_http_status_code() == 403
     assert "gate 'accurate' needs accuracy >= 0.9, and its run has 0.5" in str(refused.value)
     assert "gate 'reviewed' needs 1 approval(s) by somebody other than ann, and has 0" in str(refused.value)
+    assert "Nobody approves" in titlebout("ann", "approve", "iris", "1", "--list")
     titlebout("ann", "approve", "iris", "1")
     with pytest.raises(RestException, match="reviewed"):
         iris.set_registered_model_alias("iris", "champion", "1")
     titlebout("bob", "approve", "iris", "1", "--reason", "looked at the holdout")
+    approved = titlebout("eve", "approve", "iris", "1", "--list")
+    assert [line.split()[0] for line in approved.splitlines()] == ["BY", "ann", "bob"]
+    assert "looked at the holdout" in approved
     iris.set_registered_model_alias("iris", "champion", "1")
     log = titlebout("eve", "log", "iris")
     assert all(said in log for said in ("gate accurate set", "version 1 approved", "looked at the holdout"))

@@ -78,6 +78,8 @@ def test_the_champion_is_tested_alone_and_its_page_shows_the_newest(iris):
     found, report = newest(iris, 1)
     assert (found["number"], found["passed"], found["against"]) == (2, True, None)
     assert report["asked"]["input"] == "example"
+    listed = loadtest(iris, "1", "--list").output
+    assert [line.split()[0] for line in listed.splitlines()] == ["NUMBER", "2", "1"]
     page = httpx.get(f"{iris}/endpoints/iris/docs").text
     assert "Passed, " in page
     assert "Number 2 of version 1" in page
