@@ -104,7 +104,7 @@ check: rules ## What CI runs: `lint`, and the tests of `test` and `test-all`
 	@$(MAKE) --no-print-directory --jobs=2 types tests
 
 tests: $(STAMP)
-	@$(PYTEST) -m ""
+	@$(PYTEST) -m "" --durations=25
 
 format: $(STAMP) ## Format, and mend what can be mended by itself
 	@$(VENV)/bin/ruff format --quiet .

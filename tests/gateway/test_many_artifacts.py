@@ -18,7 +18,7 @@ from tracking.artifact_paths import ArtifactPath
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 PAGE = "/api/2.0/mlflow/artifacts/list"
-FILES = {"folder": 10_000, "s3": 2_500}
+FILES = {"folder": 10_000, "s3": 1_500}
 TREE_FILES = {"folder": 2_000, "s3": 200}
 
 pytestmark = pytest.mark.filterwarnings("ignore")

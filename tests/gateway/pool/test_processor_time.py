@@ -42,9 +42,13 @@ def test_what_a_process_and_its_children_spent_is_counted(forks):
 
 
 def test_it_is_as_fine_as_the_processs_own_clock():
-    before_s = time.process_time()
-    seen_s = processor_s(os.getpid())
-    assert before_s <= seen_s <= time.process_time()
+    def look_twice():
+        before_s = time.process_time()
+        seen_s = processor_s(os.getpid())
+        return before_s <= seen_s <= time.process_time()
+
+    # In a process that has started no others: a test before this one may have left a database here.
+    assert in_child(look_twice) is True
 
 
 def test_who_listens_at_a_socket_is_known_by_the_kernels_word(tmp_path):
